@@ -1,0 +1,24 @@
+"""The errors of this package: one tree, each saying what to do next."""
+
+
+class StatsdError(Exception):
+    """Something is wrong with the statistics service."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").splitlines()[0])
+
+
+class SettingsError(StatsdError):
+    """A setting is wrong; the message names the variable and what would be right."""
+
+
+class InvalidEventError(StatsdError):
+    """A stream entry is not an event of the contract; it goes to the dead letters."""
+
+
+class DuplicateError(StatsdError):
+    """A name was registered twice; one of the two has to go."""
+
+
+class MissingExtraError(StatsdError):
+    """A part of this package needs libraries that are not installed."""

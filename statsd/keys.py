@@ -1,0 +1,49 @@
+"""Every Redis key, built in one place.
+
+The public ones are those of the contract, section 2; what is private to the daemons lies
+under `stats:internal:`.
+"""
+
+STREAM = "stat:events"
+GROUP = "stats-workers"
+DEAD_LETTERS = "stat:events:dead"
+
+INTERNAL = "stats:internal:"
+
+
+def reference_id(dojo_id: int, slug: str, *, official: bool) -> str:
+    """Return the name a dojo has in URLs and keys.
+
+    It is `dojos.id` (`slug`) for an official dojo, otherwise `{id}~{hex}`, where hex is the
+    signed 32-bit `dojo_id` as 8 lower-case hex digits of its unsigned form.
+    """
+    return slug if official else f"{slug}~{dojo_id & 0xFFFFFFFF:08x}"
+
+
+def split_reference_id(reference: str) -> tuple[str, int | None]:
+    """Return `(slug, dojo_id)`; `dojo_id` is None where the form is that of an official dojo."""
+    slug, tilde, digits = reference.rpartition("~")
+    if not tilde or len(digits) != 8 or not set(digits) <= set("0123456789abcdef"):  # noqa: PLR2004 - as the docstring says
+        return reference, None
+    unsigned = int(digits, 16)
+    return slug, unsigned - (1 << 32) if unsigned >= 1 << 31 else unsigned
+
+
+def dojo_stats(reference: str) -> str:
+    """Return the key of a dojo's statistics."""
+    return f"stats:dojo:{reference}"
+
+
+def updated(key: str) -> str:
+    """Return the key that holds the moment `key`'s value is true for, in Redis seconds."""
+    return f"{key}:updated"
+
+
+def alive(consumer: str) -> str:
+    """Return the key by which a daemon says that it still consumes."""
+    return f"{INTERNAL}alive:{consumer}"
+
+
+def asked(name: str) -> str:
+    """Return the key that remembers, for a few seconds, that a reader asked for a refresh."""
+    return f"{INTERNAL}asked:{name}"
