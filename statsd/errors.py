@@ -16,6 +16,10 @@ class InvalidEventError(StatsdError):
     """A stream entry is not an event of the contract; it goes to the dead letters."""
 
 
+class MissingTableError(StatsdError):
+    """A table or column of the contract is not there (yet): the web application makes them."""
+
+
 class DuplicateError(StatsdError):
     """A name was registered twice; one of the two has to go."""
 

@@ -1,0 +1,91 @@
+"""A counted solve, as the contract's section 4 defines it, in SQL."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from statsd.schema import (
+    dojo_challenge_visibilities as visibility,
+    dojo_challenges as row,
+    dojo_modules as module,
+    dojo_users as membership,
+    dojos,
+    submissions as solve,
+    users as solver,
+)
+
+
+def among(column: "sa.ColumnElement[int]", numbers: Iterable[int]) -> "sa.ColumnElement[bool]":
+    """Say that a column is one of `numbers`, with one parameter however many there are."""
+    array: Any = sa.literal(sorted(numbers), sa.ARRAY(sa.Integer))
+    return column == sa.any_(array)
+
+
+def row_and_visibility() -> "sa.sql.expression.FromClause":
+    """Return the challenge rows, each with its visibility where it has one."""
+    return row.outerjoin(
+        visibility,
+        sa.and_(
+            visibility.c.dojo_id == row.c.dojo_id,
+            visibility.c.module_index == row.c.module_index,
+            visibility.c.challenge_index == row.c.challenge_index,
+        ),
+    )
+
+
+def visible_at(moment: Any) -> "sa.ColumnElement[bool]":  # noqa: ANN401 - a column or a datetime
+    """Say that a row's visibility, where it is bounded, includes a moment (naive UTC)."""
+    return sa.and_(
+        sa.or_(visibility.c.start.is_(None), visibility.c.start <= moment),
+        sa.or_(visibility.c.stop.is_(None), visibility.c.stop >= moment),
+    )
+
+
+def counted_solves(dojo_ids: Iterable[int], *columns: Any) -> "sa.Select[Any]":  # noqa: ANN401 - whatever select() takes
+    """Select `columns` over the counted solves of the dojos.
+
+    One result for each counted solve and challenge row. Columns are those of the tables of
+    `statsd.schema` that the contract's definition names.
+    """
+    return (
+        sa.select(*columns)
+        .select_from(
+            row_and_visibility()
+            .join(dojos, dojos.c.dojo_id == row.c.dojo_id)
+            .join(
+                module,
+                sa.and_(
+                    module.c.dojo_id == row.c.dojo_id, module.c.module_index == row.c.module_index
+                ),
+            )
+            .join(
+                solve,
+                sa.and_(
+                    solve.c.challenge_id == row.c.challenge_id,
+                    solve.c.type == "correct",
+                    solve.c.user_id.is_not(None),
+                ),
+            )
+            .join(solver, solver.c.id == solve.c.user_id)
+            .outerjoin(
+                membership,
+                sa.and_(
+                    membership.c.dojo_id == row.c.dojo_id,
+                    membership.c.user_id == solve.c.user_id,
+                ),
+            )
+        )
+        .where(
+            among(row.c.dojo_id, dojo_ids),
+            row.c.required,
+            sa.or_(
+                dojos.c.official,
+                dojos.c.data.op("->>")("type") == "public",
+                membership.c.user_id.is_not(None),
+            ),
+            solver.c.hidden.is_not(True),
+            sa.func.coalesce(membership.c.type, "") != "admin",
+            visible_at(solve.c.date),
+        )
+    )

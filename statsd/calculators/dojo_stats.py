@@ -1,0 +1,192 @@
+"""A dojo's statistics: totals, the chart, the newest solves (contract, section 4)."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, time, timedelta
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+
+from statsd import keys
+from statsd.calculators import Calculator, Values
+from statsd.calculators.counted import among, counted_solves, row_and_visibility, visible_at
+from statsd.refresh import Refresh
+from statsd.schema import dojo_challenges as row, dojos, submissions as solve
+
+CHART_DAYS = (1, 7, 30, 60)  # days before today (UTC)
+CHART_LABELS = ("Today", "1w ago", "1mo ago", "2mo ago")
+RECENT = timedelta(days=7)
+RECENT_SOLVES = 5
+TREND_BOUNDS = (-99, 999)  # per cent
+
+
+class DojoStats(Refresh, frozen=True):
+    """The statistics of one dojo."""
+
+    kind: ClassVar[str] = "dojo_stats"
+    dojo_id: int
+
+
+def every() -> "sa.Select[Any]":
+    """List all dojos, the busiest first, as a sample of one block in a hundred shows them."""
+    sampled = sa.tablesample(solve, sa.func.system(1))
+    solves = (
+        sa.select(row.c.dojo_id, sa.func.count().label("solves"))
+        .select_from(row.join(sampled, sampled.c.challenge_id == row.c.challenge_id))
+        .where(sampled.c.type == "correct")
+        .group_by(row.c.dojo_id)
+        .subquery()
+    )
+    return (
+        sa.select(dojos.c.dojo_id)
+        .select_from(dojos.outerjoin(solves, solves.c.dojo_id == dojos.c.dojo_id))
+        .order_by(sa.func.coalesce(solves.c.solves, 0).desc(), dojos.c.dojo_id)
+    )
+
+
+def statements(wanted: Sequence[DojoStats], now: datetime) -> Sequence["sa.Select[Any]"]:
+    """Read the dojos with their challenges, their totals and chart, their newest solves."""
+    dojo_ids = [refresh.dojo_id for refresh in wanted]
+    return _dojos(dojo_ids, now), _totals(dojo_ids, now), _newest(dojo_ids, now)
+
+
+def _dojos(dojo_ids: Sequence[int], now: datetime) -> "sa.Select[Any]":
+    counts = (
+        sa.select(
+            row.c.dojo_id,
+            sa.func.count().label("challenges"),
+            sa.func.count().filter(visible_at(now)).label("visible_challenges"),
+        )
+        .select_from(row_and_visibility())
+        .where(among(row.c.dojo_id, dojo_ids))
+        .group_by(row.c.dojo_id)
+        .subquery()
+    )
+    return (
+        sa.select(
+            dojos.c.dojo_id,
+            dojos.c.id,
+            sa.func.coalesce(dojos.c.official, sa.false()).label("official"),
+            sa.func.coalesce(counts.c.challenges, 0).label("challenges"),
+            sa.func.coalesce(counts.c.visible_challenges, 0).label("visible_challenges"),
+        )
+        .select_from(dojos.outerjoin(counts, counts.c.dojo_id == dojos.c.dojo_id))
+        .where(among(dojos.c.dojo_id, dojo_ids))
+    )
+
+
+def _totals(dojo_ids: Sequence[int], now: datetime) -> "sa.Select[Any]":
+    """Count by dojo and user first: distinct users are then rows, which need no sorting."""
+    days = [
+        sa.func.count()
+        .filter(solve.c.date >= start, solve.c.date < start + timedelta(days=1))
+        .label(f"day{i}")
+        for i, start in enumerate(_chart_days(now))
+    ]
+    user = (
+        counted_solves(dojo_ids, row.c.dojo_id, sa.func.count().label("solves"), *days)
+        .group_by(row.c.dojo_id, solve.c.user_id)
+        .subquery()
+    )
+    charted = [user.c[day.name] for day in days]
+    return sa.select(
+        user.c.dojo_id,
+        sa.func.sum(user.c.solves).label("solves"),
+        sa.func.count().label("users"),
+        *[sa.func.sum(day).label(f"{day.name}_solves") for day in charted],
+        *[sa.func.count().filter(day > 0).label(f"{day.name}_users") for day in charted],
+    ).group_by(user.c.dojo_id)
+
+
+def _newest(dojo_ids: Sequence[int], now: datetime) -> "sa.Select[Any]":
+    newest = (
+        counted_solves(
+            dojo_ids,
+            row.c.dojo_id,
+            sa.func.coalesce(sa.func.nullif(row.c.name, ""), row.c.id).label("challenge_name"),
+            solve.c.date,
+            sa.func.row_number()
+            .over(partition_by=row.c.dojo_id, order_by=(solve.c.date.desc(), solve.c.id.desc()))
+            .label("place"),
+        )
+        .where(solve.c.date >= now - RECENT)
+        .subquery()
+    )
+    return (
+        sa.select(newest.c.dojo_id, newest.c.challenge_name, newest.c.date)
+        .where(newest.c.place <= RECENT_SOLVES)
+        .order_by(newest.c.dojo_id, newest.c.place)
+    )
+
+
+def _chart_days(now: datetime) -> list[datetime]:
+    today = datetime.combine(now.date(), time.min)
+    return [today - timedelta(days=days) for days in CHART_DAYS]
+
+
+def shape(
+    _wanted: Sequence[DojoStats], _now: datetime, results: Sequence[Sequence["sa.Row[Any]"]]
+) -> Mapping[DojoStats, Values]:
+    """Return the value of each dojo that exists, under its key."""
+    found, totals, newest = results
+    total_of = {total.dojo_id: total for total in totals}
+    newest_of = defaultdict(list)
+    for solved in newest:
+        newest_of[solved.dojo_id].append(solved)
+    return {
+        DojoStats(dojo.dojo_id): {
+            keys.dojo_stats(
+                keys.reference_id(dojo.dojo_id, dojo.id, official=dojo.official)
+            ): _value(
+                dojo.challenges,
+                dojo.visible_challenges,
+                total_of.get(dojo.dojo_id),
+                newest_of[dojo.dojo_id],
+            )
+        }
+        for dojo in found
+    }
+
+
+def empty() -> dict[str, Any]:
+    """Return the value of a dojo about which nothing is known."""
+    return _value(0, 0, None, ())
+
+
+def _value(challenges: int, visible: int, total: Any, newest: Sequence[Any]) -> dict[str, Any]:  # noqa: ANN401 - a row or None
+    charted = range(len(CHART_DAYS))
+    solves = [int(getattr(total, f"day{i}_solves", 0)) for i in charted]
+    users = [int(getattr(total, f"day{i}_users", 0)) for i in charted]
+    return {
+        "users": total.users if total else 0,
+        "challenges": challenges,
+        "visible_challenges": visible,
+        "solves": int(total.solves) if total else 0,
+        "recent_solves": [_solve(solved.challenge_name, solved.date) for solved in newest],
+        "trends": {
+            "solves": _trend(solves[0], solves[1]),
+            "users": _trend(users[0], users[1]),
+            "active": 0,
+            "challenges": 0,
+        },
+        "chart_data": {"labels": list(CHART_LABELS), "solves": solves, "users": users},
+    }
+
+
+def _solve(challenge_name: str | None, date: datetime) -> dict[str, Any]:
+    return {
+        "challenge_name": challenge_name,
+        "date": date.isoformat(),
+        "date_display": date.strftime("%m/%d/%y %I:%M %p"),
+    }
+
+
+def _trend(last: int, before: int) -> int:
+    """Return the change in per cent, rounded half to even and clipped."""
+    if before == 0:
+        return 100 if last > 0 else 0
+    lowest, highest = TREND_BOUNDS
+    return max(lowest, min(highest, round((last - before) / before * 100)))
+
+
+calculator = Calculator(DojoStats, every, statements, shape)

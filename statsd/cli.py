@@ -1,0 +1,115 @@
+"""The command line."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+import statsd
+from statsd import logs, settings as declarations
+from statsd.errors import StatsdError
+from statsd.settings import Settings
+
+app = typer.Typer(
+    help="Statistics for learning platforms: a daemon that keeps cached values exact.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+WRONG_USE = 2
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dojo-statsd {statsd.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@contextmanager
+def _errors_in_a_line() -> Iterator[None]:
+    """Show what is wrong with the settings or the installation without a traceback."""
+    try:
+        yield
+    except StatsdError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"statsd: {line}", err=True)
+        raise typer.Exit(WRONG_USE) from None
+
+
+def _load() -> Settings:
+    for sentence in declarations.unknown(os.environ):
+        typer.echo(f"statsd: {sentence}", err=True)
+    return declarations.load(os.environ)
+
+
+@app.command()
+def run() -> None:
+    """Run a daemon until SIGTERM or SIGINT. Settings come from the environment."""
+    with _errors_in_a_line():
+        settings = _load()
+        if not settings.enabled:
+            typer.echo("statsd: BACKGROUND_STATS_ENABLED=0, so there is nothing to run")
+            return
+        from statsd import daemon  # noqa: PLC0415 - the other commands start faster without it
+
+        logs.configure(settings.log_level, settings.log_format)
+        daemon.run(settings)
+
+
+@app.command("settings")
+def show_settings(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="The table of the documentation, with defaults.")
+    ] = False,
+) -> None:
+    """List all settings with the values in force, passwords masked."""
+    with _errors_in_a_line():
+        if markdown:
+            typer.echo(declarations.table())
+            return
+        for item in declarations.declared(_load()):
+            unit = f" {item.unit}" if item.unit else ""
+            typer.echo(f"{item.variable}={item.value}{unit}\n    {item.sentence}")
+
+
+@app.command()
+def health() -> None:
+    """Exit with 0 if this host's daemon consumes and both servers answer, else say why not."""
+    from statsd.health import trouble  # noqa: PLC0415 - as above
+
+    with _errors_in_a_line():
+        reasons = asyncio.run(trouble(_load()))
+    for reason in reasons:
+        typer.echo(reason)
+    if reasons:
+        sys.exit(1)
+    typer.echo("well")
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=0, help="How long to run; 0: until Ctrl-C.")] = 30.0,
+    students: Annotated[
+        int, typer.Option(min=1, max=64, help="How many students solve at the same time.")
+    ] = 8,
+    seed: Annotated[int, typer.Option(help="Makes the sample data and the solves.")] = 0,
+) -> None:
+    """Start servers, sample data and a daemon, and watch students' solves reach the cache."""
+    from statsd import demo as show  # noqa: PLC0415 - as above
+
+    with _errors_in_a_line():
+        show.run(seconds=seconds, students=students, seed=seed)

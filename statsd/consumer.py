@@ -1,0 +1,110 @@
+"""Events become marks: read a batch, ask the handlers what is stale, mark and acknowledge."""
+
+import logging
+import traceback
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from time import monotonic
+from typing import Any
+
+from statsd import events
+from statsd.bell import Bell
+from statsd.database import Database
+from statsd.errors import InvalidEventError
+from statsd.events import Event
+from statsd.isolate import isolate
+from statsd.outage import brief
+from statsd.refresh import Mark
+from statsd.registry import Handler, handler_of
+from statsd.stream import NEW, PENDING, DeadEntry, Entry, Stream
+
+log = logging.getLogger(__name__)
+
+Decoded = tuple[Entry, Event]
+
+
+class Consumer:
+    """Reads the stream, its own pending entries first; sets marks; acknowledges."""
+
+    def __init__(self, stream: Stream, database: Database, bell: Bell, *, batch_size: int) -> None:
+        """Take what to ring when there are new marks, and how many events to read at once."""
+        self._stream = stream
+        self._database = database
+        self._bell = bell
+        self._batch_size = batch_size
+        self._start = PENDING
+        self.last_turn = monotonic()
+        """When the loop last came round (monotonic): by this others see that it turns."""
+
+    async def recover(self) -> None:
+        """Begin with the own pending entries again, as after any error."""
+        self._start = PENDING
+        await self._stream.prepare()
+
+    async def step(self) -> None:
+        """Handle one batch."""
+        self.last_turn = monotonic()
+        entries = await self._stream.read(self._start, self._batch_size)
+        if entries:
+            await self._accept(entries)
+        if self._start != NEW:
+            self._start = entries[-1].id if entries else NEW
+
+    async def _accept(self, entries: Sequence[Entry]) -> None:
+        began = monotonic()
+        decoded, dead = _decode(entries)
+        marks: set[Mark] = set()
+        for event_type, group in _by_type(decoded).items():
+            handler = handler_of(event_type)
+            if handler is not None:
+                found, failed = await isolate(group, self._planner(handler))
+                marks.update(*found)
+                dead += [_letter(entry, error) for (entry, _), error in failed]
+        await self._stream.accept([entry.id for entry in entries], list(marks), dead)
+        if marks:
+            self._bell.ring()
+        for letter in dead:
+            log.error(
+                "an event went to the dead letters",
+                extra={"entry": letter.entry.id, "error": letter.error},
+            )
+        log.info(
+            "batch accepted",
+            extra={
+                "events": len(entries),
+                "refreshes": len(marks),
+                "dead": len(dead),
+                "milliseconds": round((monotonic() - began) * 1000, 1),
+                "last_entry": entries[-1].id,
+            },
+        )
+
+    def _planner(
+        self, handler: Handler[Any]
+    ) -> Callable[[Sequence[Decoded]], Awaitable[Iterable[Mark]]]:
+        async def plan(group: Sequence[Decoded]) -> Iterable[Mark]:
+            async with self._database.lookup() as lookup:
+                return await handler([event for _, event in group], lookup)
+
+        return plan
+
+
+def _decode(entries: Iterable[Entry]) -> tuple[list[Decoded], list[DeadEntry]]:
+    decoded, dead = [], []
+    for entry in entries:
+        try:
+            decoded.append((entry, events.decode(entry.data)))
+        except InvalidEventError as error:
+            dead.append(_letter(entry, error))
+    return decoded, dead
+
+
+def _by_type(decoded: Iterable[Decoded]) -> dict[type[Event], list[Decoded]]:
+    groups = defaultdict(list)
+    for entry, event in decoded:
+        groups[type(event)].append((entry, event))
+    return groups
+
+
+def _letter(entry: Entry, error: Exception) -> DeadEntry:
+    return DeadEntry(entry, brief(error), "".join(traceback.format_exception(error)))

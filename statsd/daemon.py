@@ -1,0 +1,194 @@
+"""The daemon: every part is built here, run in one task group, and closed in reverse."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Protocol
+
+import uvloop
+from redis.asyncio import Redis
+
+import statsd
+import statsd.handlers
+from statsd.bell import Bell
+from statsd.consumer import Consumer
+from statsd.database import Database
+from statsd.marks import Marks
+from statsd.outage import Servers, brief, is_outage, pause_unless, wait_for
+from statsd.reconcile import Reconcile, Reconciler
+from statsd.refresh import Mark
+from statsd.servers import checked, redis_client
+from statsd.settings import Settings, declared
+from statsd.statistics import CALCULATORS
+from statsd.stream import Stream
+from statsd.vitals import Life, Progress
+from statsd.worker import Performer, Worker, calculate
+
+log = logging.getLogger(__name__)
+
+
+class Loop(Protocol):
+    """What the daemon repeats until it is told to stop."""
+
+    async def step(self) -> None:
+        """Do some work, or wait a short while for it."""
+
+    async def recover(self) -> None:
+        """Put things right after a server was gone."""
+
+
+class Daemon:
+    """The parts of one daemon, at work."""
+
+    def __init__(self, settings: Settings, cache: Redis, reader: Redis, database: Database) -> None:
+        """Take the settings and open clients; `reader` is for blocking reads alone."""
+        self._settings = settings
+        self._cache = cache
+        self._name = consumer_name(settings)
+        self._stopping = asyncio.Event()
+        self._marks = Marks(
+            cache, self._name, lease=settings.lease, dead_limit=settings.dead_letters
+        )
+        self._stream = Stream(
+            cache, reader, self._name, block=settings.block, dead_limit=settings.dead_letters
+        )
+        bell = Bell()
+        self._consumer = Consumer(self._stream, database, bell, batch_size=settings.batch_size)
+        performers = self._performers()
+        self._loops: dict[str, Loop] = {"consumer": self._consumer}
+        for i in range(settings.concurrency):
+            self._loops[f"worker {i}"] = Worker(
+                self._marks, database, performers, bell, lease=settings.lease
+            )
+        self._side_loops: dict[str, Loop] = {
+            "life": Life(cache, self._name, self._last_turn),
+            "progress": Progress(self._marks),
+        }
+        self._probes: dict[str, Callable[[], Awaitable[object]]] = {
+            "Redis": cache.ping,
+            "PostgreSQL": database.check,
+        }
+        self._servers = Servers(self._probes, self._stopping)
+
+    def _performers(self) -> dict[str, Performer]:
+        reconciler = Reconciler(self._marks, only_present=self._settings.skip_cold_start)
+        performers = {calculator.refresh.kind: calculate(calculator) for calculator in CALCULATORS}
+        performers[Reconcile.kind] = Performer(reconciler.perform, batch=1)
+        return performers
+
+    async def run(self) -> None:
+        """Work until told to stop; then finish what is under way, within the deadline.
+
+        Raises SettingsError where a server refuses what the settings say.
+        """
+        with self._stopped_by_signals():
+            for name, probe in self._probes.items():
+                await wait_for(name, checked(probe), self._stopping)
+            if not self._stopping.is_set():
+                await self._start()
+                await self._work()
+
+    async def _start(self) -> None:
+        await self._stream.prepare()
+        released = await self._marks.release()
+        if not self._settings.skip_cold_start:
+            await self._marks.mark([Mark(Reconcile())])
+        server = await self._cache.info("server")
+        log.info(
+            "started",
+            extra={
+                "version": statsd.__version__,
+                "consumer": self._name,
+                "redis": server.get("redis_version"),
+                "acknowledges_with": self._stream.acknowledges_with,
+                "leases_released": released,
+                "settings": {item.variable: item.value for item in declared(self._settings)},
+            },
+        )
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            main, side = (
+                [group.create_task(self._repeat(name, loop), name=name) for name, loop in loops.items()]
+                for loops in (self._loops, self._side_loops)
+            )
+            await self._stopping.wait()
+            log.info("stopping", extra={"deadline": self._settings.drain_deadline})
+            _, late = await asyncio.wait(main, timeout=self._settings.drain_deadline)
+            for task in (*late, *side):
+                task.cancel()
+        released = await self._leave()
+        log.info("stopped", extra={"unfinished_tasks": len(late), "leases_released": released})
+
+    async def _repeat(self, name: str, loop: Loop) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                if failures:
+                    await pause_unless(self._stopping, min(2.0, 0.05 * 2**failures))
+                    await self._servers.wait()
+                    await loop.recover()
+                await loop.step()
+                failures = 0
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                failures += 1
+                log.warning("lost a server", extra={"loop": name, "error": brief(error)})
+
+    def _last_turn(self) -> float:
+        """Return when the consumer last came round; waiting for a server, it is well too."""
+        return monotonic() if self._servers.waiting else self._consumer.last_turn
+
+    async def _leave(self) -> int:
+        """Give leases back; where Redis is gone, they expire by themselves."""
+        try:
+            return await self._marks.release()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            return 0
+
+    @contextmanager
+    def _stopped_by_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+def consumer_name(settings: Settings) -> str:
+    """Return the name of this daemon in the group: the host's, and the suffix."""
+    suffix = settings.consumer_suffix
+    return socket.gethostname() + (f"-{suffix}" if suffix else "")
+
+
+async def _main(settings: Settings) -> None:
+    database = Database(
+        settings.database_url,
+        pool_size=settings.pool_size,
+        statement_timeout=settings.statement_timeout,
+        prepared_statements=settings.prepared_statements,
+    )
+    try:
+        async with (
+            redis_client(settings.redis_url) as cache,
+            redis_client(settings.redis_url, block=settings.block) as reader,
+        ):
+            await Daemon(settings, cache, reader, database).run()
+    finally:
+        await database.close()
+
+
+def run(settings: Settings) -> None:
+    """Run a daemon in this process until SIGTERM or SIGINT."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_main(settings))

@@ -1,0 +1,29 @@
+"""Do work on a batch; where it fails, halve the batch until what fails is alone.
+
+The one place where any exception is caught. An outage is no failure and passes through.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from statsd.outage import is_outage
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+async def isolate(
+    items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[R]]
+) -> tuple[list[R], list[tuple[T, Exception]]]:
+    """Return the results of the parts that succeeded, and the items that failed with why."""
+    try:
+        return [await work(items)], []
+    except Exception as error:
+        if is_outage(error):
+            raise
+        if len(items) == 1:
+            return [], [(items[0], error)]
+    middle = len(items) // 2
+    results, failures = await isolate(items[:middle], work)
+    more_results, more_failures = await isolate(items[middle:], work)
+    return results + more_results, failures + more_failures

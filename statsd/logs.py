@@ -1,0 +1,61 @@
+"""The log: one JSON object for each line, or text for people."""
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from statsd.urls import masked
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure(level: str, style: str) -> None:
+    """Log to standard output, as `json` or `text`, what is at least of `level`."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for noisy in ("sqlalchemy", "asyncio", "redis"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class JsonFormatter(logging.Formatter):
+    """`time`, `level`, `logger`, `event`, the fields of the event, and `traceback`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of JSON, passwords in URLs masked."""
+        line = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return masked(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+
+
+class TextFormatter(logging.Formatter):
+    """The same for people: time, level, what happened, `field=value` ..."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as a line, control characters escaped, and the traceback."""
+        fields = " ".join(f"{name}={value!r}" for name, value in _fields(record).items())
+        text = f"{_time(record)} {record.levelname:<7} {record.getMessage()!s}  {fields}".rstrip()
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return masked(text)

@@ -1,0 +1,98 @@
+-- Stands before every script: the clock, and how a debt is set.
+--
+-- Times are microseconds. `token` orders answers: max(last + 1, TIME), unique, never going
+-- back. `now` orders what is due: TIME, less whatever the server's clock was set back by, so
+-- that a lease or a delay lasts as long as it should whatever that clock does.
+
+local CLOCK = 'stats:internal:clock'       -- hash: epoch, last (token), seen (TIME), offset
+local LEASES = 'stats:internal:leases'     -- hash: name -> lease, of what is being worked on
+local LATER = 'stats:internal:later'       -- sorted set by time due: "bucket|class|name"
+local HOLDINGS = 'stats:internal:holdings' -- hash: name -> JSON array of the keys it wrote
+local OWNERS = 'stats:internal:owners'     -- hash: key -> the name that wrote it
+local DUE = 'stats:internal:due:'          -- .. class: sorted set of names by time due
+local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), class, attempts
+
+local MISSED, INTERACTIVE, BACKGROUND = 0, 1, 4 -- classes, the most urgent first
+local BUCKET = 500000                      -- delayed marks of a name are told apart this finely
+
+-- Lua's own conversion keeps 14 digits; a token has 16.
+local function digits(number) return string.format('%.0f', number) end
+
+local owe -- the clock, when it is made anew, owes everything
+
+local clock
+local function read_clock()
+  local time = redis.call('TIME')
+  local stored = redis.call('HMGET', CLOCK, 'epoch', 'last', 'seen', 'offset')
+  local seen = time[1] * 1000000 + time[2]
+  local offset = tonumber(stored[4] or 0) + math.max(0, tonumber(stored[3] or 0) - seen)
+  clock = {
+    epoch = stored[1] or digits(seen),
+    token = math.max(tonumber(stored[2] or 0) + 1, seen),
+    now = seen + offset,
+    seen = seen,
+  }
+  redis.call('HSET', CLOCK, 'epoch', clock.epoch, 'last', digits(clock.token),
+    'seen', digits(seen), 'offset', digits(offset))
+  if not stored[1] then owe('reconcile', INTERACTIVE) end
+end
+
+-- A token newer than every mark so far. Every script begins with one.
+local function tick()
+  if clock then
+    clock.token = clock.token + 1
+    redis.call('HSET', CLOCK, 'last', digits(clock.token))
+  else
+    read_clock()
+  end
+  return clock.token
+end
+
+-- One mark for each name: the newer moment, the more urgent class, the earlier time due.
+function owe(name, class)
+  clock.now = clock.now + 1 -- marks set together stay in their order
+  local before = tonumber(redis.call('HGET', MARK .. name, 'class') or class)
+  local score = tonumber(redis.call('ZSCORE', DUE .. before, name) or clock.now)
+  if before > class then redis.call('ZREM', DUE .. before, name) end
+  class = math.min(before, class)
+  -- What is being worked on keeps the due time of its lease, and runs again after it.
+  if redis.call('HEXISTS', LEASES, name) == 0 then score = math.min(score, clock.now) end
+  redis.call('HSET', MARK .. name, 'marked', digits(clock.token), 'class', class)
+  redis.call('ZADD', DUE .. class, digits(score), name)
+end
+
+-- Owed again after a delay, whatever is answered until then.
+local function owe_later(name, class, delay)
+  local due = (math.floor((clock.now + delay) / BUCKET) + 1) * BUCKET
+  redis.call('ZADD', LATER, digits(due), digits(due) .. '|' .. class .. '|' .. name)
+end
+
+-- `marks`: arrays of name, class, delay.
+local function set_marks(marks)
+  for _, mark in ipairs(marks) do
+    if mark[3] > 0 then owe_later(mark[1], mark[2], mark[3]) else owe(mark[1], mark[2]) end
+  end
+end
+
+local function set_due(name, due)
+  local class = redis.call('HGET', MARK .. name, 'class')
+  if class then redis.call('ZADD', DUE .. class, digits(due), name) end
+end
+
+local function give_back(name, delay)
+  redis.call('HDEL', LEASES, name)
+  set_due(name, clock.now + delay)
+end
+
+-- From every class: a mark whose hash was evicted no longer knows its own.
+local function forget(name)
+  for class = MISSED, BACKGROUND do redis.call('ZREM', DUE .. class, name) end
+  redis.call('HDEL', LEASES, name)
+  redis.call('DEL', MARK .. name)
+end
+
+local function bury(stream, limit, fields)
+  redis.call('XADD', stream, 'MAXLEN', limit, '*', unpack(fields))
+end
+
+local request = cmsgpack.unpack(ARGV[1]) -- the one argument: a MessagePack map

@@ -1,0 +1,28 @@
+-- A refresh failed: due again after a delay, or, after the last attempt, to the dead letters.
+--
+-- KEYS[1] the dead letters
+-- request: token, lease, name, delays (microseconds, one for each further attempt),
+--          dead (field, value, ...), dead_limit
+-- reply: attempts so far, the delay (-1: buried); attempts 0: the lease is another's
+
+tick()
+local name = request.name
+if redis.call('HGET', LEASES, name) ~= request.lease then return {0, '0'} end
+local attempts = redis.call('HINCRBY', MARK .. name, 'attempts', 1)
+local delay = request.delays[attempts]
+if delay then
+  give_back(name, delay)
+  return {attempts, digits(delay)}
+end
+local fields = request.dead
+fields[#fields + 1] = 'attempts'
+fields[#fields + 1] = attempts
+bury(KEYS[1], request.dead_limit, fields)
+if tonumber(request.token) > tonumber(redis.call('HGET', MARK .. name, 'marked') or 0) then
+  forget(name)
+else
+  -- Marked again since this attempt began: a new debt, with attempts of its own.
+  redis.call('HDEL', MARK .. name, 'attempts')
+  give_back(name, request.delays[1] or 0)
+end
+return {attempts, '-1'}

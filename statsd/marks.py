@@ -1,0 +1,157 @@
+"""Marks: what is owed, in Redis, shared by all daemons.
+
+A mark is set (in the step that acknowledges its event), leased by a worker together with a
+token, and goes when an answer with a newer token than the mark was written. See
+`statsd/lua/common.lua` for how it lies in Redis.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+import orjson
+from redis.asyncio import Redis
+
+from statsd import keys, scripts
+from statsd.refresh import Mark, Priority
+
+SECOND = 1_000_000  # microseconds
+OLDEST_TOKEN = 60.0  # seconds; an answer whose token is older is refused
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Leased names and the token of one try at answering them."""
+
+    names: tuple[str, ...]
+    token: int
+    """Microseconds of the server's clock: what the answer is true for."""
+    epoch: str
+    """Which life of the clock the token is from."""
+    lease: str
+
+    @property
+    def now(self) -> datetime:
+        """The token as a moment, naive UTC: the `now` of the statements."""
+        return datetime.fromtimestamp(self.token / SECOND, UTC).replace(tzinfo=None)
+
+
+class Taken(NamedTuple):
+    """What `take` found."""
+
+    attempt: Attempt | None
+    more: bool
+    """Others are due already."""
+    wait: float | None
+    """Seconds until something is due; None where nothing is owed."""
+
+
+class Answer(NamedTuple):
+    """What is true for one refresh: its keys with their values, and what to mark."""
+
+    values: Mapping[str, Any]
+    marks: Sequence[Mark] = ()
+
+
+class Marks:
+    """The marks, seen by one daemon, the `owner` of the leases it takes."""
+
+    def __init__(self, redis: Redis, owner: str, *, lease: float, dead_limit: int) -> None:
+        self._redis = redis
+        self._owner = owner
+        self._lease = int(lease * SECOND)
+        self._dead_limit = dead_limit
+        self._scripts = {
+            name: redis.register_script(scripts.source(name))
+            for name in ("take", "renew", "settle", "fail", "release", "mark")
+        }
+
+    async def _run(self, script: str, request: Mapping[str, Any], *key_names: str) -> Any:  # noqa: ANN401 - each script's own
+        return await self._scripts[script](key_names, [scripts.encode(request)])
+
+    async def mark(self, marks: Sequence[Mark]) -> None:
+        """Set marks."""
+        await self._run("mark", {"marks": [mark.packed() for mark in marks]})
+
+    async def take(self, batches: Mapping[str, int]) -> Taken:
+        """Lease what is due: the most urgent, and as many more of its kind as `batches` says."""
+        token, epoch, lease, wait, more, *names = await self._run(
+            "take", {"owner": self._owner, "lease": self._lease, "batches": batches}
+        )
+        attempt = None
+        if names:
+            decoded = tuple(name.decode() for name in names)
+            attempt = Attempt(decoded, int(token), epoch.decode(), lease.decode())
+        return Taken(attempt, bool(more), None if int(wait) < 0 else int(wait) / SECOND)
+
+    async def renew(self, attempt: Attempt) -> Attempt:
+        """Prolong the lease; return the attempt with a newer token, for another try."""
+        request = {"lease": attempt.lease, "names": attempt.names, "duration": self._lease}
+        token, epoch = await self._run("renew", request)
+        return replace(attempt, token=int(token), epoch=epoch.decode())
+
+    async def settle(self, attempt: Attempt, answers: Mapping[str, Answer]) -> list[str]:
+        """Write the answers and remove the marks they answer; return what became of each.
+
+        `settled`; `again`, for what was marked meanwhile; `late` and `lost`, for answers that
+        were refused, because too old or because the lease is another's.
+        """
+        request = {
+            "token": str(attempt.token),
+            "epoch": attempt.epoch,
+            "lease": attempt.lease,
+            "oldest": int(OLDEST_TOKEN * SECOND),
+            "answers": [_packed(name, answer) for name, answer in answers.items()],
+        }
+        return [status.decode() for status in await self._run("settle", request)]
+
+    async def fail(
+        self, attempt: Attempt, delays: Sequence[float], reason: Mapping[str, str]
+    ) -> tuple[int, float | None]:
+        """Put one failed refresh off, or, when its `delays` are used up, bury it.
+
+        Return how many attempts it had (0: the lease is another's) and the delay in seconds
+        (None: buried).
+        """
+        [name] = attempt.names
+        fields = {"name": name, "consumer": self._owner, "failed_at": timestamp(), **reason}
+        attempts, delay = await self._run(
+            "fail",
+            {
+                "token": str(attempt.token),
+                "lease": attempt.lease,
+                "name": name,
+                "delays": [int(delay * SECOND) for delay in delays],
+                "dead": [part for field in fields.items() for part in field],
+                "dead_limit": self._dead_limit,
+            },
+            keys.DEAD_LETTERS,
+        )
+        return int(attempts), None if int(delay) < 0 else int(delay) / SECOND
+
+    async def release(self, names: Sequence[str] | None = None) -> int:
+        """Give leases of this owner back, all of them or those on `names`; return how many."""
+        request = {"owner": self._owner} | ({} if names is None else {"names": names})
+        return int(await self._run("release", request))
+
+    async def owed(self, priority: Priority) -> int:
+        """Return how many refreshes of a class are owed."""
+        return int(await self._redis.zcard(f"{keys.INTERNAL}due:{int(priority)}"))
+
+    async def held(self) -> list[str]:
+        """Return the names of all refreshes that have keys in the cache."""
+        names: list[bytes] = await self._redis.hkeys(f"{keys.INTERNAL}holdings")  # type: ignore[assignment]
+        return [name.decode() for name in names]
+
+
+def timestamp() -> str:
+    """Return the present time as dead letters and logs have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _packed(name: str, answer: Answer) -> tuple[Any, ...]:
+    holdings = msgspec.json.encode(sorted(answer.values)).decode()
+    values = [(key, orjson.dumps(value).decode()) for key, value in answer.values.items()]
+    return name, holdings, values, [mark.packed() for mark in answer.marks]

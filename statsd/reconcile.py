@@ -1,0 +1,54 @@
+"""Reconciling: mark everything. From an empty cache, that is the cold start.
+
+It is itself a refresh, owed whenever the clock in Redis is made anew (first start, flush,
+eviction), when a daemon starts, and when the consumer group had to be made: so one daemon does
+it, and a crash half-way brings it back.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from statsd.marks import Answer, Attempt, Marks
+from statsd.refresh import Mark, Priority, Refresh, UnknownKindError, parse, register_kind
+from statsd.statistics import CALCULATORS
+
+
+class Reconcile(Refresh, frozen=True):
+    """Mark all that exists in the database, and all that is in the cache."""
+
+    kind: ClassVar[str] = "reconcile"
+
+
+register_kind(Reconcile)
+
+
+class Reconciler:
+    """Answers `Reconcile` with marks in the background class, the busiest dojos first."""
+
+    def __init__(self, marks: Marks, *, only_present: bool) -> None:
+        """With `only_present`, what is not in the cache stays so (SKIP_COLD_START)."""
+        self._marks = marks
+        self._only_present = only_present
+
+    async def perform(
+        self, wanted: Sequence[Reconcile], _attempt: Attempt, connection: AsyncConnection
+    ) -> Mapping[Reconcile, Answer]:
+        """List what exists in the snapshot, then what has keys and may be gone."""
+        owed: dict[Refresh, None] = {}
+        if not self._only_present:
+            for calculator in CALCULATORS:
+                rows = await connection.execute(calculator.every())
+                owed |= {calculator.refresh.of(*row): None for row in rows}
+        owed |= dict.fromkeys(_known(await self._marks.held()))
+        answer = Answer({}, [Mark(refresh, priority=Priority.BACKGROUND) for refresh in owed])
+        return dict.fromkeys(wanted, answer)
+
+
+def _known(names: Sequence[str]) -> Iterator[Refresh]:
+    for name in names:
+        try:
+            yield parse(name)
+        except UnknownKindError:
+            continue  # a newer version's; its daemon reconciles it

@@ -1,0 +1,85 @@
+"""Refreshes: the names of what can be stale, and the marks that say it is.
+
+A refresh is one stale thing, named by its kind and a few integers: `dojo_stats:-5`. Equal
+names are one. A statistic declares its own kind, in its calculator's file.
+"""
+
+from collections.abc import Iterable, Iterator
+from enum import IntEnum
+from typing import ClassVar, NamedTuple, Self
+
+import msgspec
+
+from statsd.errors import DuplicateError, StatsdError
+
+
+class Priority(IntEnum):
+    """The class of a mark; what is more urgent comes first. The numbers are those in Lua."""
+
+    MISSED = 0
+    INTERACTIVE = 1
+    ORDINARY = 2
+    EXPORT = 3
+    BACKGROUND = 4
+
+
+RECHECK_DELAY = 2.0  # seconds: an event may be published a moment before its commit
+
+
+class UnknownKindError(StatsdError):
+    """A mark names a kind that this version does not know; a newer one may have made it."""
+
+
+class Refresh(msgspec.Struct, frozen=True):
+    """One stale thing. Subclasses name a kind and the integers that tell one from another."""
+
+    kind: ClassVar[str]
+    priority: ClassVar[Priority] = Priority.INTERACTIVE
+
+    @property
+    def name(self) -> str:
+        """The name under which the refresh is owed."""
+        return ":".join((self.kind, *map(str, msgspec.structs.astuple(self))))
+
+    @classmethod
+    def of(cls, *numbers: int) -> Self:
+        """Make a refresh of this kind from its integers, in the order of its fields."""
+        return msgspec.convert(dict(zip(cls.__struct_fields__, numbers, strict=True)), cls)
+
+
+_kinds: dict[str, type[Refresh]] = {}
+
+
+def register_kind(refresh: type[Refresh]) -> None:
+    """Make the kind known to `parse`; twice the same kind is an error."""
+    if refresh.kind in _kinds:
+        raise DuplicateError(f"two statistics are of kind {refresh.kind!r}; rename one")
+    _kinds[refresh.kind] = refresh
+
+
+def parse(name: str) -> Refresh:
+    """Return the refresh called `name`. Raises UnknownKindError."""
+    kind, *numbers = name.split(":")
+    if kind not in _kinds:
+        raise UnknownKindError(f"no statistic of kind {kind!r} is known to this version")
+    return _kinds[kind].of(*map(int, numbers))
+
+
+class Mark(NamedTuple):
+    """A refresh that is owed: now, or again after `delay` seconds, whatever runs until then."""
+
+    refresh: Refresh
+    delay: float = 0.0
+    priority: Priority | None = None
+
+    def packed(self) -> tuple[str, int, int]:
+        """Return what the scripts take: name, class, delay in microseconds."""
+        priority = self.refresh.priority if self.priority is None else self.priority
+        return self.refresh.name, int(priority), int(self.delay * 1_000_000)
+
+
+def now_and_again(refreshes: Iterable[Refresh]) -> Iterator[Mark]:
+    """Mark each refresh now, and once more when a commit that was under way has landed."""
+    for refresh in refreshes:
+        yield Mark(refresh)
+        yield Mark(refresh, RECHECK_DELAY)

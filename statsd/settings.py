@@ -1,0 +1,237 @@
+"""The daemon's settings, from the environment: each declared once, with all there is to say.
+
+What users read about them (`statsd settings`, the table in the docs, error messages) is made
+from these declarations.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from statsd import urls
+from statsd.errors import SettingsError
+from statsd.switches import parse_switch
+from statsd.urls import masked
+
+
+def _switch(value: object) -> object:
+    return parse_switch("", value) if isinstance(value, str) else value
+
+
+Switch = Annotated[bool, BeforeValidator(_switch)]
+
+
+def _setting(variable: str, default: Any, sentence: str, unit: str = "", **bounds: Any) -> Any:  # noqa: ANN401 - as pydantic's Field
+    return Field(
+        default,
+        validation_alias=variable,
+        description=sentence,
+        json_schema_extra={"unit": unit},
+        **bounds,
+    )
+
+
+class Settings(BaseSettings):
+    """All settings, checked."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    database_url: str = _setting(
+        "DATABASE_URL",
+        ...,
+        "The PostgreSQL primary to read from, as postgresql://user:password@host:5432/database; "
+        "SQLAlchemy's forms with a driver are understood too.",
+    )
+    redis_url: str = _setting(
+        "REDIS_URL",
+        "redis://cache:6379",
+        "The Redis or Valkey server with the stream and the cache; rediss:// and unix:// too.",
+    )
+    enabled: Switch = _setting(
+        "BACKGROUND_STATS_ENABLED",
+        True,
+        "0: listeners publish nothing, readers always compute, and `statsd run` exits at once.",
+    )
+    fallback: Switch = _setting(
+        "BACKGROUND_STATS_FALLBACK",
+        True,
+        "Web half. 1: a reader computes on a miss; 0: it returns the empty default.",
+    )
+    skip_cold_start: Switch = _setting(
+        "SKIP_COLD_START",
+        False,
+        "1: nothing is marked at the start, and reconciling leaves absent keys absent.",
+    )
+    consumer_suffix: str = _setting(
+        "STATSD_CONSUMER_SUFFIX",
+        "",
+        "Added to the host name to make the consumer's name, where several daemons share a host.",
+        pattern=r"^[A-Za-z0-9_.-]{0,64}$",
+    )
+    batch_size: int = _setting(
+        "STATSD_BATCH_SIZE", 500, "How many events are read at once.", "events", ge=1, le=10_000
+    )
+    block: float = _setting(
+        "STATSD_BLOCK",
+        1.0,
+        "How long one read waits for events; a stop waits for it.",
+        "seconds",
+        ge=0.05,
+        le=30,
+    )
+    concurrency: int = _setting(
+        "STATSD_CONCURRENCY",
+        2,
+        "How many batches are calculated at the same time; about the database's idle cores.",
+        "transactions",
+        ge=1,
+        le=64,
+    )
+    pool_size: int = _setting(
+        "STATSD_POOL_SIZE",
+        4,
+        "Connections to PostgreSQL at the most; more than STATSD_CONCURRENCY, as events are "
+        "looked up beside the calculations.",
+        "connections",
+        ge=2,
+        le=100,
+    )
+    statement_timeout: float = _setting(
+        "STATSD_STATEMENT_TIMEOUT",
+        50.0,
+        "The longest one statement may take; answers older than a minute are refused anyway.",
+        "seconds",
+        ge=1,
+        le=59,
+    )
+    prepared_statements: Switch = _setting(
+        "STATSD_PREPARED_STATEMENTS",
+        True,
+        "0: for a pooler in transaction mode that does not keep them (pgbouncer before 1.21).",
+    )
+    lease: float = _setting(
+        "STATSD_LEASE",
+        30.0,
+        "After how long the work of a daemon that died is taken up by another.",
+        "seconds",
+        ge=1,
+        le=600,
+    )
+    drain_deadline: float = _setting(
+        "STATSD_DRAIN_DEADLINE",
+        8.0,
+        "How long a stop waits for the work under way; what is left stays owed.",
+        "seconds",
+        ge=0.1,
+        le=600,
+    )
+    dead_letters: int = _setting(
+        "STATSD_DEAD_LETTERS",
+        10_000,
+        "How many dead letters are kept, the newest.",
+        "letters",
+        ge=1,
+        le=1_000_000,
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting(
+        "STATSD_LOG_LEVEL", "INFO", "The least severe lines that are logged."
+    )
+    log_format: Literal["json", "text"] = _setting(
+        "STATSD_LOG_FORMAT", "json", "One JSON object for each line, or text for people."
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, text: str) -> str:
+        return urls.database_url(text)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, text: str) -> str:
+        return urls.redis_url(text)
+
+    @model_validator(mode="after")
+    def _pool_has_room(self) -> "Settings":
+        if self.pool_size <= self.concurrency:
+            raise ValueError(
+                f"STATSD_POOL_SIZE ({self.pool_size}) must be greater than "
+                f"STATSD_CONCURRENCY ({self.concurrency})"
+            )
+        return self
+
+
+class Declared(NamedTuple):
+    """One setting as users see it."""
+
+    variable: str
+    value: str
+    """The value in force, passwords masked; the default where none was asked for."""
+    default: str
+    unit: str
+    sentence: str
+
+
+def declared(settings: Settings | None = None) -> Iterator[Declared]:
+    """List every setting, with the values of `settings` where given."""
+    for name, field in Settings.model_fields.items():
+        default = "(required)" if field.is_required() else _text(field.default)
+        value = default if settings is None else _text(getattr(settings, name))
+        extra = field.json_schema_extra
+        unit = str(extra["unit"]) if isinstance(extra, dict) else ""
+        yield Declared(
+            str(field.validation_alias), masked(value), default, unit, field.description or ""
+        )
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Read the settings. Raises SettingsError, a line for each variable that is wrong."""
+    known = {setting.variable for setting in declared()}
+    given = {name: value for name, value in environ.items() if name in known}
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        lines = [_explain(problem, given) for problem in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def unknown(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each STATSD_ variable that is no setting: most likely misspelt."""
+    known = [setting.variable for setting in declared()]
+    for name in sorted(environ):
+        if name.startswith("STATSD_") and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            yield f"{name} is no setting" + (f"; is {near[0]} meant?" if near else "")
+
+
+def _explain(problem: Mapping[str, Any], given: Mapping[str, str]) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return str(message)
+    variable = str(problem["loc"][0])
+    setting = next(setting for setting in declared() if setting.variable == variable)
+    if problem["type"] == "missing":
+        return f"{variable} is not set. {setting.sentence}"
+    value = masked(given.get(variable, ""))
+    unit = f" in {setting.unit}" if setting.unit else ""
+    return (
+        f"{variable}={value!r}: {message[0].lower()}{message[1:]}{unit} "
+        f"(default: {setting.default}). {setting.sentence}"
+    )
+
+
+def _text(value: object) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def table() -> str:
+    """Return the settings as the table in the documentation."""
+    lines = ["| variable | default | unit | meaning |", "|---|---|---|---|"]
+    lines += [
+        f"| `{item.variable}` | {f'`{item.default}`' if item.default else 'empty'} "
+        f"| {item.unit} | {item.sentence} |"
+        for item in declared()
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,113 @@
+"""The event stream, read as one consumer of the group."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from statsd import keys, scripts
+from statsd.marks import timestamp
+from statsd.refresh import Mark
+
+LARGEST_DATA = 64 * 1024  # bytes of an entry that a dead letter keeps
+CUT = b" [cut by statsd]"
+PENDING, NEW = "0", ">"
+
+
+class Entry(NamedTuple):
+    """One stream entry; `data` is None where it has no such field or was deleted."""
+
+    id: str
+    data: bytes | None
+
+
+class DeadEntry(NamedTuple):
+    """An entry that cannot become marks, and why."""
+
+    entry: Entry
+    error: str
+    traceback: str
+
+    @property
+    def data(self) -> bytes:
+        """What the entry held, cut and marked where it is large."""
+        data = self.entry.data or b""
+        return data if len(data) <= LARGEST_DATA else data[:LARGEST_DATA] + CUT
+
+    def fields(self, consumer: str) -> list[str | int]:
+        """Return what the dead letters keep beside it: field, value, field, value, ..."""
+        kept: Mapping[str, str | int] = {
+            "id": self.entry.id,
+            "error": self.error,
+            "traceback": self.traceback,
+            "attempts": 1,
+            "consumer": consumer,
+            "failed_at": timestamp(),
+        }
+        return [part for field in kept.items() for part in field]
+
+
+class Stream:
+    """`stat:events`, for one consumer.
+
+    `reader` must be a client of its own, whose socket timeout is longer than `block` and that
+    retries nothing: a read that was sent twice would leave entries pending unseen.
+    """
+
+    def __init__(
+        self, redis: Redis, reader: Redis, consumer: str, *, block: float, dead_limit: int
+    ) -> None:
+        self._redis = redis
+        self._reader = reader
+        self.consumer = consumer
+        self._block = int(block * 1000)
+        self._dead_limit = dead_limit
+        self._accept = redis.register_script(scripts.source("accept"))
+        self._has_ackdel = False
+
+    @property
+    def acknowledges_with(self) -> str:
+        """The commands by which entries are acknowledged and removed."""
+        return "XACKDEL" if self._has_ackdel else "XACK and XDEL"
+
+    async def prepare(self) -> None:
+        """Make the group, with the stream, where it is not there; see what the server can do."""
+        known = await self._redis.execute_command("COMMAND", "INFO", "XACKDEL")  # type: ignore[no-untyped-call]
+        self._has_ackdel = any(known)
+        try:
+            await self._redis.xgroup_create(keys.STREAM, keys.GROUP, "0", mkstream=True)
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+
+    async def read(self, start: str, count: int) -> list[Entry]:
+        """Read up to `count` entries: new ones (`>`), or own pending ones after the id `start`.
+
+        Waits for new ones, for the length of `block` at most; the list may be empty.
+        """
+        reply: Any = await self._reader.xreadgroup(
+            keys.GROUP, self.consumer, {keys.STREAM: start}, count=count, block=self._block
+        )
+        return [
+            Entry(entry_id.decode(), (fields or {}).get(b"data"))
+            for _stream, entries in reply
+            for entry_id, fields in entries
+        ]
+
+    async def accept(
+        self, ids: Sequence[str], marks: Sequence[Mark], dead: Sequence[DeadEntry]
+    ) -> None:
+        """Set marks, bury dead entries and acknowledge all of `ids`, in one step."""
+        request: dict[str, Any] = {
+            "group": keys.GROUP,
+            "ids": ids,
+            "ackdel": self._has_ackdel,
+            "marks": [mark.packed() for mark in marks],
+            "dead": [letter.fields(self.consumer) for letter in dead],
+            "dead_limit": self._dead_limit,
+        }
+        await self._accept(
+            [keys.STREAM, keys.DEAD_LETTERS],
+            [scripts.encode(request), *(letter.data for letter in dead)],
+        )

@@ -1,0 +1,160 @@
+"""Marks become values: lease what is due, read one snapshot, write, and settle the debt."""
+
+import asyncio
+import logging
+import random
+import traceback
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from statsd.bell import Bell
+from statsd.calculators import Calculator
+from statsd.database import Database
+from statsd.isolate import isolate
+from statsd.marks import Answer, Attempt, Marks
+from statsd.outage import brief
+from statsd.refresh import parse
+
+log = logging.getLogger(__name__)
+
+RETRY_DELAYS = (1.0, 5.0, 30.0, 120.0)  # seconds before the 2nd, 3rd, 4th and 5th attempt
+JITTER = 0.2  # each delay is longer by up to this part
+LONGEST_NAP = 1.0  # seconds until marks set by others are looked for
+
+Perform = Callable[[Sequence[Any], Attempt, AsyncConnection], Awaitable[Mapping[Any, Answer]]]
+
+
+@dataclass(frozen=True)
+class Performer:
+    """How refreshes of one kind are answered, and how many at once."""
+
+    perform: Perform
+    batch: int
+
+
+def calculate(calculator: Calculator[Any]) -> Performer:
+    """Answer a calculator's refreshes: run its statements, shape their rows."""
+
+    async def perform(
+        wanted: Sequence[Any], attempt: Attempt, connection: AsyncConnection
+    ) -> Mapping[Any, Answer]:
+        results = [
+            (await connection.execute(statement)).all()
+            for statement in calculator.statements(wanted, attempt.now)
+        ]
+        shaped = calculator.shape(wanted, attempt.now, results)
+        return {refresh: Answer(values) for refresh, values in shaped.items()}
+
+    return Performer(perform, calculator.batch)
+
+
+class Worker:
+    """One of several equal loops, each with one transaction at a time."""
+
+    def __init__(
+        self,
+        marks: Marks,
+        database: Database,
+        performers: Mapping[str, Performer],
+        bell: Bell,
+        *,
+        lease: float,
+    ) -> None:
+        """Take how to answer each kind, what rings when there is work, and seconds of a lease."""
+        self._marks = marks
+        self._database = database
+        self._performers = performers
+        self._batches = {kind: performer.batch for kind, performer in performers.items()}
+        self._bell = bell
+        self._lease = lease
+        self._leased: tuple[str, ...] = ()
+
+    async def step(self) -> None:
+        """Answer one batch, or nap until something may be due."""
+        attempt, more, wait = await self._marks.take(self._batches)
+        if more:
+            self._bell.ring()  # for another worker
+        if attempt is None:
+            await self._bell.sleep(LONGEST_NAP if wait is None else min(wait, LONGEST_NAP))
+        else:
+            self._leased = attempt.names
+            await self._answer(attempt)
+            self._leased = ()
+
+    async def recover(self) -> None:
+        """Give back what was under way when a server was lost: that was no attempt."""
+        if self._leased:
+            await self._marks.release(self._leased)
+            self._leased = ()
+
+    async def _answer(self, taken: Attempt) -> None:
+        async def work(names: Sequence[str]) -> None:
+            attempt = replace(taken, names=tuple(names))
+            if attempt.names != taken.names:
+                attempt = await self._marks.renew(attempt)  # each attempt has a token of its own
+            await self._attempt(attempt)
+
+        async with self._renewing(taken):
+            _, failures = await isolate(taken.names, work)
+        for name, error in failures:
+            await self._fail(replace(taken, names=(name,)), error)
+
+    async def _attempt(self, attempt: Attempt) -> None:
+        """Answer the names of an attempt from one snapshot, opened after its token."""
+        began = monotonic()
+        refreshes = [parse(name) for name in attempt.names]
+        performer = self._performers[refreshes[0].kind]
+        async with self._database.snapshot() as connection:
+            found = await performer.perform(refreshes, attempt, connection)
+        answers = {refresh.name: found.get(refresh, GONE) for refresh in refreshes}
+        statuses = await self._marks.settle(attempt, answers)
+        log.info(
+            "refreshed",
+            extra={
+                "kind": refreshes[0].kind,
+                "refreshes": len(refreshes),
+                **Counter(statuses),
+                "milliseconds": round((monotonic() - began) * 1000, 1),
+            },
+        )
+
+    @asynccontextmanager
+    async def _renewing(self, attempt: Attempt) -> AsyncIterator[None]:
+        """Prolong the leases for as long as the work goes on."""
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(self._lease / 3)
+                await self._marks.renew(attempt)
+
+        renewal = asyncio.create_task(renew(), name="renew leases")
+        try:
+            yield
+        finally:
+            renewal.cancel()
+            await asyncio.wait([renewal])
+        if not renewal.cancelled():
+            renewal.result()  # it failed: what was settled is settled, the rest is put right
+
+    async def _fail(self, attempt: Attempt, error: Exception) -> None:
+        delays = [delay * random.uniform(1, 1 + JITTER) for delay in RETRY_DELAYS]  # noqa: S311 - no secret
+        reason = {"error": brief(error), "traceback": "".join(traceback.format_exception(error))}
+        attempts, delay = await self._marks.fail(attempt, delays, reason)
+        log.error(
+            "a refresh went to the dead letters" if delay is None else "a refresh failed",
+            extra={
+                "refresh": attempt.names[0],
+                "attempts": attempts,
+                "retry_in": delay,
+                "error": brief(error),
+            },
+        )
+
+
+GONE = Answer({})
