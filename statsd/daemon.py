@@ -113,7 +113,10 @@ class Daemon:
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:
             main, side = (
-                [group.create_task(self._repeat(name, loop), name=name) for name, loop in loops.items()]
+                [
+                    group.create_task(self._repeat(name, loop), name=name)
+                    for name, loop in loops.items()
+                ]
                 for loops in (self._loops, self._side_loops)
             )
             await self._stopping.wait()

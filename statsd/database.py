@@ -99,7 +99,7 @@ class Database:
             for connection in (first, second):
                 await connection.execute(sa.select(1))  # opens the transaction
                 raw = await connection.get_raw_connection()
-                driver = cast(asyncpg.Connection, raw.driver_connection)
+                driver = cast("asyncpg.Connection", raw.driver_connection)
                 try:
                     await driver.prepare("SELECT 1", name=name)
                 except asyncpg.DuplicatePreparedStatementError as error:

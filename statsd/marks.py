@@ -68,7 +68,7 @@ class Marks:
             for name in ("take", "renew", "settle", "fail", "release", "mark")
         }
 
-    async def _run(self, script: str, request: Mapping[str, Any], *key_names: str) -> Any:  # noqa: ANN401 - each script's own
+    async def _run(self, script: str, request: Mapping[str, Any], *key_names: str) -> Any:
         return await self._scripts[script](key_names, [scripts.encode(request)])
 
     async def mark(self, marks: Sequence[Mark]) -> None:

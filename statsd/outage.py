@@ -12,7 +12,7 @@ from time import monotonic
 import redis
 import sqlalchemy.exc
 
-from statsd.errors import MissingTableError
+from statsd.errors import MissingTableError, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ def sqlstate(error: BaseException | None) -> str | None:
 
 def is_outage(error: BaseException) -> bool:
     """Say whether an error means that a server is gone for now."""
+    if isinstance(error, SettingsError):
+        return False  # whatever caused it: waiting does not mend it
     if isinstance(error, (*_REDIS, *_POSTGRES, MissingTableError)):
         return True
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
@@ -87,7 +89,8 @@ async def wait_for(
         pause = min(pause * 2, longest)
 
 
-async def pause_unless(stopping: asyncio.Event, seconds: float) -> None:
+async def pause_unless(stopping: asyncio.Event, seconds: float | None) -> None:
+    """Return after so many seconds (None: never), or at once when it is time to stop."""
     try:
         async with asyncio.timeout(seconds):
             await stopping.wait()

@@ -18,13 +18,16 @@ from statsd.urls import masked
 
 
 def _switch(value: object) -> object:
-    return parse_switch("", value) if isinstance(value, str) else value
+    try:
+        return parse_switch("it", value) if isinstance(value, str) else value
+    except SettingsError:
+        raise ValueError("this is none of 0, 1, true and false") from None
 
 
 Switch = Annotated[bool, BeforeValidator(_switch)]
 
 
-def _setting(variable: str, default: Any, sentence: str, unit: str = "", **bounds: Any) -> Any:  # noqa: ANN401 - as pydantic's Field
+def _setting(variable: str, default: Any, sentence: str, unit: str = "", **bounds: Any) -> Any:
     return Field(
         default,
         validation_alias=variable,
@@ -214,11 +217,11 @@ def _explain(problem: Mapping[str, Any], given: Mapping[str, str]) -> str:
     setting = next(setting for setting in declared() if setting.variable == variable)
     if problem["type"] == "missing":
         return f"{variable} is not set. {setting.sentence}"
-    value = masked(given.get(variable, ""))
+    value = masked(given[variable])
     unit = f" in {setting.unit}" if setting.unit else ""
     return (
         f"{variable}={value!r}: {message[0].lower()}{message[1:]}{unit} "
-        f"(default: {setting.default}). {setting.sentence}"
+        f"(default: {setting.default or 'empty'}). {setting.sentence}"
     )
 
 

@@ -34,7 +34,7 @@ class Calculator(Generic[R]):
     every: Callable[[], "sa.Select[Any]"]
     statements: Callable[[Sequence[R], datetime], Sequence["sa.Select[Any]"]]
     shape: Callable[[Sequence[R], datetime, Sequence[Sequence["sa.Row[Any]"]]], Mapping[R, Values]]
-    batch: int = 50
+    batch: int = 100
 
     def __post_init__(self) -> None:
         register_kind(self.refresh)

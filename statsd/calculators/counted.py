@@ -34,7 +34,7 @@ def row_and_visibility() -> "sa.sql.expression.FromClause":
     )
 
 
-def visible_at(moment: Any) -> "sa.ColumnElement[bool]":  # noqa: ANN401 - a column or a datetime
+def visible_at(moment: Any) -> "sa.ColumnElement[bool]":
     """Say that a row's visibility, where it is bounded, includes a moment (naive UTC)."""
     return sa.and_(
         sa.or_(visibility.c.start.is_(None), visibility.c.start <= moment),
@@ -42,7 +42,7 @@ def visible_at(moment: Any) -> "sa.ColumnElement[bool]":  # noqa: ANN401 - a col
     )
 
 
-def counted_solves(dojo_ids: Iterable[int], *columns: Any) -> "sa.Select[Any]":  # noqa: ANN401 - whatever select() takes
+def counted_solves(dojo_ids: Iterable[int], *columns: Any) -> "sa.Select[Any]":
     """Select `columns` over the counted solves of the dojos.
 
     One result for each counted solve and challenge row. Columns are those of the tables of

@@ -153,7 +153,7 @@ def empty() -> dict[str, Any]:
     return _value(0, 0, None, ())
 
 
-def _value(challenges: int, visible: int, total: Any, newest: Sequence[Any]) -> dict[str, Any]:  # noqa: ANN401 - a row or None
+def _value(challenges: int, visible: int, total: Any, newest: Sequence[Any]) -> dict[str, Any]:
     charted = range(len(CHART_DAYS))
     solves = [int(getattr(total, f"day{i}_solves", 0)) for i in charted]
     users = [int(getattr(total, f"day{i}_users", 0)) for i in charted]

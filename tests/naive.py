@@ -1,0 +1,144 @@
+"""The contract's section 4 in plain Python: no SQL, no cleverness, one loop after the other.
+
+Rows are dictionaries by the tables' column names. What the calculators say is compared to this.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+Row = dict[str, Any]
+
+
+@dataclass
+class World:
+    """All rows of a small database, by table."""
+
+    users: list[Row] = field(default_factory=list)
+    challenges: list[Row] = field(default_factory=list)
+    dojos: list[Row] = field(default_factory=list)
+    dojo_modules: list[Row] = field(default_factory=list)
+    dojo_challenges: list[Row] = field(default_factory=list)
+    dojo_challenge_visibilities: list[Row] = field(default_factory=list)
+    dojo_users: list[Row] = field(default_factory=list)
+    submissions: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CountedSolve:
+    id: int
+    user_id: int
+    date: datetime
+    challenge_name: str | None
+
+
+def visibility_of(world: World, row: Row) -> tuple[datetime | None, datetime | None]:
+    for visibility in world.dojo_challenge_visibilities:
+        if all(
+            visibility[name] == row[name] for name in ("dojo_id", "module_index", "challenge_index")
+        ):
+            return visibility["start"], visibility["stop"]
+    return None, None
+
+
+def includes(bounds: tuple[datetime | None, datetime | None], moment: datetime) -> bool:
+    start, stop = bounds
+    return not (start is not None and moment < start) and not (stop is not None and moment > stop)
+
+
+def counted_solves(world: World, dojo: Row) -> list[CountedSolve]:
+    members = {
+        row["user_id"]: row["type"]
+        for row in world.dojo_users
+        if row["dojo_id"] == dojo["dojo_id"]
+    }
+    modules = {
+        row["module_index"] for row in world.dojo_modules if row["dojo_id"] == dojo["dojo_id"]
+    }
+    hidden = {user["id"] for user in world.users if user["hidden"]}
+    data = dojo["data"]
+    open_to_all = dojo["official"] is True or (
+        isinstance(data, dict) and data.get("type") == "public"
+    )
+    counted = []
+    for row in world.dojo_challenges:
+        if row["dojo_id"] != dojo["dojo_id"] or not row["required"]:
+            continue
+        if row["module_index"] not in modules:
+            continue
+        bounds = visibility_of(world, row)
+        for solve in world.submissions:
+            user_id = solve["user_id"]
+            if solve["type"] != "correct" or user_id is None:
+                continue
+            if solve["challenge_id"] != row["challenge_id"] or user_id in hidden:
+                continue
+            if members.get(user_id) == "admin" or not (open_to_all or user_id in members):
+                continue
+            if includes(bounds, solve["date"]):
+                name = row["name"] or row["id"]
+                counted.append(CountedSolve(solve["id"], user_id, solve["date"], name))
+    return counted
+
+
+def trend(a: int, b: int) -> int:
+    if b == 0:
+        return 100 if a > 0 else 0
+    return max(-99, min(999, round((a - b) / b * 100)))
+
+
+@dataclass(frozen=True)
+class DojoStats:
+    """The value, with the candidates for `recent_solves`, of which equal dates leave a choice."""
+
+    value: Row
+    recent: list[tuple[datetime, str | None]]
+
+
+def dojo_stats(world: World, dojo: Row, now: datetime) -> DojoStats:
+    counted = counted_solves(world, dojo)
+    rows = [row for row in world.dojo_challenges if row["dojo_id"] == dojo["dojo_id"]]
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    solves, users = [], []
+    for days in (1, 7, 30, 60):
+        start = midnight - timedelta(days=days)
+        on_day = [solve for solve in counted if start <= solve.date < start + timedelta(days=1)]
+        solves.append(len(on_day))
+        users.append(len({solve.user_id for solve in on_day}))
+    value = {
+        "users": len({solve.user_id for solve in counted}),
+        "challenges": len(rows),
+        "visible_challenges": sum(includes(visibility_of(world, row), now) for row in rows),
+        "solves": len(counted),
+        "trends": {
+            "solves": trend(solves[0], solves[1]),
+            "users": trend(users[0], users[1]),
+            "active": 0,
+            "challenges": 0,
+        },
+        "chart_data": {
+            "labels": ["Today", "1w ago", "1mo ago", "2mo ago"],
+            "solves": solves,
+            "users": users,
+        },
+    }
+    recent = [
+        (solve.date, solve.challenge_name)
+        for solve in counted
+        if solve.date >= now - timedelta(days=7)
+    ]
+    return DojoStats(value, sorted(recent, key=lambda pair: pair[0], reverse=True))
+
+
+def check_dojo_stats(actual: Row, expected: DojoStats) -> None:
+    """Assert that a value is what the definition says, any choice among equal dates allowed."""
+    shown = actual["recent_solves"]
+    assert {key: actual[key] for key in actual if key != "recent_solves"} == expected.value
+    dates = [date for date, _ in expected.recent][:5]
+    assert [solve["date"] for solve in shown] == [date.isoformat() for date in dates]
+    assert [solve["date_display"] for solve in shown] == [
+        date.strftime("%m/%d/%y %I:%M %p") for date in dates
+    ]
+    left = [(date.isoformat(), name) for date, name in expected.recent]
+    for solve in shown:
+        left.remove((solve["date"], solve["challenge_name"]))
