@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from statsd import embedded, schema, urls
+from statsd import embedded, schema
 
 GIVEN = ("DATABASE_URL", "REDIS_URL")
 

@@ -48,9 +48,7 @@ def includes(bounds: tuple[datetime | None, datetime | None], moment: datetime) 
 
 def counted_solves(world: World, dojo: Row) -> list[CountedSolve]:
     members = {
-        row["user_id"]: row["type"]
-        for row in world.dojo_users
-        if row["dojo_id"] == dojo["dojo_id"]
+        row["user_id"]: row["type"] for row in world.dojo_users if row["dojo_id"] == dojo["dojo_id"]
     }
     modules = {
         row["module_index"] for row in world.dojo_modules if row["dojo_id"] == dojo["dojo_id"]

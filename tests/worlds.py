@@ -5,9 +5,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from hypothesis import strategies as st
-from naive import Row, World
 
 from statsd import schema
+from tests.naive import Row, World
 
 NOW = datetime(2026, 3, 2, 15, 30, 45, 123456)  # noqa: DTZ001 - naive UTC, as the tables have it
 MIDNIGHT = datetime(2026, 3, 2)  # noqa: DTZ001 - as above

@@ -98,6 +98,10 @@ def _totals(dojo_ids: Sequence[int], now: datetime) -> "sa.Select[Any]":
     ).group_by(user.c.dojo_id)
 
 
+# Of equal dates any order would do; a fixed one keeps equal values equal to the letter.
+_NEWEST = (solve.c.date.desc(), solve.c.id.desc(), row.c.module_index, row.c.challenge_index)
+
+
 def _newest(dojo_ids: Sequence[int], now: datetime) -> "sa.Select[Any]":
     newest = (
         counted_solves(
@@ -105,9 +109,7 @@ def _newest(dojo_ids: Sequence[int], now: datetime) -> "sa.Select[Any]":
             row.c.dojo_id,
             sa.func.coalesce(sa.func.nullif(row.c.name, ""), row.c.id).label("challenge_name"),
             solve.c.date,
-            sa.func.row_number()
-            .over(partition_by=row.c.dojo_id, order_by=(solve.c.date.desc(), solve.c.id.desc()))
-            .label("place"),
+            sa.func.row_number().over(partition_by=row.c.dojo_id, order_by=_NEWEST).label("place"),
         )
         .where(solve.c.date >= now - RECENT)
         .subquery()

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
-from naive import World, check_dojo_stats, dojo_stats as naive_dojo_stats
-from worlds import NOW, insert, worlds
 
 from statsd import keys
 from statsd.calculators import dojo_stats
 from statsd.calculators.dojo_stats import DojoStats
+from tests.naive import World, check_dojo_stats, dojo_stats as naive_dojo_stats
+from tests.worlds import NOW, insert, worlds
 
 
 @pytest.fixture(scope="module")

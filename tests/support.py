@@ -1,0 +1,83 @@
+"""What tests share: a daemon as a process, and waiting for a condition with a deadline."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, Self, TypeVar
+
+import orjson
+
+T = TypeVar("T")
+
+DEADLINE = 20.0  # seconds for anything that should happen soon
+POLL = 0.005  # seconds between two looks
+OUR_VARIABLES = ("STATSD_", "BACKGROUND_STATS_", "SKIP_COLD_START", "DATABASE_URL", "REDIS_URL")
+
+
+def eventually(condition: Callable[[], T | None], what: str, seconds: float = DEADLINE) -> T:
+    """Return the first true value of `condition`; after a while fail, naming what was awaited."""
+    deadline = monotonic() + seconds
+    while not (value := condition()):
+        assert monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
+        sleep(POLL)
+    return value
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment with only these settings of ours in it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
+    return kept | dict(variables)
+
+
+class Daemon:
+    """`statsd run` as a process of its own, with its log in a file."""
+
+    def __init__(self, log: Path, variables: Mapping[str, str]) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "statsd", "run"],
+                env=environment(variables),
+                stdout=output,
+                stderr=output,
+            )
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """Return the log's lines about an event."""
+        parsed = (
+            orjson.loads(line)
+            for line in self.log.read_bytes().splitlines(keepends=True)
+            if line.startswith(b"{") and line.endswith(b"\n")
+        )
+        return [line for line in parsed if line["event"] == event]
+
+    def started(self) -> Self:
+        """Wait until it consumes."""
+        eventually(lambda: self.lines("started") or self._ended(), "the daemon has started")
+        return self
+
+    def _ended(self) -> bool:
+        code = self.process.poll()
+        assert code is None, f"the daemon ended with {code}:\n{self.log.read_text()}"
+        return False
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, wait, return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(DEADLINE)
+
+
+@contextmanager
+def daemon(log: Path, **variables: str) -> Iterator[Daemon]:
+    """Run a daemon for as long as the block does."""
+    process = Daemon(log, variables)
+    try:
+        yield process
+    finally:
+        if process.process.poll() is None:
+            process.stop()
