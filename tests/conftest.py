@@ -8,6 +8,7 @@ STATSD_TEST_DESTROYS_DATA=yes says that its data may go.
 import os
 from collections.abc import Iterator
 
+import psycopg2
 import pytest
 import sqlalchemy as sa
 
@@ -41,10 +42,16 @@ def redis_server() -> Iterator[embedded.Redis]:
 
 
 @pytest.fixture(scope="session")
-def contract_url(postgres: embedded.Postgres) -> str:
-    """A database with the contract's tables, and nothing in them."""
-    engine = sa.create_engine(postgres.url.replace("postgresql:", "postgresql+psycopg2:"))
-    with engine.begin() as connection:
-        schema.metadata.create_all(connection)
+def contract_template(postgres: embedded.Postgres) -> str:
+    """The name of a database with the contract's tables, to make others from."""
+    connection = psycopg2.connect(postgres.url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE contract")
+    connection.close()
+    url = sa.make_url(postgres.url_of("contract")).set(drivername="postgresql+psycopg2")
+    engine = sa.create_engine(url)
+    with engine.begin() as tables:
+        schema.metadata.create_all(tables)
     engine.dispose()
-    return postgres.url
+    return "contract"

@@ -60,7 +60,7 @@ def install(environment: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     constraining = environment / "constraints.txt"
     constraining.write_text(constraints())
-    pip = [environment / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "-q"]
+    pip = [str(environment / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
     subprocess.run([*pip, "install", "-c", constraining, *requirements()], check=True)
 
 
@@ -89,7 +89,7 @@ def test_the_environment_has_nothing_of_the_daemon(old_python: Path) -> None:
 
 @pytest.mark.timeout(900)
 def test_the_client_passes_its_tests_there(old_python: Path) -> None:
-    options = ["-p", "no:cacheprovider", "-o", "addopts=-ra --strict-markers"]
+    options = ["-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib -ra"]
     done = run(old_python, "-m", "pytest", *options, "tests/client")
     passed = re.search(r"(\d+) passed", done.stdout)
     assert done.returncode == 0, done.stdout[-20_000:]

@@ -13,7 +13,6 @@ from statsd import keys, schema
 
 class Base(DeclarativeBase):
     if TYPE_CHECKING:
-
         # Columns come from the tables.
         def __getattr__(self, name: str) -> Any: ...
         def __setattr__(self, name: str, value: Any) -> None: ...

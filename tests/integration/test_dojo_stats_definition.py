@@ -13,9 +13,9 @@ from tests.naive import World, check_dojo_stats, dojo_stats as naive_dojo_stats
 from tests.worlds import NOW, insert, worlds
 
 
-@pytest.fixture(scope="module")
-def engine(contract_url: str) -> Iterator[sa.Engine]:
-    engine = sa.create_engine(contract_url.replace("postgresql:", "postgresql+psycopg2:"))
+@pytest.fixture
+def engine(database: str) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg2"))
     yield engine
     engine.dispose()
 

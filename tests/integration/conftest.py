@@ -1,0 +1,57 @@
+"""A fresh database and an empty Redis for each test that wants one."""
+
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+
+import psycopg2
+import pytest
+import redis
+import redis.asyncio
+
+from statsd import embedded
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def cache(redis_server: embedded.Redis) -> Iterator["redis.Redis"]:
+    """A client of an empty Redis."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+async def async_cache(cache: "redis.Redis") -> AsyncIterator["redis.asyncio.Redis"]:
+    """The same for asyncio."""
+    arguments = cache.get_connection_kwargs()
+    async with redis.asyncio.Redis(
+        host=arguments["host"], port=arguments["port"], protocol=2
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def empty_database(postgres: embedded.Postgres) -> Iterator[str]:
+    """The URL of a database with nothing in it."""
+    name = f"empty_{next(_numbers)}"
+    _execute(postgres, f"CREATE DATABASE {name}")
+    yield postgres.url_of(name)
+    _execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(postgres: embedded.Postgres, contract_template: str) -> Iterator[str]:
+    """The URL of a database with the contract's tables, empty."""
+    name = f"contract_{next(_numbers)}"
+    _execute(postgres, f"CREATE DATABASE {name} TEMPLATE {contract_template}")
+    yield postgres.url_of(name)
+    _execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _execute(postgres: embedded.Postgres, statement: str) -> None:
+    connection = psycopg2.connect(postgres.url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    connection.close()
