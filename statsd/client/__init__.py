@@ -1,0 +1,29 @@
+"""The web half: what runs inside a web application.
+
+It needs `redis`, `orjson` and `msgspec`. `listen` and the readers need the SQLAlchemy (1.4 or
+2.x) of the application as well, so they are imported when they are first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
+from statsd.client.publisher import AsyncPublisher, Publisher
+
+if TYPE_CHECKING:
+    from statsd.client.listeners import listen
+    from statsd.client.reader import AsyncReader, Reader
+
+__all__ = ["AsyncPublisher", "AsyncReader", "Publisher", "Reader", "listen"]
+
+_NEED_SQLALCHEMY = {
+    "AsyncReader": "statsd.client.reader",
+    "Reader": "statsd.client.reader",
+    "listen": "statsd.client.listeners",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NEED_SQLALCHEMY:
+        return getattr(import_module(_NEED_SQLALCHEMY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

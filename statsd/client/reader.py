@@ -1,0 +1,242 @@
+"""Reading statistics, from inside a web request.
+
+A hit is the cached value. On a miss the value is computed, from the very statements and shaping
+of the daemon, and its key is marked so that the daemon writes it: once for all web workers in a
+few seconds. A Redis that cannot be reached is a miss. Only the daemon writes values.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+import orjson
+import redis
+import redis.asyncio
+import sqlalchemy as sa
+
+from statsd import keys, scripts
+from statsd.calculators import Calculator, dojo_stats
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.client.publisher import TROUBLE, async_client, sync_client
+from statsd.refresh import Refresh
+from statsd.schema import dojos
+from statsd.switches import read_switch
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+log = logging.getLogger("statsd.client")
+
+ASK_INTERVAL = 5  # seconds in which a missed key is asked for once
+SNAPSHOT = "REPEATABLE READ"  # all statements of a computed value see one moment
+
+Statements = Sequence["sa.Select[Any]"]
+
+
+@dataclass(frozen=True)
+class _Computation:
+    """How a missed value is computed: read the rows of `statements`, then `shape` them."""
+
+    refresh: Refresh
+    statements: Statements
+    shape: Callable[[Sequence[Sequence["sa.Row[Any]"]]], Any]
+
+
+class _Reading:
+    """What both readers know: the switches, and how values are found without the cache."""
+
+    def __init__(self, *, enabled: bool | None, fallback: bool | None) -> None:
+        self._enabled = (
+            read_switch("BACKGROUND_STATS_ENABLED", default=True) if enabled is None else enabled
+        )
+        # With no daemon to fill the cache, computing is all there is.
+        self._computes = not self._enabled or (
+            read_switch("BACKGROUND_STATS_FALLBACK", default=True) if fallback is None else fallback
+        )
+
+    def parse(self, raw: Any) -> Any:
+        """Return the value in a cached text; None, a miss, where there is none."""
+        try:
+            return None if raw is None else orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            log.warning("a cached value is no JSON; it counts as missing")
+            return None
+
+    def trouble(self, error: Exception) -> None:
+        """Say that Redis did not serve: that is a miss."""
+        log.warning("Redis did not serve a reader: %s", type(error).__name__)
+
+    def request(self, refresh: Refresh) -> bytes:
+        """Return what the script `ask` takes."""
+        asked = keys.asked(refresh.name)
+        return scripts.encode({"name": refresh.name, "asked": asked, "seconds": ASK_INTERVAL})
+
+
+def _find_dojo(reference_id: str) -> "sa.Select[Any]":
+    """Select the dojo that is called so now."""
+    slug, dojo_id = keys.split_reference_id(reference_id)
+    official = sa.func.coalesce(dojos.c.official, sa.false())
+    called_so = sa.and_(official, dojos.c.id == reference_id)
+    if dojo_id is not None:
+        own_form = sa.and_(sa.not_(official), dojos.c.dojo_id == dojo_id, dojos.c.id == slug)
+        called_so = sa.or_(called_so, own_form)
+    return sa.select(dojos.c.dojo_id).where(called_so).order_by(dojos.c.dojo_id).limit(1)
+
+
+def _computation(calculator: Calculator[Any], refresh: Refresh, key: str) -> _Computation:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    return _Computation(
+        refresh,
+        calculator.statements([refresh], now),
+        lambda results: calculator.shape([refresh], now, results).get(refresh, {}).get(key),
+    )
+
+
+class Reader(_Reading):
+    """Reads through a `redis.Redis`; computes on connections of a SQLAlchemy engine.
+
+    The switches `BACKGROUND_STATS_ENABLED` and `BACKGROUND_STATS_FALLBACK` are read once, here,
+    unless `enabled` and `fallback` say otherwise. Who may see a dojo is the caller's business.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        engine: "sa.engine.Engine",
+        *,
+        enabled: bool | None = None,
+        fallback: bool | None = None,
+    ) -> None:
+        super().__init__(enabled=enabled, fallback=fallback)
+        self._client = client
+        self._engine = engine
+        self._ask_script = client.register_script(scripts.source("ask"))
+
+    @classmethod
+    def from_url(
+        cls,
+        engine: "sa.engine.Engine",
+        url: str | None = None,
+        *,
+        enabled: bool | None = None,
+        fallback: bool | None = None,
+        **options: Any,
+    ) -> Self:
+        """Make a reader with a client of its own, to be closed with `close`.
+
+        `url` and `options` are those of `Publisher.from_url`, and so are the timeouts.
+        """
+        return cls(sync_client(url, options), engine, enabled=enabled, fallback=fallback)
+
+    def get_dojo_stats(self, reference_id: str) -> dict[str, Any]:
+        """Return the statistics of the dojo of that reference id: the contract's `stats:dojo:`.
+
+        The empty default for a dojo that does not exist, and on a miss without the fallback.
+        """
+        key = keys.dojo_stats(reference_id)
+        value = self._cached(key)
+        if value is None and self._computes:
+            value = self._compute_for_dojo(reference_id, key)
+        return dojo_stats.empty() if value is None else value
+
+    def _cached(self, key: str) -> Any:
+        if not self._enabled:
+            return None
+        try:
+            return self.parse(self._client.get(key))
+        except TROUBLE as error:
+            return self.trouble(error)
+
+    def _compute_for_dojo(self, reference_id: str, key: str) -> Any:
+        with self._engine.connect() as plain:
+            connection = plain.execution_options(isolation_level=SNAPSHOT)
+            dojo = connection.execute(_find_dojo(reference_id)).first()
+            if dojo is None:
+                return None
+            computation = _computation(dojo_stats.calculator, DojoStats(dojo.dojo_id), key)
+            results = [connection.execute(each).all() for each in computation.statements]
+        self._ask(computation.refresh)
+        return computation.shape(results)
+
+    def _ask(self, refresh: Refresh) -> None:
+        if not self._enabled:
+            return
+        try:
+            self._ask_script(args=[self.request(refresh)])
+        except TROUBLE as error:
+            self.trouble(error)
+
+    def close(self) -> None:
+        """Close the client's connections; reading again opens them again."""
+        self._client.close()
+
+
+class AsyncReader(_Reading):
+    """`Reader` for a `redis.asyncio.Redis` and an `AsyncEngine`."""
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        engine: "AsyncEngine",
+        *,
+        enabled: bool | None = None,
+        fallback: bool | None = None,
+    ) -> None:
+        super().__init__(enabled=enabled, fallback=fallback)
+        self._client = client
+        self._engine = engine
+        self._ask_script = client.register_script(scripts.source("ask"))
+
+    @classmethod
+    def from_url(
+        cls,
+        engine: "AsyncEngine",
+        url: str | None = None,
+        *,
+        enabled: bool | None = None,
+        fallback: bool | None = None,
+        **options: Any,
+    ) -> Self:
+        """As `Reader.from_url`; to be closed with `aclose`."""
+        return cls(async_client(url, options), engine, enabled=enabled, fallback=fallback)
+
+    async def get_dojo_stats(self, reference_id: str) -> dict[str, Any]:
+        """As `Reader.get_dojo_stats`."""
+        key = keys.dojo_stats(reference_id)
+        value = await self._cached(key)
+        if value is None and self._computes:
+            value = await self._compute_for_dojo(reference_id, key)
+        return dojo_stats.empty() if value is None else value
+
+    async def _cached(self, key: str) -> Any:
+        if not self._enabled:
+            return None
+        try:
+            return self.parse(await self._client.get(key))
+        except TROUBLE as error:
+            return self.trouble(error)
+
+    async def _compute_for_dojo(self, reference_id: str, key: str) -> Any:
+        async with self._engine.connect() as plain:
+            connection = await plain.execution_options(isolation_level=SNAPSHOT)
+            dojo = (await connection.execute(_find_dojo(reference_id))).first()
+            if dojo is None:
+                return None
+            computation = _computation(dojo_stats.calculator, DojoStats(dojo.dojo_id), key)
+            results = [(await connection.execute(each)).all() for each in computation.statements]
+        await self._ask(computation.refresh)
+        return computation.shape(results)
+
+    async def _ask(self, refresh: Refresh) -> None:
+        if not self._enabled:
+            return
+        try:
+            await self._ask_script(args=[self.request(refresh)])
+        except TROUBLE as error:
+            self.trouble(error)
+
+    async def aclose(self) -> None:
+        """Close the client's connections; reading again opens them again."""
+        await self._client.aclose()

@@ -1,0 +1,213 @@
+"""Publishing itself: what stands in the stream, and what happens when Redis does not serve."""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy.orm import sessionmaker
+
+from statsd import embedded, keys
+from statsd.client import AsyncPublisher, Publisher, listen
+from statsd.errors import SettingsError
+from statsd.events import BeltsUpdate, ChallengeSolve, Event, UserUpdate, decode
+from tests.client import ctfd
+
+Publish = Callable[..., Awaitable[tuple[int, Any]]]
+
+EVENTS = [ChallengeSolve(1, 2), UserUpdate(1), UserUpdate(2)]
+
+
+@pytest.fixture(params=["sync", "async"])
+def publish(request: pytest.FixtureRequest) -> Publish:
+    """Publish with a publisher of its own; return what it returned, and the publisher."""
+
+    async def synchronously(url: str, *events: Event, **options: Any) -> tuple[int, Any]:
+        publisher = Publisher.from_url(url, **options)
+        try:
+            return publisher.publish(*events), publisher
+        finally:
+            publisher.close()
+
+    async def asynchronously(url: str, *events: Event, **options: Any) -> tuple[int, Any]:
+        publisher = AsyncPublisher.from_url(url, **options)
+        try:
+            return await publisher.publish(*events), publisher
+        finally:
+            await publisher.aclose()
+
+    return synchronously if request.param == "sync" else asynchronously
+
+
+@pytest.fixture
+def black_hole() -> Iterator[str]:
+    """The URL of a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+
+
+@pytest.fixture
+def closed_port() -> str:
+    """The URL of a port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+
+
+async def test_events_are_entries_of_the_contract_in_order(
+    publish: Publish, redis_server: embedded.Redis, cache: redis.Redis
+) -> None:
+    published, publisher = await publish(redis_server.url, *EVENTS)
+    reply: Any = cache.xrange("stat:events")
+    found = [fields for _, fields in reply]
+    assert [list(fields) for fields in found] == [[b"data"]] * 3
+    assert [decode(fields[b"data"]) for fields in found] == EVENTS
+    assert (published, publisher.published, publisher.failed) == (3, 3, 0)
+
+
+async def test_no_events_are_no_round_trip(publish: Publish, closed_port: str) -> None:
+    published, publisher = await publish(closed_port)
+    assert (published, publisher.published, publisher.failed) == (0, 0, 0)
+
+
+async def test_a_redis_that_is_down_is_counted_and_logged_without_payloads(
+    publish: Publish, closed_port: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    published, publisher = await publish(closed_port, *EVENTS)
+    assert (published, publisher.published, publisher.failed) == (0, 0, 3)
+    assert caplog.record_tuples == [
+        (
+            "statsd.client",
+            logging.WARNING,
+            "3 events not published (challenge_solve, user_update): ConnectionError",
+        )
+    ]
+
+
+async def test_a_redis_that_never_answers_costs_about_a_second_at_most(
+    publish: Publish, black_hole: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = time.monotonic()
+    published, publisher = await publish(black_hole, *EVENTS)
+    assert time.monotonic() - start < 1.2
+    assert (published, publisher.failed) == (0, 3)
+    assert caplog.messages == [
+        "3 events not published (challenge_solve, user_update): TimeoutError"
+    ]
+
+
+async def test_what_redis_refuses_is_counted_event_by_event(
+    publish: Publish,
+    redis_server: embedded.Redis,
+    cache: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cache.set(keys.STREAM, "no stream")
+    published, publisher = await publish(redis_server.url, *EVENTS)
+    assert (published, publisher.published, publisher.failed) == (0, 0, 3)
+    assert "ResponseError" in caplog.text
+
+
+def test_a_connection_that_redis_closed_is_made_anew(
+    publisher: Publisher, cache: redis.Redis, entries: Callable[[], list[Event]]
+) -> None:
+    publisher.publish(UserUpdate(1))
+    cache.client_kill_filter(_type="normal", skipme=True)
+    assert publisher.publish(UserUpdate(2)) == 1
+    assert entries() == [UserUpdate(1), UserUpdate(2)]
+
+
+async def test_a_connection_that_redis_closed_is_made_anew_async(
+    async_publisher: AsyncPublisher,
+    cache: redis.Redis,
+    redis_server: embedded.Redis,
+    entries: Callable[[], list[Event]],
+) -> None:
+    await async_publisher.publish(UserUpdate(1))
+    cache.client_kill_filter(_type="normal", skipme=True)
+    async with redis.asyncio.Redis.from_url(redis_server.url) as other:
+        await other.ping()  # the event loop hears of the closing meanwhile
+    assert await async_publisher.publish(UserUpdate(2)) == 1
+    assert entries() == [UserUpdate(1), UserUpdate(2)]
+
+
+async def test_publishing_that_was_given_up_leaves_no_answer_for_the_next(
+    async_publisher: AsyncPublisher, cache: redis.Redis, entries: Callable[[], list[Event]]
+) -> None:
+    await async_publisher.publish(UserUpdate(1))
+    cache.client_pause(200, all=True)
+    task = asyncio.create_task(async_publisher.publish(UserUpdate(2)))
+    done, _ = await asyncio.wait([task], timeout=0.05)
+    task.cancel()
+    assert not done
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await async_publisher.publish(UserUpdate(3), UserUpdate(4)) == 2
+    assert entries()[-2:] == [UserUpdate(3), UserUpdate(4)]
+
+
+async def test_what_is_no_event_is_the_programmers_error(
+    publish: Publish, redis_server: embedded.Redis, cache: redis.Redis
+) -> None:
+    for wrong in ("challenge_solve", {"user_id": 1}, UserUpdate):
+        with pytest.raises(TypeError, match="event"):
+            await publish(redis_server.url, BeltsUpdate(), wrong)
+    assert not cache.exists(keys.STREAM)
+
+
+async def test_switched_off_nothing_is_published(
+    publish: Publish,
+    redis_server: embedded.Redis,
+    cache: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for off in ("0", "false", "FALSE"):
+        monkeypatch.setenv("BACKGROUND_STATS_ENABLED", off)
+        published, publisher = await publish(redis_server.url, *EVENTS)
+        assert (published, publisher.published, publisher.failed) == (0, 0, 0)
+    assert not cache.exists(keys.STREAM)
+    assert (await publish(redis_server.url, *EVENTS, enabled=True))[0] == 3
+    monkeypatch.setenv("BACKGROUND_STATS_ENABLED", "perhaps")
+    with pytest.raises(SettingsError, match="BACKGROUND_STATS_ENABLED"):
+        await publish(redis_server.url, *EVENTS)
+
+
+async def test_the_address_is_that_of_the_environment(
+    publish: Publish, redis_server: embedded.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_server.url)
+    assert (await publish(None, *EVENTS))[0] == 3
+    monkeypatch.setenv("REDIS_URL", "cache:6379?password=secret")
+    with pytest.raises(SettingsError, match="REDIS_URL") as caught:
+        await publish(None, *EVENTS)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_commit_succeeds_without_redis(engine: Any, black_hole: str, closed_port: str) -> None:
+    for name, url in (("one", closed_port), ("two", black_hole)):
+        publisher = Publisher.from_url(url)
+        factory = sessionmaker(engine)
+        remove = listen(factory, publisher)
+        start = time.monotonic()
+        with factory.begin() as session:
+            session.query(ctfd.Users).filter_by(id=1).update({"name": name})
+        assert time.monotonic() - start < 1.5
+        remove()
+        publisher.close()
+        assert publisher.failed == 1
+        with factory() as session:
+            assert session.query(ctfd.Users).filter_by(name=name).count() == 1
+
+
+async def test_an_asynchronous_commit_succeeds_without_redis(
+    async_sessions: Any, async_publisher: AsyncPublisher, cache: redis.Redis
+) -> None:
+    cache.client_pause(1_000, all=True)
+    start = time.monotonic()
+    async with async_sessions() as session, session.begin():
+        (await session.get(ctfd.Users, 1)).name = "another"
+    assert time.monotonic() - start < 1.5
+    assert async_publisher.failed == 1
