@@ -136,33 +136,34 @@ class Reader(_Reading):
         The empty default for a dojo that does not exist, and on a miss without the fallback.
         """
         key = keys.dojo_stats(reference_id)
-        value = self._cached(key)
+        value, served = self._cached(key)
         if value is None and self._computes:
-            value = self._compute_for_dojo(reference_id, key)
+            refresh, value = self._compute_for_dojo(reference_id, key)
+            if served and refresh is not None:
+                self._ask(refresh)
         return dojo_stats.empty() if value is None else value
 
-    def _cached(self, key: str) -> Any:
+    def _cached(self, key: str) -> tuple[Any, bool]:
+        """Return the cached value, None on a miss, and whether Redis served."""
         if not self._enabled:
-            return None
+            return None, False
         try:
-            return self.parse(self._client.get(key))
+            return self.parse(self._client.get(key)), True
         except TROUBLE as error:
-            return self.trouble(error)
+            self.trouble(error)
+            return None, False
 
-    def _compute_for_dojo(self, reference_id: str, key: str) -> Any:
+    def _compute_for_dojo(self, reference_id: str, key: str) -> tuple[Refresh | None, Any]:
         with self._engine.connect() as plain:
             connection = plain.execution_options(isolation_level=SNAPSHOT)
             dojo = connection.execute(_find_dojo(reference_id)).first()
             if dojo is None:
-                return None
+                return None, None
             computation = _computation(dojo_stats.calculator, DojoStats(dojo.dojo_id), key)
             results = [connection.execute(each).all() for each in computation.statements]
-        self._ask(computation.refresh)
-        return computation.shape(results)
+        return computation.refresh, computation.shape(results)
 
     def _ask(self, refresh: Refresh) -> None:
-        if not self._enabled:
-            return
         try:
             self._ask_script(args=[self.request(refresh)])
         except TROUBLE as error:
@@ -205,33 +206,34 @@ class AsyncReader(_Reading):
     async def get_dojo_stats(self, reference_id: str) -> dict[str, Any]:
         """As `Reader.get_dojo_stats`."""
         key = keys.dojo_stats(reference_id)
-        value = await self._cached(key)
+        value, served = await self._cached(key)
         if value is None and self._computes:
-            value = await self._compute_for_dojo(reference_id, key)
+            refresh, value = await self._compute_for_dojo(reference_id, key)
+            if served and refresh is not None:
+                await self._ask(refresh)
         return dojo_stats.empty() if value is None else value
 
-    async def _cached(self, key: str) -> Any:
+    async def _cached(self, key: str) -> tuple[Any, bool]:
+        """Return the cached value, None on a miss, and whether Redis served."""
         if not self._enabled:
-            return None
+            return None, False
         try:
-            return self.parse(await self._client.get(key))
+            return self.parse(await self._client.get(key)), True
         except TROUBLE as error:
-            return self.trouble(error)
+            self.trouble(error)
+            return None, False
 
-    async def _compute_for_dojo(self, reference_id: str, key: str) -> Any:
+    async def _compute_for_dojo(self, reference_id: str, key: str) -> tuple[Refresh | None, Any]:
         async with self._engine.connect() as plain:
             connection = await plain.execution_options(isolation_level=SNAPSHOT)
             dojo = (await connection.execute(_find_dojo(reference_id))).first()
             if dojo is None:
-                return None
+                return None, None
             computation = _computation(dojo_stats.calculator, DojoStats(dojo.dojo_id), key)
             results = [(await connection.execute(each)).all() for each in computation.statements]
-        await self._ask(computation.refresh)
-        return computation.shape(results)
+        return computation.refresh, computation.shape(results)
 
     async def _ask(self, refresh: Refresh) -> None:
-        if not self._enabled:
-            return
         try:
             await self._ask_script(args=[self.request(refresh)])
         except TROUBLE as error:

@@ -44,7 +44,7 @@ def value_of(site: Site, dojo: Dojo) -> Any:
     return orjson.loads(raw) if raw else None
 
 
-BAD: dict[str, tuple[dict[str, bytes], str]] = {
+BAD: dict[str, tuple[dict[Any, Any], str]] = {
     "no data": ({"other": b"{}"}, "no field `data`"),
     "broken JSON": ({"data": b'{"type": "challenge_solve", "payl'}, "truncated"),
     "an unknown type": ({"data": b'{"type": "party_started"}'}, "unknown event type"),
@@ -59,7 +59,7 @@ BAD: dict[str, tuple[dict[str, bytes], str]] = {
 def test_bad_entries_are_set_aside_and_the_good_ones_among_them_take_effect(site: Site) -> None:
     user = site.webapp.create_user()
     dojo = site.webapp.create_dojo(challenges=len(BAD))
-    ids = {}
+    ids: dict[str, Any] = {}
     for challenge_id, (name, (fields, _)) in zip(
         site.webapp.challenge_ids(dojo), BAD.items(), strict=True
     ):
@@ -70,7 +70,8 @@ def test_bad_entries_are_set_aside_and_the_good_ones_among_them_take_effect(site
         lambda: (value_of(site, dojo) or {}).get("solves") == len(BAD), "all solves are counted"
     )
     eventually(lambda: site.cache.xlen(keys.STREAM) == 0, "the stream is empty")
-    letters = {letter[b"id"]: letter for _, letter in site.cache.xrange(keys.DEAD_LETTERS)}
+    dead: Any = site.cache.xrange(keys.DEAD_LETTERS)
+    letters = {letter[b"id"]: letter for _, letter in dead}
     assert set(letters) == set(ids.values())
     for name, (fields, reason) in BAD.items():
         letter = letters[ids[name]]
@@ -107,7 +108,8 @@ def test_ids_that_never_were_are_taken_as_deleted(site: Site) -> None:
     eventually(lambda: value_of(site, dojo), "the dojo is in the cache")
     eventually(lambda: site.cache.xlen(keys.STREAM) == 0, "the stream is empty")
     assert site.cache.xlen(keys.DEAD_LETTERS) == 0
-    names = {name for name in site.cache.keys("stats:dojo:*") if not name.endswith(b":updated")}
+    found: Any = site.cache.keys("stats:dojo:*")
+    names = {name for name in found if not name.endswith(b":updated")}
     assert names == {keys.dojo_stats(dojo.reference_id).encode()}
 
 

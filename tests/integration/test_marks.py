@@ -202,7 +202,8 @@ async def test_a_delayed_mark_waits_and_survives_an_earlier_answer(
     assert taken.attempt is None
     assert taken.wait is not None
     assert 3590 < taken.wait < 3602
-    [(entry, _)] = cache.zrange(f"{keys.INTERNAL}later", 0, 0, withscores=True)
+    later: Any = cache.zrange(f"{keys.INTERNAL}later", 0, 0)
+    [entry] = later
     cache.zadd(f"{keys.INTERNAL}later", {entry: 1})  # an hour later
     assert (await take(marks)).names == ("thing:1",)
 
@@ -246,7 +247,8 @@ async def test_a_failed_refresh_is_put_off_and_at_last_buried(
     attempt = await take(marks)
     assert await marks.fail(attempt, [60.0], reason) == (2, None)
     assert await nothing_due(marks)
-    [(_, letter)] = cache.xrange(keys.DEAD_LETTERS)
+    letters: Any = cache.xrange(keys.DEAD_LETTERS)
+    [(_, letter)] = letters
     assert letter[b"name"] == b"thing:1"
     assert letter[b"error"] == b"ValueError: no"
     assert letter[b"traceback"] == b"Traceback ..."

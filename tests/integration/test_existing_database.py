@@ -1,0 +1,131 @@
+"""A database that this project did not create, behind a pooler, at a URL as people have it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+import sqlalchemy as sa
+
+from statsd import binaries, embedded
+from tests.integration.test_bad_input import Site, publish, value_of
+from tests.support import DEADLINE, daemon, environment, eventually
+from tests.webapp import WebApp
+
+# What a deployment may have beside the contract: columns before, between and after ours, types
+# of its own, tables that refer to ours.
+FOREIGN = """
+    CREATE TYPE mood AS ENUM ('calm', 'tense');
+    ALTER TABLE users ADD oauth_id int, ADD bracket_id int, ADD created timestamp DEFAULT now(),
+        ADD mood mood DEFAULT 'calm', ADD password varchar(128) DEFAULT 'hash';
+    ALTER TABLE submissions ADD ip varchar(46), ADD provided text, ADD team_id int;
+    ALTER TABLE challenges ADD name varchar(80), ADD value int DEFAULT 1;
+    ALTER TABLE dojos ADD description text, ADD repository varchar(256), ADD public_key text;
+    ALTER TABLE dojo_modules ADD description text;
+    ALTER TABLE dojo_challenges ADD data jsonb DEFAULT '{}', ADD progression_locked boolean;
+    CREATE TABLE solves (id int PRIMARY KEY REFERENCES submissions ON DELETE CASCADE);
+    CREATE TABLE flags (id serial PRIMARY KEY, challenge_id int REFERENCES challenges);
+    CREATE INDEX ON submissions (date);
+"""
+
+
+@pytest.fixture
+def pgbouncer(database: str, tmp_path: Path) -> Iterator[str]:
+    """The database's URL through pgbouncer in transaction mode."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI runs without pgbouncer: .ci/run is to install it")
+        pytest.skip("pgbouncer is not installed")
+    url = sa.make_url(database)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = tmp_path / "pgbouncer.ini"
+    config.write_text(
+        "[databases]\n"
+        f"{url.database} = host={url.host} port={url.port} user={url.username}\n"
+        "[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        "auth_type = any\npool_mode = transaction\ndefault_pool_size = 4\n"
+    )
+    arguments = [program, str(config)]
+    if account := binaries.unprivileged_account():
+        arguments[1:1] = ["-u", account.pw_name]
+    log = (tmp_path / "pgbouncer.log").open("wb")
+    with log, subprocess.Popen(arguments, stdout=log, stderr=log) as process:
+        eventually(lambda: _listens(port), "pgbouncer listens")
+        yield str(url.set(port=port))
+        process.terminate()
+        process.wait(DEADLINE)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def foreign(database: str) -> Iterator[WebApp]:
+    engine = sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg2"))
+    with engine.begin() as connection:
+        connection.execute(sa.text(FOREIGN))
+    yield WebApp(engine)
+    engine.dispose()
+
+
+def as_people_have_it(url: str) -> str:
+    address = sa.make_url(url).set(drivername="postgresql+psycopg2")
+    query = {"sslmode": "prefer", "application_name": "ctfd", "connect_timeout": "5"}
+    return address.set(query=query).render_as_string(hide_password=False)
+
+
+def test_a_foreign_database_is_served_through_a_pooler(
+    pgbouncer: str,
+    foreign: WebApp,
+    redis_server: embedded.Redis,
+    cache: "redis.Redis",
+    tmp_path: Path,
+) -> None:
+    dojos = [foreign.create_dojo() for _ in range(5)]
+    user = foreign.create_user()
+    variables = {
+        "DATABASE_URL": as_people_have_it(pgbouncer),
+        "REDIS_URL": redis_server.url,
+        "STATSD_PREPARED_STATEMENTS": "0",
+    }
+    with daemon(tmp_path / "log", **variables) as process:
+        site = Site(process.started(), foreign, cache)
+        eventually(lambda: all(value_of(site, dojo) for dojo in dojos), "the cold start is done")
+        for dojo in dojos:
+            for challenge_id in foreign.challenge_ids(dojo):
+                foreign.solve(user, challenge_id)
+                publish(site, "challenge_solve", user_id=user.id, challenge_id=challenge_id)
+        eventually(
+            lambda: all(value_of(site, dojo)["solves"] == 3 for dojo in dojos),
+            "all solves are counted",
+        )
+        assert not process.lines("a refresh failed")
+        assert not process.lines("lost a server")
+
+
+def test_a_pooler_that_loses_prepared_statements_is_named_with_the_setting(
+    pgbouncer: str, redis_server: embedded.Redis
+) -> None:
+    variables = {"DATABASE_URL": as_people_have_it(pgbouncer), "REDIS_URL": redis_server.url}
+    ended = subprocess.run(
+        [sys.executable, "-m", "statsd", "run"],
+        env=environment(variables),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "set STATSD_PREPARED_STATEMENTS=0" in ended.stderr
