@@ -1,6 +1,7 @@
 """The command line."""
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-WRONG_USE = 2
+FAILED, WRONG_USE = 1, 2
+
+log = logging.getLogger(__name__)
 
 
 def _version(wanted: bool) -> None:
@@ -67,7 +70,13 @@ def run() -> None:
         from statsd import daemon  # noqa: PLC0415 - the other commands start faster without it
 
         logs.configure(settings.log_level, settings.log_format)
-        daemon.run(settings)
+        try:
+            daemon.run(settings)
+        except StatsdError:
+            raise
+        except Exception:
+            log.critical("the daemon failed", exc_info=True)
+            raise typer.Exit(FAILED) from None
 
 
 @app.command("settings")

@@ -13,7 +13,9 @@ from statsd.database import Database
 from statsd.errors import InvalidEventError
 from statsd.events import Event
 from statsd.isolate import isolate
+from statsd.marks import Marks
 from statsd.outage import brief
+from statsd.reconcile import Reconcile
 from statsd.refresh import Mark
 from statsd.registry import Handler, handler_of
 from statsd.stream import NEW, PENDING, DeadEntry, Entry, Stream
@@ -26,9 +28,12 @@ Decoded = tuple[Entry, Event]
 class Consumer:
     """Reads the stream, its own pending entries first; sets marks; acknowledges."""
 
-    def __init__(self, stream: Stream, database: Database, bell: Bell, *, batch_size: int) -> None:
+    def __init__(
+        self, stream: Stream, marks: Marks, database: Database, bell: Bell, *, batch_size: int
+    ) -> None:
         """Take what to ring when there are new marks, and how many events to read at once."""
         self._stream = stream
+        self._marks = marks
         self._database = database
         self._bell = bell
         self._batch_size = batch_size
@@ -39,7 +44,9 @@ class Consumer:
     async def recover(self) -> None:
         """Begin with the own pending entries again, as after any error."""
         self._start = PENDING
-        await self._stream.prepare()
+        if await self._stream.prepare():
+            log.warning("the stream or its group was gone; reconciling")
+            await self._marks.mark([Mark(Reconcile())])
 
     async def step(self) -> None:
         """Handle one batch."""
@@ -52,8 +59,11 @@ class Consumer:
 
     async def _accept(self, entries: Sequence[Entry]) -> None:
         began = monotonic()
-        decoded, dead = _decode(entries)
+        decoded, dead = _decode(entry for entry in entries if not entry.deleted)
         marks: set[Mark] = set()
+        if any(entry.deleted for entry in entries):
+            log.warning("entries were deleted before they were handled; reconciling")
+            marks.add(Mark(Reconcile()))
         for event_type, group in _by_type(decoded).items():
             handler = handler_of(event_type)
             if handler is not None:

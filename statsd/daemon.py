@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -48,7 +47,7 @@ class Daemon:
         """Take the settings and open clients; `reader` is for blocking reads alone."""
         self._settings = settings
         self._cache = cache
-        self._name = consumer_name(settings)
+        self._name = settings.consumer_name
         self._stopping = asyncio.Event()
         self._marks = Marks(
             cache, self._name, lease=settings.lease, dead_limit=settings.dead_letters
@@ -57,7 +56,9 @@ class Daemon:
             cache, reader, self._name, block=settings.block, dead_limit=settings.dead_letters
         )
         bell = Bell()
-        self._consumer = Consumer(self._stream, database, bell, batch_size=settings.batch_size)
+        self._consumer = Consumer(
+            self._stream, self._marks, database, bell, batch_size=settings.batch_size
+        )
         performers = self._performers()
         self._loops: dict[str, Loop] = {"consumer": self._consumer}
         for i in range(settings.concurrency):
@@ -139,6 +140,9 @@ class Daemon:
                 failures = 0
             except Exception as error:
                 if not is_outage(error):
+                    # The group cancels the other loops; one whose client swallows that ends
+                    # by this.
+                    self._stopping.set()
                     raise
                 failures += 1
                 log.warning("lost a server", extra={"loop": name, "error": brief(error)})
@@ -166,12 +170,6 @@ class Daemon:
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
-
-
-def consumer_name(settings: Settings) -> str:
-    """Return the name of this daemon in the group: the host's, and the suffix."""
-    suffix = settings.consumer_suffix
-    return socket.gethostname() + (f"-{suffix}" if suffix else "")
 
 
 async def _main(settings: Settings) -> None:

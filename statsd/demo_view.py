@@ -62,7 +62,7 @@ def times(latencies: Sequence[float]) -> str:
 
 def say(text: str) -> None:
     """Print a line."""
-    console.print(Text(text))
+    console.print(Text(text), soft_wrap=True)
 
 
 async def show(progress: Progress, cache: "Redis", names: Mapping[str, str]) -> None:

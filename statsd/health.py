@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable
 
 from statsd import keys
-from statsd.daemon import consumer_name
 from statsd.database import Database
 from statsd.outage import brief, is_outage
 from statsd.servers import redis_client
@@ -20,7 +19,7 @@ async def trouble(settings: Settings) -> list[str]:
     )
     try:
         async with redis_client(settings.redis_url) as cache:
-            name = consumer_name(settings)
+            name = settings.consumer_name
             reasons = [
                 await _failing("Redis", cache.ping()),
                 await _failing("PostgreSQL", database.check()),

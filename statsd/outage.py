@@ -29,8 +29,10 @@ _REDIS = (
 # connection exceptions, insufficient resources, shutdown and start-up; and what a restore does
 # for a while (no such database; authentication being set).
 _SQLSTATES = ("08", "53", "57P", "3D000", "28")
-# Somebody deleted the stream or its group: both are made anew.
-_NO_STREAM = ("NOGROUP", "UNBLOCKED")
+# Errors that Redis answers for a while: the stream or its group was deleted (both are made
+# anew), a script of somebody else's runs, it cannot save and so does not write, its primary or
+# its replicas are away.
+_PASSING = ("NOGROUP", "UNBLOCKED", "BUSY ", "MISCONF", "MASTERDOWN", "NOREPLICAS")
 _POSTGRES = (
     OSError,  # refused, reset, no such host; TimeoutError is one too
     sqlalchemy.exc.TimeoutError,  # no connection of the pool came free
@@ -55,7 +57,7 @@ def is_outage(error: BaseException) -> bool:
         return True
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
         return True
-    if isinstance(error, redis.ResponseError) and str(error).startswith(_NO_STREAM):
+    if isinstance(error, redis.ResponseError) and str(error).startswith(_PASSING):
         return True
     return (sqlstate(error) or "").startswith(_SQLSTATES)
 

@@ -26,6 +26,7 @@ from types import FrameType
 from statsd.errors import StatsdError
 
 POLL_INTERVAL = 0.01  # seconds
+DETACH_DEADLINE = 5.0  # seconds until processes that were killed have let go of their memory
 END_DEADLINE = 5.0  # seconds for a server to end by itself, and again after it was killed
 LONGEST_ROOT = 60  # bytes: a socket's path in a scratch directory must stay below 100
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -97,13 +98,25 @@ def free_shared_memory(path: Path) -> None:
     """
     try:
         lines = (path / "postgres/data/postmaster.pid").read_text().splitlines()
-        segments = Path("/proc/sysvipc/shm").read_text().splitlines()
     except FileNotFoundError:
         return
     named = lines[6].split() if len(lines) > 6 else []  # noqa: PLR2004 - line 7
+    # Its last processes may be dying yet, and hold on to it until they have.
+    wait_until(lambda: _segment_is_removed(named), DETACH_DEADLINE)
+
+
+def _segment_is_removed(named: list[str]) -> bool:
+    """Remove a segment, given by key and id, to which no process is attached."""
+    try:
+        segments = Path("/proc/sysvipc/shm").read_text().splitlines()
+    except FileNotFoundError:
+        return True
     for columns in map(str.split, segments):
-        if columns[:2] == named and columns[6] == "0":  # attached to no process
+        if columns[:2] == named:
+            if columns[6] != "0":  # processes attached
+                return False
             ctypes.CDLL(None).shmctl(int(columns[1]), 0, None)  # 0: IPC_RMID
+    return True
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -5,6 +5,7 @@ from these declarations.
 """
 
 import difflib
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -145,6 +146,11 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = _setting(
         "STATSD_LOG_FORMAT", "json", "One JSON object for each line, or text for people."
     )
+
+    @property
+    def consumer_name(self) -> str:
+        """The name of this host's daemon in the group: the host's, and the suffix."""
+        return socket.gethostname() + (f"-{self.consumer_suffix}" if self.consumer_suffix else "")
 
     @field_validator("database_url")
     @classmethod

@@ -16,10 +16,13 @@ PENDING, NEW = "0", ">"
 
 
 class Entry(NamedTuple):
-    """One stream entry; `data` is None where it has no such field or was deleted."""
+    """One stream entry."""
 
     id: str
     data: bytes | None
+    """Its field `data`; None where it has none."""
+    deleted: bool
+    """Whether somebody removed it from the stream after it was read and before it was handled."""
 
 
 class DeadEntry(NamedTuple):
@@ -71,8 +74,11 @@ class Stream:
         """The commands by which entries are acknowledged and removed."""
         return "XACKDEL" if self._has_ackdel else "XACK and XDEL"
 
-    async def prepare(self) -> None:
-        """Make the group, with the stream, where it is not there; see what the server can do."""
+    async def prepare(self) -> bool:
+        """See what the server can do; make the group, with the stream, where it is not there.
+
+        Return whether it was not: then events may have gone with it.
+        """
         known = await self._redis.execute_command("COMMAND", "INFO", "XACKDEL")  # type: ignore[no-untyped-call]
         self._has_ackdel = any(known)
         try:
@@ -80,6 +86,8 @@ class Stream:
         except ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
+            return False
+        return True
 
     async def read(self, start: str, count: int) -> list[Entry]:
         """Read up to `count` entries: new ones (`>`), or own pending ones after the id `start`.
@@ -90,7 +98,7 @@ class Stream:
             keys.GROUP, self.consumer, {keys.STREAM: start}, count=count, block=self._block
         )
         return [
-            Entry(entry_id.decode(), (fields or {}).get(b"data"))
+            Entry(entry_id.decode(), fields.get(b"data"), deleted=not fields)
             for _stream, entries in reply
             for entry_id, fields in entries
         ]

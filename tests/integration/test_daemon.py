@@ -13,7 +13,7 @@ import redis
 import sqlalchemy as sa
 
 from statsd import embedded, keys, schema
-from tests.support import daemon, environment, eventually
+from tests.support import DEADLINE, daemon, environment, eventually
 from tests.webapp import Dojo, WebApp
 
 
@@ -274,3 +274,40 @@ def test_two_daemons_share_the_work(
         assert [process.stop() for process in (first, second)] == [0, 0]
     assert cache.xpending(keys.STREAM, keys.GROUP)["pending"] == 0
     assert cache.xlen(keys.STREAM) == 0
+
+
+def test_entries_deleted_before_they_were_handled_lead_to_a_reconciliation(
+    database: str,
+    webapp: WebApp,
+    redis_server: embedded.Redis,
+    cache: "redis.Redis",
+    tmp_path: Path,
+) -> None:
+    variables = {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
+    dojo, user = webapp.create_dojo(), webapp.create_user()
+    with daemon(tmp_path / "first", **variables) as first:
+        name = first.started().lines("started")[0]["consumer"]
+        cached(cache, dojo)
+    publish(cache, dojo)
+    cache.xreadgroup(keys.GROUP, name, {keys.STREAM: ">"})
+    cache.xtrim(keys.STREAM, maxlen=0)
+    webapp.solve(user, webapp.challenge_ids(dojo)[0])
+    with daemon(tmp_path / "second", SKIP_COLD_START="1", **variables) as second:
+        eventually(lambda: solves_of(cache, dojo)() == 1, "the solve is counted")
+        assert second.lines("entries were deleted before they were handled; reconciling")
+    assert cache.xpending(keys.STREAM, keys.GROUP)["pending"] == 0
+    assert cache.xlen(keys.DEAD_LETTERS) == 0
+
+
+def test_a_part_that_dies_takes_the_process_down_with_a_line_that_says_why(
+    database: str, redis_server: embedded.Redis, cache: "redis.Redis", tmp_path: Path
+) -> None:
+    variables = {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
+    with daemon(tmp_path / "log", **variables) as process:
+        process.started()
+        clock = f"{keys.INTERNAL}clock"
+        cache.delete(clock)
+        cache.set(clock, "not a hash")
+        assert process.process.wait(DEADLINE) == 1
+        [line] = process.lines("the daemon failed")
+        assert "WRONGTYPE" in line["traceback"]
