@@ -9,6 +9,8 @@ def main() -> None:
     """Run the command line, or say what to install for it."""
     try:
         from statsd.cli import app  # noqa: PLC0415 - the base install has no command line
+
+        app()
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("statsd"):
             raise
@@ -16,7 +18,6 @@ def main() -> None:
             f"statsd: the command line needs {error.name}, which is not installed: "
             "run `pip install 'dojo-statsd[daemon]'`"
         )
-    app()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """PostgreSQL, read only: the engine, and snapshots."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
@@ -125,9 +125,11 @@ class _Lookup:
         self._stack = stack
         self._connection: AsyncConnection | None = None
 
-    async def rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+    async def rows(
+        self, statement: sa.Select[Any], parameters: Mapping[str, Any]
+    ) -> Sequence[sa.Row[Any]]:
         """Return the statement's rows."""
         if self._connection is None:
             self._connection = await self._stack.enter_async_context(self._database.snapshot())
-        result = await self._connection.execute(statement)
+        result = await self._connection.execute(statement, parameters)
         return list(result.all())

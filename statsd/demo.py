@@ -283,11 +283,7 @@ async def _differences(engine: AsyncEngine, cache: "Redis", platform: Platform) 
         moment = datetime.fromtimestamp(float(stamp or 0), UTC).replace(tzinfo=None)
         refresh = DojoStats(dojo_id)
         async with engine.connect() as connection:
-            results = [
-                (await connection.execute(statement)).all()
-                for statement in dojo_stats.statements([refresh], moment)
-            ]
-        computed = dojo_stats.shape([refresh], moment, results)[refresh]
-        if computed != {key: orjson.loads(raw or b"0")}:
+            computed = await dojo_stats.calculator.acompute(connection, [refresh], moment)
+        if computed[refresh] != {key: orjson.loads(raw or b"0")}:
             wrong.append(reference)
     return wrong

@@ -1,5 +1,6 @@
 """The log: one JSON object for each line, or text for people."""
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
@@ -42,11 +43,15 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
-            **_fields(record),
         }
+        line = line | _fields(record) | line
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return masked(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+        try:
+            text = orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError:  # integers beyond 64 bits, half characters: rare, and no line is lost
+            text = json.dumps(line, default=str, skipkeys=True)
+        return masked(text)
 
 
 class TextFormatter(logging.Formatter):
@@ -55,7 +60,8 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as a line, control characters escaped, and the traceback."""
         fields = " ".join(f"{name}={value!r}" for name, value in _fields(record).items())
-        text = f"{_time(record)} {record.levelname:<7} {record.getMessage()!s}  {fields}".rstrip()
+        event = repr(record.getMessage())[1:-1]
+        text = f"{_time(record)} {record.levelname:<7} {event}  {fields}".rstrip()
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         return masked(text)

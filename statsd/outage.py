@@ -23,6 +23,7 @@ _REDIS = (
     redis.ConnectionError,  # refused, lost, loading
     redis.TimeoutError,
     redis.exceptions.ReadOnlyError,  # a replica, during a failover
+    redis.exceptions.MasterDownError,  # a replica that lost its primary
     redis.exceptions.OutOfMemoryError,
 )
 # SQLSTATEs by which PostgreSQL, or a pooler before it, says that it cannot serve just now:
@@ -30,9 +31,9 @@ _REDIS = (
 # for a while (no such database; authentication being set).
 _SQLSTATES = ("08", "53", "57P", "3D000", "28")
 # Errors that Redis answers for a while: the stream or its group was deleted (both are made
-# anew), a script of somebody else's runs, it cannot save and so does not write, its primary or
-# its replicas are away.
-_PASSING = ("NOGROUP", "UNBLOCKED", "BUSY ", "MISCONF", "MASTERDOWN", "NOREPLICAS")
+# anew), a script of somebody else's runs, it cannot save and so does not write, its
+# replicas are away.
+_PASSING = ("NOGROUP", "UNBLOCKED", "BUSY ", "MISCONF", "NOREPLICAS")
 _POSTGRES = (
     OSError,  # refused, reset, no such host; TimeoutError is one too
     sqlalchemy.exc.TimeoutError,  # no connection of the pool came free

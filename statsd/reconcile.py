@@ -39,7 +39,7 @@ class Reconciler:
         owed: dict[Refresh, None] = {}
         if not self._only_present:
             for calculator in CALCULATORS:
-                rows = await connection.execute(calculator.every())
+                rows = await connection.execute(calculator.every)
                 owed |= {calculator.refresh.of(*row): None for row in rows}
         owed |= dict.fromkeys(_known(await self._marks.held()))
         answer = Answer({}, [Mark(refresh, priority=Priority.BACKGROUND) for refresh in owed])

@@ -58,11 +58,17 @@ def register_kind(refresh: type[Refresh]) -> None:
 
 
 def parse(name: str) -> Refresh:
-    """Return the refresh called `name`. Raises UnknownKindError."""
+    """Return the refresh called `name`.
+
+    Raises UnknownKindError, also where another version gave the kind other fields.
+    """
     kind, *numbers = name.split(":")
     if kind not in _kinds:
         raise UnknownKindError(f"no statistic of kind {kind!r} is known to this version")
-    return _kinds[kind].of(*map(int, numbers))
+    try:
+        return _kinds[kind].of(*map(int, numbers))
+    except ValueError as error:
+        raise UnknownKindError(f"{name!r} is of a kind that is made otherwise here") from error
 
 
 class Mark(NamedTuple):

@@ -3,7 +3,7 @@
 One for each type, so that all that an event touches is read in one place and looked up once.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -18,7 +18,9 @@ E = TypeVar("E", bound=Event)
 class Lookup(Protocol):
     """Reads the database as it is after the events were read."""
 
-    async def rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+    async def rows(
+        self, statement: sa.Select[Any], parameters: Mapping[str, Any]
+    ) -> Sequence[sa.Row[Any]]:
         """Return the statement's rows. A transaction is opened when the first one comes."""
 
 

@@ -9,13 +9,22 @@ import socket
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from statsd import urls
 from statsd.errors import SettingsError
 from statsd.switches import parse_switch
 from statsd.urls import masked
+
+PREFIX = "STATSD_"
 
 
 def _switch(value: object) -> object:
@@ -38,10 +47,10 @@ def _setting(variable: str, default: Any, sentence: str, unit: str = "", **bound
     )
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings, checked."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True)
 
     database_url: str = _setting(
         "DATABASE_URL",
@@ -179,6 +188,7 @@ class Declared(NamedTuple):
     value: str
     """The value in force, passwords masked; the default where none was asked for."""
     default: str
+    required: bool
     unit: str
     sentence: str
 
@@ -186,13 +196,13 @@ class Declared(NamedTuple):
 def declared(settings: Settings | None = None) -> Iterator[Declared]:
     """List every setting, with the values of `settings` where given."""
     for name, field in Settings.model_fields.items():
-        default = "(required)" if field.is_required() else _text(field.default)
+        required = field.is_required()
+        default = "(required)" if required else _text(field.default)
         value = default if settings is None else _text(getattr(settings, name))
         extra = field.json_schema_extra
         unit = str(extra["unit"]) if isinstance(extra, dict) else ""
-        yield Declared(
-            str(field.validation_alias), masked(value), default, unit, field.description or ""
-        )
+        variable, sentence = str(field.validation_alias), field.description or ""
+        yield Declared(variable, masked(value), default, required, unit, sentence)
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -208,11 +218,12 @@ def load(environ: Mapping[str, str]) -> Settings:
 
 def unknown(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence for each STATSD_ variable that is no setting: most likely misspelt."""
-    known = [setting.variable for setting in declared()]
+    known = [setting.variable.removeprefix(PREFIX) for setting in declared()]
     for name in sorted(environ):
-        if name.startswith("STATSD_") and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            yield f"{name} is no setting" + (f"; is {near[0]} meant?" if near else "")
+        own = name.removeprefix(PREFIX)
+        if own != name and own not in known and not own.startswith("TEST_"):
+            near = difflib.get_close_matches(own, known, n=1)
+            yield f"{name} is no setting" + (f"; is {PREFIX}{near[0]} meant?" if near else "")
 
 
 def _explain(problem: Mapping[str, Any], given: Mapping[str, str]) -> str:
@@ -223,12 +234,11 @@ def _explain(problem: Mapping[str, Any], given: Mapping[str, str]) -> str:
     setting = next(setting for setting in declared() if setting.variable == variable)
     if problem["type"] == "missing":
         return f"{variable} is not set. {setting.sentence}"
-    value = masked(given[variable])
-    unit = f" in {setting.unit}" if setting.unit else ""
-    return (
-        f"{variable}={value!r}: {message[0].lower()}{message[1:]}{unit} "
-        f"(default: {setting.default or 'empty'}). {setting.sentence}"
-    )
+    # An address that could not be read may hold its password anywhere.
+    value = "" if variable.endswith("_URL") else f"={given[variable]!r}"
+    unit = f" {setting.unit}" if setting.unit else ""
+    default = "" if setting.required else f" (default: {setting.default or 'empty'}{unit})"
+    return f"{variable}{value}: {message[0].lower()}{message[1:]}{default}. {setting.sentence}"
 
 
 def _text(value: object) -> str:

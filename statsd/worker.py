@@ -39,17 +39,13 @@ class Performer:
 
 
 def calculate(calculator: Calculator[Any]) -> Performer:
-    """Answer a calculator's refreshes: run its statements, shape their rows."""
+    """Answer the refreshes of one kind with its calculator."""
 
     async def perform(
         wanted: Sequence[Any], attempt: Attempt, connection: AsyncConnection
     ) -> Mapping[Any, Answer]:
-        results = [
-            (await connection.execute(statement)).all()
-            for statement in calculator.statements(wanted, attempt.now)
-        ]
-        shaped = calculator.shape(wanted, attempt.now, results)
-        return {refresh: Answer(values) for refresh, values in shaped.items()}
+        values = await calculator.acompute(connection, wanted, attempt.now)
+        return {refresh: Answer(keys) for refresh, keys in values.items()}
 
     return Performer(perform, calculator.batch)
 

@@ -318,11 +318,7 @@ def test_stats_consistency_after_multiple_updates(webapp: WebApp, stats_test_doj
     assert (stats["solves"], stats["users"]) == (2 * len(ids) - 1, 2)
     with webapp.engine.connect() as connection:
         wanted = [dojo_stats.DojoStats(stats_test_dojo.dojo_id)]
-        results = [
-            connection.execute(statement).all()
-            for statement in dojo_stats.statements(wanted, now())
-        ]
-    [computed] = dojo_stats.shape(wanted, now(), results).values()
+        [computed] = dojo_stats.calculator.compute(connection, wanted, now()).values()
     assert computed == {keys.dojo_stats(stats_test_dojo.reference_id): stats}
 
 

@@ -25,16 +25,37 @@ class Calculator(Generic[R]):
     """How all refreshes of one kind are answered.
 
     `every` lists all that exist: its rows are the fields of `refresh`, the busiest first.
-    `statements` reads, for many refreshes at once, what is true at `now` (naive UTC), and
-    `shape` turns the rows of each statement into the values of each refresh. A refresh with
-    no values stands for something that is gone: its keys go.
+    `statements` read, for many refreshes at once, what is true at a moment. They are built
+    once, which costs more than many of them take to run; `parameters` gives what they are
+    bound to for some refreshes and a moment (naive UTC). `shape` turns the rows of each
+    statement into the values of each refresh. A refresh with no values stands for something
+    that is gone: its keys go.
     """
 
     refresh: type[R]
-    every: Callable[[], "sa.Select[Any]"]
-    statements: Callable[[Sequence[R], datetime], Sequence["sa.Select[Any]"]]
-    shape: Callable[[Sequence[R], datetime, Sequence[Sequence["sa.Row[Any]"]]], Mapping[R, Values]]
+    every: "sa.Select[Any]"
+    statements: Sequence["sa.Select[Any]"]
+    parameters: Callable[[Sequence[R], datetime], Mapping[str, Any]]
+    shape: Callable[[Sequence[Sequence["sa.Row[Any]"]]], Mapping[R, Values]]
     batch: int = 100
 
     def __post_init__(self) -> None:
         register_kind(self.refresh)
+
+    def compute(self, connection: Any, wanted: Sequence[R], now: datetime) -> Mapping[R, Values]:
+        """Return what is true at `now`, on a plain SQLAlchemy connection.
+
+        For one answer from several statements, the connection's isolation level should be
+        REPEATABLE READ.
+        """
+        parameters = self.parameters(wanted, now)
+        return self.shape([connection.execute(each, parameters).all() for each in self.statements])
+
+    async def acompute(
+        self, connection: Any, wanted: Sequence[R], now: datetime
+    ) -> Mapping[R, Values]:
+        """As `compute`, on an AsyncConnection."""
+        parameters = self.parameters(wanted, now)
+        return self.shape(
+            [(await connection.execute(each, parameters)).all() for each in self.statements]
+        )

@@ -1,6 +1,5 @@
 """A counted solve, as the contract's section 4 defines it, in SQL."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,10 +14,13 @@ from statsd.schema import (
     users as solver,
 )
 
+DOJO_IDS = "dojo_ids"
+"""The parameter with the dojos that a statement is about."""
 
-def among(column: "sa.ColumnElement[int]", numbers: Iterable[int]) -> "sa.ColumnElement[bool]":
-    """Say that a column is one of `numbers`, with one parameter however many there are."""
-    array: Any = sa.literal(sorted(numbers), sa.ARRAY(sa.Integer))
+
+def among(column: "sa.ColumnElement[int]", parameter: str) -> "sa.ColumnElement[bool]":
+    """Say that a column is one of the integers in an array bound to `parameter`."""
+    array: Any = sa.bindparam(parameter, type_=sa.ARRAY(sa.Integer))
     return column == sa.any_(array)
 
 
@@ -42,8 +44,8 @@ def visible_at(moment: Any) -> "sa.ColumnElement[bool]":
     )
 
 
-def counted_solves(dojo_ids: Iterable[int], *columns: Any) -> "sa.Select[Any]":
-    """Select `columns` over the counted solves of the dojos.
+def counted_solves(*columns: Any) -> "sa.Select[Any]":
+    """Select `columns` over the counted solves of the dojos in the parameter `dojo_ids`.
 
     One result for each counted solve and challenge row. Columns are those of the tables of
     `statsd.schema` that the contract's definition names.
@@ -77,7 +79,7 @@ def counted_solves(dojo_ids: Iterable[int], *columns: Any) -> "sa.Select[Any]":
             )
         )
         .where(
-            among(row.c.dojo_id, dojo_ids),
+            among(row.c.dojo_id, DOJO_IDS),
             row.c.required,
             sa.or_(
                 dojos.c.official,

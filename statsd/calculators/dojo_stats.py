@@ -9,7 +9,13 @@ import sqlalchemy as sa
 
 from statsd import keys
 from statsd.calculators import Calculator, Values
-from statsd.calculators.counted import among, counted_solves, row_and_visibility, visible_at
+from statsd.calculators.counted import (
+    DOJO_IDS,
+    among,
+    counted_solves,
+    row_and_visibility,
+    visible_at,
+)
 from statsd.refresh import Refresh
 from statsd.schema import dojo_challenges as row, dojos, submissions as solve
 
@@ -27,7 +33,7 @@ class DojoStats(Refresh, frozen=True):
     dojo_id: int
 
 
-def every() -> "sa.Select[Any]":
+def _every() -> "sa.Select[Any]":
     """List all dojos, the busiest first, as a sample of one block in a hundred shows them."""
     sampled = sa.tablesample(solve, sa.func.system(1))
     solves = (
@@ -44,21 +50,19 @@ def every() -> "sa.Select[Any]":
     )
 
 
-def statements(wanted: Sequence[DojoStats], now: datetime) -> Sequence["sa.Select[Any]"]:
-    """Read the dojos with their challenges, their totals and chart, their newest solves."""
-    dojo_ids = [refresh.dojo_id for refresh in wanted]
-    return _dojos(dojo_ids, now), _totals(dojo_ids, now), _newest(dojo_ids, now)
+def _moment(parameter: str) -> "sa.BindParameter[datetime]":
+    return sa.bindparam(parameter, type_=sa.DateTime)
 
 
-def _dojos(dojo_ids: Sequence[int], now: datetime) -> "sa.Select[Any]":
+def _dojos() -> "sa.Select[Any]":
     counts = (
         sa.select(
             row.c.dojo_id,
             sa.func.count().label("challenges"),
-            sa.func.count().filter(visible_at(now)).label("visible_challenges"),
+            sa.func.count().filter(visible_at(_moment("now"))).label("visible_challenges"),
         )
         .select_from(row_and_visibility())
-        .where(among(row.c.dojo_id, dojo_ids))
+        .where(among(row.c.dojo_id, DOJO_IDS))
         .group_by(row.c.dojo_id)
         .subquery()
     )
@@ -71,20 +75,20 @@ def _dojos(dojo_ids: Sequence[int], now: datetime) -> "sa.Select[Any]":
             sa.func.coalesce(counts.c.visible_challenges, 0).label("visible_challenges"),
         )
         .select_from(dojos.outerjoin(counts, counts.c.dojo_id == dojos.c.dojo_id))
-        .where(among(dojos.c.dojo_id, dojo_ids))
+        .where(among(dojos.c.dojo_id, DOJO_IDS))
     )
 
 
-def _totals(dojo_ids: Sequence[int], now: datetime) -> "sa.Select[Any]":
+def _totals() -> "sa.Select[Any]":
     """Count by dojo and user first: distinct users are then rows, which need no sorting."""
     days = [
         sa.func.count()
-        .filter(solve.c.date >= start, solve.c.date < start + timedelta(days=1))
+        .filter(solve.c.date >= _moment(f"start{i}"), solve.c.date < _moment(f"stop{i}"))
         .label(f"day{i}")
-        for i, start in enumerate(_chart_days(now))
+        for i in range(len(CHART_DAYS))
     ]
     user = (
-        counted_solves(dojo_ids, row.c.dojo_id, sa.func.count().label("solves"), *days)
+        counted_solves(row.c.dojo_id, sa.func.count().label("solves"), *days)
         .group_by(row.c.dojo_id, solve.c.user_id)
         .subquery()
     )
@@ -98,20 +102,17 @@ def _totals(dojo_ids: Sequence[int], now: datetime) -> "sa.Select[Any]":
     ).group_by(user.c.dojo_id)
 
 
-# Of equal dates any order would do; a fixed one keeps equal values equal to the letter.
-_NEWEST = (solve.c.date.desc(), solve.c.id.desc(), row.c.module_index, row.c.challenge_index)
-
-
-def _newest(dojo_ids: Sequence[int], now: datetime) -> "sa.Select[Any]":
+def _newest() -> "sa.Select[Any]":
+    # Of equal dates any order would do; a fixed one keeps equal values equal to the letter.
+    order = (solve.c.date.desc(), solve.c.id.desc(), row.c.module_index, row.c.challenge_index)
     newest = (
         counted_solves(
-            dojo_ids,
             row.c.dojo_id,
             sa.func.coalesce(sa.func.nullif(row.c.name, ""), row.c.id).label("challenge_name"),
             solve.c.date,
-            sa.func.row_number().over(partition_by=row.c.dojo_id, order_by=_NEWEST).label("place"),
+            sa.func.row_number().over(partition_by=row.c.dojo_id, order_by=order).label("place"),
         )
-        .where(solve.c.date >= now - RECENT)
+        .where(solve.c.date >= _moment("recent"))
         .subquery()
     )
     return (
@@ -121,14 +122,16 @@ def _newest(dojo_ids: Sequence[int], now: datetime) -> "sa.Select[Any]":
     )
 
 
-def _chart_days(now: datetime) -> list[datetime]:
+def parameters(wanted: Sequence[DojoStats], now: datetime) -> Mapping[str, Any]:
+    """Return what the statements are bound to."""
     today = datetime.combine(now.date(), time.min)
-    return [today - timedelta(days=days) for days in CHART_DAYS]
+    starts = {f"start{i}": today - timedelta(days=days) for i, days in enumerate(CHART_DAYS)}
+    stops = {f"stop{i}": today - timedelta(days=days - 1) for i, days in enumerate(CHART_DAYS)}
+    dojo_ids = [refresh.dojo_id for refresh in wanted]
+    return {DOJO_IDS: dojo_ids, "now": now, "recent": now - RECENT, **starts, **stops}
 
 
-def shape(
-    _wanted: Sequence[DojoStats], _now: datetime, results: Sequence[Sequence["sa.Row[Any]"]]
-) -> Mapping[DojoStats, Values]:
+def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[DojoStats, Values]:
     """Return the value of each dojo that exists, under its key."""
     found, totals, newest = results
     total_of = {total.dojo_id: total for total in totals}
@@ -191,4 +194,4 @@ def _trend(last: int, before: int) -> int:
     return max(lowest, min(highest, round((last - before) / before * 100)))
 
 
-calculator = Calculator(DojoStats, every, statements, shape)
+calculator = Calculator(DojoStats, _every(), (_dojos(), _totals(), _newest()), parameters, shape)

@@ -26,6 +26,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
 
+import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd.client.bulk import Statement
 from statsd.client.changes import Change, meaning
 from statsd.client.flushes import Flush

@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import keys
 from statsd.errors import SettingsError
 from statsd.events import Event, encode

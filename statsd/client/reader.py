@@ -6,8 +6,6 @@ few seconds. A Redis that cannot be reached is a miss. Only the daemon writes va
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,8 +14,9 @@ import redis
 import redis.asyncio
 import sqlalchemy as sa
 
+import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import keys, scripts
-from statsd.calculators import Calculator, dojo_stats
+from statsd.calculators import dojo_stats
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.client.publisher import TROUBLE, async_client, sync_client
 from statsd.refresh import Refresh
@@ -31,17 +30,6 @@ log = logging.getLogger("statsd.client")
 
 ASK_INTERVAL = 5  # seconds in which a missed key is asked for once
 SNAPSHOT = "REPEATABLE READ"  # all statements of a computed value see one moment
-
-Statements = Sequence["sa.Select[Any]"]
-
-
-@dataclass(frozen=True)
-class _Computation:
-    """How a missed value is computed: read the rows of `statements`, then `shape` them."""
-
-    refresh: Refresh
-    statements: Statements
-    shape: Callable[[Sequence[Sequence["sa.Row[Any]"]]], Any]
 
 
 class _Reading:
@@ -85,13 +73,8 @@ def _find_dojo(reference_id: str) -> "sa.Select[Any]":
     return sa.select(dojos.c.dojo_id).where(called_so).order_by(dojos.c.dojo_id).limit(1)
 
 
-def _computation(calculator: Calculator[Any], refresh: Refresh, key: str) -> _Computation:
-    now = datetime.now(UTC).replace(tzinfo=None)
-    return _Computation(
-        refresh,
-        calculator.statements([refresh], now),
-        lambda results: calculator.shape([refresh], now, results).get(refresh, {}).get(key),
-    )
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 class Reader(_Reading):
@@ -159,9 +142,9 @@ class Reader(_Reading):
             dojo = connection.execute(_find_dojo(reference_id)).first()
             if dojo is None:
                 return None, None
-            computation = _computation(dojo_stats.calculator, DojoStats(dojo.dojo_id), key)
-            results = [connection.execute(each).all() for each in computation.statements]
-        return computation.refresh, computation.shape(results)
+            refresh = DojoStats(dojo.dojo_id)
+            values = dojo_stats.calculator.compute(connection, [refresh], _now())
+        return refresh, values.get(refresh, {}).get(key)
 
     def _ask(self, refresh: Refresh) -> None:
         try:
@@ -229,9 +212,9 @@ class AsyncReader(_Reading):
             dojo = (await connection.execute(_find_dojo(reference_id))).first()
             if dojo is None:
                 return None, None
-            computation = _computation(dojo_stats.calculator, DojoStats(dojo.dojo_id), key)
-            results = [(await connection.execute(each)).all() for each in computation.statements]
-        return computation.refresh, computation.shape(results)
+            refresh = DojoStats(dojo.dojo_id)
+            values = await dojo_stats.calculator.acompute(connection, [refresh], _now())
+        return refresh, values.get(refresh, {}).get(key)
 
     async def _ask(self, refresh: Refresh) -> None:
         try:

@@ -1,6 +1,7 @@
 """What a solve makes stale."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -9,7 +10,7 @@ from statsd.calculators.dojo_stats import DojoStats
 from statsd.events import ChallengeSolve
 from statsd.refresh import RECHECK_DELAY, Mark
 from statsd.registry import Lookup, handles
-from statsd.schema import dojo_challenges, submissions
+from statsd.schema import dojo_challenges as row, submissions
 
 
 @handles(ChallengeSolve)
@@ -20,23 +21,24 @@ async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> 
     never came to be): its dojos are marked once more, when it has had time to land.
     """
     pairs = {(event.challenge_id, event.user_id) for event in events}
-    found = {(row.challenge_id, row.user_id) for row in await lookup.rows(_landed(pairs))}
-    missing = {challenge_id for challenge_id, _ in pairs - found}
+    challenge_ids, user_ids = zip(*pairs, strict=True)
+    parameters = {"challenge_ids": challenge_ids, "user_ids": user_ids}
+    landed = {(each.challenge_id, each.user_id) for each in await lookup.rows(_LANDED, parameters)}
+    missing = {challenge_id for challenge_id, _ in pairs - landed}
     marks = set()
-    for row in await lookup.rows(_dojos_of({challenge_id for challenge_id, _ in pairs})):
-        marks.add(Mark(DojoStats(row.dojo_id)))
-        if row.challenge_id in missing:
-            marks.add(Mark(DojoStats(row.dojo_id), RECHECK_DELAY))
+    for each in await lookup.rows(_DOJOS, {"challenge_ids": sorted(set(challenge_ids))}):
+        marks.add(Mark(DojoStats(each.dojo_id)))
+        if each.challenge_id in missing:
+            marks.add(Mark(DojoStats(each.dojo_id), RECHECK_DELAY))
     return marks
 
 
-def _landed(pairs: Iterable[tuple[int, int]]) -> sa.Select[tuple[int, int]]:
-    """Return the solves among the (challenge_id, user_id) given that are there."""
-    challenge_ids, user_ids = zip(*sorted(pairs), strict=True)
+def _landed() -> sa.Select[Any]:
+    """Select the solves among the (challenge_id, user_id) given that are there."""
     wanted = (
         sa.func.unnest(
-            sa.literal(challenge_ids, sa.ARRAY(sa.Integer)),
-            sa.literal(user_ids, sa.ARRAY(sa.Integer)),
+            sa.bindparam("challenge_ids", type_=sa.ARRAY(sa.Integer)),
+            sa.bindparam("user_ids", type_=sa.ARRAY(sa.Integer)),
         )
         .table_valued("challenge_id", "user_id")
         .render_derived()
@@ -57,10 +59,9 @@ def _landed(pairs: Iterable[tuple[int, int]]) -> sa.Select[tuple[int, int]]:
     )
 
 
-def _dojos_of(challenge_ids: Iterable[int]) -> sa.Select[tuple[int, int]]:
-    row = dojo_challenges.c
-    return (
-        sa.select(row.dojo_id, row.challenge_id)
-        .where(row.required, among(row.challenge_id, challenge_ids))
-        .distinct()
-    )
+_LANDED = _landed()
+_DOJOS = (
+    sa.select(row.c.dojo_id, row.c.challenge_id)
+    .where(row.c.required, among(row.c.challenge_id, "challenge_ids"))
+    .distinct()
+)

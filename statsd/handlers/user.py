@@ -1,6 +1,7 @@
 """What a change of a user makes stale."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -9,7 +10,7 @@ from statsd.calculators.dojo_stats import DojoStats
 from statsd.events import UserUpdate
 from statsd.refresh import Mark, now_and_again
 from statsd.registry import Lookup, handles
-from statsd.schema import dojo_challenges, dojos, submissions, users
+from statsd.schema import dojo_challenges as row, dojos, submissions, users
 
 
 @handles(UserUpdate)
@@ -19,31 +20,34 @@ async def user_changed(events: Sequence[UserUpdate], lookup: Lookup) -> Iterable
     A deleted user's solves are gone with them, and nothing says which dojos had counted them:
     then every dojo is marked. Deleting users is rare, and equal marks are one.
     """
-    user_ids = {event.user_id for event in events}
-    known = {
-        row.id
-        for row in await lookup.rows(sa.select(users.c.id).where(among(users.c.id, user_ids)))
-    }
-    statement = sa.select(dojos.c.dojo_id) if user_ids - known else _dojos_of(user_ids)
-    return now_and_again(DojoStats(row.dojo_id) for row in await lookup.rows(statement))
+    parameters = {"user_ids": sorted({event.user_id for event in events})}
+    known = await lookup.rows(_USERS, parameters)
+    some_are_gone = len(known) < len(parameters["user_ids"])
+    found = await lookup.rows(_ALL_DOJOS if some_are_gone else _DOJOS, parameters)
+    return now_and_again(DojoStats(each.dojo_id) for each in found)
 
 
-def _dojos_of(user_ids: Iterable[int]) -> sa.Select[tuple[int]]:
+def _dojos_of_users() -> sa.Select[Any]:
     # Solves have no index by user alone. By challenge and user they have one, and the fence of
     # a LATERAL keeps the planner to it, where it would otherwise read all submissions.
     solved = (
         sa.select(sa.true().label("solved"))
         .where(
-            submissions.c.challenge_id == dojo_challenges.c.challenge_id,
+            submissions.c.challenge_id == row.c.challenge_id,
             submissions.c.type == "correct",
-            among(submissions.c.user_id, user_ids),
+            among(submissions.c.user_id, "user_ids"),
         )
         .limit(1)
         .lateral()
     )
     return (
-        sa.select(dojo_challenges.c.dojo_id)
-        .select_from(dojo_challenges.join(solved, sa.true()))
-        .where(dojo_challenges.c.required)
+        sa.select(row.c.dojo_id)
+        .select_from(row.join(solved, sa.true()))
+        .where(row.c.required)
         .distinct()
     )
+
+
+_USERS = sa.select(users.c.id).where(among(users.c.id, "user_ids"))
+_DOJOS = _dojos_of_users()
+_ALL_DOJOS = sa.select(dojos.c.dojo_id)

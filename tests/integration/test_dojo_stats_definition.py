@@ -31,11 +31,8 @@ def test_dojo_stats_are_what_the_definition_says(engine: sa.Engine, world: World
     wanted = [DojoStats(dojo["dojo_id"]) for dojo in world.dojos] + [gone]
     with engine.connect() as connection:
         insert(connection, world)
-        results = [
-            connection.execute(statement).all() for statement in dojo_stats.statements(wanted, NOW)
-        ]
+        shaped = dojo_stats.calculator.compute(connection, wanted, NOW)
         connection.rollback()
-    shaped = dojo_stats.shape(wanted, NOW, results)
     assert gone not in shaped
     for dojo in world.dojos:
         reference = keys.reference_id(dojo["dojo_id"], dojo["id"], official=bool(dojo["official"]))

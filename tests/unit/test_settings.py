@@ -1,0 +1,312 @@
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from statsd.cli import app
+from statsd.errors import SettingsError
+from statsd.settings import Settings, declared, load, table, unknown
+from tests.support import OUR_VARIABLES
+
+ROOT = Path(__file__).resolve().parents[2]
+DATABASE = {"DATABASE_URL": "postgresql://web:secret@db/ctfd"}
+
+DEFAULTS = {
+    "redis_url": "redis://cache:6379",
+    "enabled": True,
+    "fallback": True,
+    "skip_cold_start": False,
+    "consumer_suffix": "",
+    "batch_size": 500,
+    "block": 1.0,
+    "concurrency": 2,
+    "pool_size": 4,
+    "statement_timeout": 50.0,
+    "prepared_statements": True,
+    "lease": 30.0,
+    "drain_deadline": 8.0,
+    "dead_letters": 10_000,
+    "log_level": "INFO",
+    "log_format": "json",
+}
+
+WRONG = [
+    ("DATABASE_URL", "", "postgresql://user:password@host:5432/database"),
+    ("DATABASE_URL", "mysql://web:secret@db/ctfd", "postgresql://user:password@host"),
+    ("DATABASE_URL", "postgresql://db", "postgresql://user:password@host"),
+    ("REDIS_URL", "", "redis://host:6379/0"),
+    ("REDIS_URL", "http://cache", "redis://host:6379/0"),
+    ("BACKGROUND_STATS_ENABLED", "yes", "0, 1, true"),
+    ("BACKGROUND_STATS_ENABLED", "", "0, 1, true"),
+    ("BACKGROUND_STATS_FALLBACK", "2", "0, 1, true"),
+    ("SKIP_COLD_START", "on", "0, 1, true"),
+    ("STATSD_CONSUMER_SUFFIX", "a b", "A-Za-z0-9_.-"),
+    ("STATSD_CONSUMER_SUFFIX", "a\n", "A-Za-z0-9_.-"),
+    ("STATSD_CONSUMER_SUFFIX", "x" * 65, "64"),
+    ("STATSD_BATCH_SIZE", "0", "greater than or equal to 1"),
+    ("STATSD_BATCH_SIZE", "10001", "less than or equal to 10000"),
+    ("STATSD_BATCH_SIZE", "many", "integer"),
+    ("STATSD_BATCH_SIZE", "", "integer"),
+    ("STATSD_BATCH_SIZE", "1.5", "integer"),
+    ("STATSD_BLOCK", "0", "greater than or equal to 0.05"),
+    ("STATSD_BLOCK", "31", "less than or equal to 30"),
+    ("STATSD_BLOCK", "1s", "number"),
+    ("STATSD_BLOCK", "nan", "30"),
+    ("STATSD_BLOCK", "inf", "30"),
+    ("STATSD_CONCURRENCY", "0", "greater than or equal to 1"),
+    ("STATSD_CONCURRENCY", "65", "less than or equal to 64"),
+    ("STATSD_POOL_SIZE", "1", "greater than or equal to 2"),
+    ("STATSD_POOL_SIZE", "101", "less than or equal to 100"),
+    ("STATSD_STATEMENT_TIMEOUT", "0.9", "greater than or equal to 1"),
+    ("STATSD_STATEMENT_TIMEOUT", "60", "less than or equal to 59"),
+    ("STATSD_PREPARED_STATEMENTS", "off", "0, 1, true"),
+    ("STATSD_LEASE", "0", "greater than or equal to 1"),
+    ("STATSD_LEASE", "601", "less than or equal to 600"),
+    ("STATSD_DRAIN_DEADLINE", "0", "greater than or equal to 0.1"),
+    ("STATSD_DRAIN_DEADLINE", "601", "less than or equal to 600"),
+    ("STATSD_DEAD_LETTERS", "0", "greater than or equal to 1"),
+    ("STATSD_DEAD_LETTERS", "1000001", "less than or equal to 1000000"),
+    ("STATSD_LOG_LEVEL", "TRACE", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+    ("STATSD_LOG_FORMAT", "xml", "'json' or 'text'"),
+]
+
+SECRET = "hunter2"  # noqa: S105 - what must not be shown
+
+
+def variables() -> list[str]:
+    return [setting.variable for setting in declared()]
+
+
+def refusal(environ: dict[str, str]) -> str:
+    with pytest.raises(SettingsError) as refused:
+        load(environ)
+    return str(refused.value)
+
+
+def command(*arguments: str, **settings: str) -> tuple[int, str, str]:
+    """Run the command line with these settings; return its exit code, output and errors."""
+    unset = dict.fromkeys(name for name in os.environ if name.startswith(OUR_VARIABLES))
+    result = CliRunner().invoke(app, arguments, env={**unset, **settings})
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_only_the_database_has_to_be_set() -> None:
+    values = load(DATABASE).model_dump()
+    assert values.pop("database_url") == "postgresql+asyncpg://web:secret@db/ctfd"
+    assert values == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "value"),
+    [
+        ("REDIS_URL", "rediss://u:p@cache:6380/1", "redis_url", "rediss://u:p@cache:6380/1"),
+        ("BACKGROUND_STATS_ENABLED", "0", "enabled", False),
+        ("BACKGROUND_STATS_ENABLED", "False", "enabled", False),
+        ("BACKGROUND_STATS_FALLBACK", "false", "fallback", False),
+        ("SKIP_COLD_START", "TRUE", "skip_cold_start", True),
+        ("STATSD_CONSUMER_SUFFIX", "a.b_c-1", "consumer_suffix", "a.b_c-1"),
+        ("STATSD_BATCH_SIZE", "10000", "batch_size", 10_000),
+        ("STATSD_BLOCK", "0.05", "block", 0.05),
+        ("STATSD_CONCURRENCY", "1", "concurrency", 1),
+        ("STATSD_POOL_SIZE", "100", "pool_size", 100),
+        ("STATSD_STATEMENT_TIMEOUT", "59", "statement_timeout", 59.0),
+        ("STATSD_PREPARED_STATEMENTS", "0", "prepared_statements", False),
+        ("STATSD_LEASE", "600", "lease", 600.0),
+        ("STATSD_DRAIN_DEADLINE", "0.1", "drain_deadline", 0.1),
+        ("STATSD_DEAD_LETTERS", "1", "dead_letters", 1),
+        ("STATSD_LOG_LEVEL", "ERROR", "log_level", "ERROR"),
+        ("STATSD_LOG_FORMAT", "text", "log_format", "text"),
+    ],
+)
+def test_a_variable_sets_its_setting(variable: str, text: str, name: str, value: object) -> None:
+    found = getattr(load(DATABASE | {variable: text}), name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_without_a_database_it_says_which_variable_to_set_and_how() -> None:
+    message = refusal({})
+    assert message.startswith("DATABASE_URL is not set.")
+    assert "postgresql://user:password@host:5432/database" in message
+
+
+@pytest.mark.parametrize(("variable", "text", "right"), WRONG)
+def test_a_wrong_value_is_told_in_a_line_with_the_variable_and_what_would_be_right(
+    variable: str, text: str, right: str
+) -> None:
+    message = refusal(DATABASE | {variable: text})
+    assert message.startswith((f"{variable}=", f"{variable}: "))
+    assert right in message
+    assert len(message.splitlines()) == 1
+
+
+def test_every_setting_has_a_wrong_value() -> None:
+    assert {variable for variable, _, _ in WRONG} == set(variables())
+
+
+@pytest.mark.parametrize(("pool", "concurrency"), [("2", "2"), ("4", "10"), ("2", "64")])
+def test_the_pool_must_have_room_beside_the_calculations(pool: str, concurrency: str) -> None:
+    message = refusal(DATABASE | {"STATSD_POOL_SIZE": pool, "STATSD_CONCURRENCY": concurrency})
+    assert message == (
+        f"STATSD_POOL_SIZE ({pool}) must be greater than STATSD_CONCURRENCY ({concurrency})"
+    )
+
+
+def test_several_wrong_values_are_told_at_once_in_a_line_each() -> None:
+    message = refusal({"STATSD_LEASE": "long", "SKIP_COLD_START": "yes", "STATSD_BLOCK": "0"})
+    started = [re.split("[= ]", line)[0] for line in message.splitlines()]
+    assert sorted(started) == ["DATABASE_URL", "SKIP_COLD_START", "STATSD_BLOCK", "STATSD_LEASE"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"mysql://web:{SECRET}@db/ctfd",
+        f"mysql://web:{SECRET}/x@db/ctfd",
+        f"postgresql://web:{SECRET}@db",
+        f"postgresql://web:a/{SECRET}@db",
+        f"postgresql://web:{SECRET} x@db",
+        f"postgresql://web:a@{SECRET}:x@db/ctfd",
+        f"postgresql://web:{SECRET}@db:port/ctfd",
+        f"postgresql://db?user=web&password={SECRET}",
+        f"host=db user=web password={SECRET} dbname=ctfd",
+    ],
+)
+def test_a_password_is_not_shown_when_the_database_is_refused(address: str) -> None:
+    assert SECRET not in refusal({"DATABASE_URL": address})
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"http://:{SECRET}@cache:6379",
+        f"http://user:{SECRET}@cache:6379/0",
+        f"redis+tls://:a@{SECRET}@cache:6379",
+        f"http://cache:6379?password={SECRET}",
+    ],
+)
+def test_a_password_is_not_shown_when_redis_is_refused(address: str) -> None:
+    assert SECRET not in refusal(DATABASE | {"REDIS_URL": address})
+
+
+@pytest.mark.parametrize("password", [SECRET, f"{SECRET}%20x", f"a%40{SECRET}%3A%2F%3F"])
+def test_passwords_are_masked_where_the_settings_are_listed(password: str) -> None:
+    settings = load(
+        {
+            "DATABASE_URL": f"postgres://web:{password}@db/ctfd",
+            "REDIS_URL": f"redis://:{password}@cache:6379/0",
+        }
+    )
+    values = {setting.variable: setting.value for setting in declared(settings)}
+    assert SECRET not in str(values)
+    assert values["DATABASE_URL"] == "postgresql+asyncpg://web:***@db/ctfd"
+    assert values["REDIS_URL"] == "redis://:***@cache:6379/0"
+
+
+def test_the_values_in_force_are_listed_as_they_are_set() -> None:
+    given = {"STATSD_BLOCK": "0.5", "SKIP_COLD_START": "true", "STATSD_BATCH_SIZE": "7"}
+    values = {setting.variable: setting.value for setting in declared(load(DATABASE | given))}
+    assert {name: values[name] for name in given} == {
+        "STATSD_BLOCK": "0.5",
+        "SKIP_COLD_START": "1",
+        "STATSD_BATCH_SIZE": "7",
+    }
+
+
+def test_only_the_environment_that_is_given_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATSD_BATCH_SIZE", "7")
+    assert load(DATABASE).batch_size == 500
+
+
+def test_a_wrong_value_outside_of_the_environment_given_does_no_harm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STATSD_BLOCK", "long")
+    assert load(DATABASE).block == 1.0
+
+
+def test_a_variable_in_small_letters_is_another_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("statsd_block", "long")
+    assert load(DATABASE | {"statsd_block": "long"}).block == 1.0
+
+
+def test_other_variables_do_no_harm() -> None:
+    environ = DATABASE | {"PATH": "/bin", "STATSD_TEST_DESTROYS_DATA": "yes", "LEASE": "x"}
+    assert load(environ) == load(DATABASE)
+
+
+def test_settings_do_not_change() -> None:
+    settings: Any = load(DATABASE)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.batch_size = 1
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("STATSD_BATCHSIZE", "STATSD_BATCH_SIZE"),
+        ("STATSD_CONCURENCY", "STATSD_CONCURRENCY"),
+        ("STATSD_LOGLEVEL", "STATSD_LOG_LEVEL"),
+        ("STATSD_POOLSIZE", "STATSD_POOL_SIZE"),
+    ],
+)
+def test_a_misspelt_variable_is_noticed_with_the_one_that_is_meant(
+    misspelt: str, meant: str
+) -> None:
+    assert list(unknown({misspelt: "1"})) == [f"{misspelt} is no setting; is {meant} meant?"]
+
+
+def test_a_variable_like_no_setting_is_noticed_without_a_guess() -> None:
+    assert list(unknown({"STATSD_XYZZYQ": "1"})) == ["STATSD_XYZZYQ is no setting"]
+
+
+def test_the_value_of_a_misspelt_variable_is_not_shown() -> None:
+    assert SECRET not in "".join(unknown({"STATSD_PASSWORD": SECRET}))
+
+
+def test_settings_and_variables_of_others_are_not_called_misspelt() -> None:
+    known = dict.fromkeys(variables(), "1")
+    assert not list(unknown(known | {"PATH": "/bin", "STATSDIR": "x"}))
+
+
+def test_the_table_has_a_row_for_every_setting() -> None:
+    head, line, *rows = table().splitlines()
+    assert head == "| variable | default | unit | meaning |"
+    assert line == "|---|---|---|---|"
+    assert [row.split("`")[1] for row in rows] == variables()
+    assert len(rows) == len(Settings.model_fields)
+    assert all(row.count("|") == 5 for row in rows)
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    for setting in declared():
+        assert setting.sentence.endswith(".")
+        assert setting.default or setting.variable == "STATSD_CONSUMER_SUFFIX"
+
+
+def test_the_documentation_has_the_table_that_the_command_prints() -> None:
+    lines = (ROOT / "docs" / "settings.md").read_text().splitlines()
+    assert lines[0] == "# Settings"
+    assert command("settings", "--markdown") == (0, table() + "\n", "")
+    start = lines.index(table().splitlines()[0])
+    assert lines[start : start + len(table().splitlines())] == table().splitlines()
+
+
+def test_the_command_lists_the_settings_in_force_without_passwords() -> None:
+    code, output, errors = command("settings", **DATABASE, STATSD_LEASE="12.5")
+    assert (code, errors) == (0, "")
+    assert "STATSD_LEASE=12.5 seconds" in output
+    assert "DATABASE_URL=postgresql+asyncpg://web:***@db/ctfd" in output
+
+
+def test_the_command_line_tells_what_is_wrong_without_a_traceback() -> None:
+    code, output, errors = command("run", STATSD_LEASE="long", STATSD_LEASES="12")
+    assert (code, output) == (2, "")
+    lines = errors.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["statsd"] * 3
+    assert "STATSD_LEASES is no setting; is STATSD_LEASE meant?" in lines[0]
+    assert "DATABASE_URL is not set" in errors
+    assert "STATSD_LEASE='long'" in errors
