@@ -45,7 +45,7 @@ class Consumer:
         """Begin with the own pending entries again, as after any error."""
         self._start = PENDING
         if await self._stream.prepare():
-            log.warning("the stream or its group was gone; reconciling")
+            log.warning("the group was made anew, or Redis is another; reconciling")
             await self._marks.mark([Mark(Reconcile())])
 
     async def step(self) -> None:

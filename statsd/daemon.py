@@ -24,6 +24,7 @@ from statsd.servers import checked, redis_client
 from statsd.settings import Settings, declared
 from statsd.statistics import CALCULATORS
 from statsd.stream import Stream
+from statsd.sweep import Sweep
 from statsd.vitals import Life, Progress
 from statsd.worker import Performer, Worker, calculate
 
@@ -68,6 +69,7 @@ class Daemon:
         self._side_loops: dict[str, Loop] = {
             "life": Life(cache, self._name, self._last_turn),
             "progress": Progress(self._marks),
+            "sweep": Sweep(cache, self._marks, refill=not settings.skip_cold_start),
         }
         self._probes: dict[str, Callable[[], Awaitable[object]]] = {
             "Redis": cache.ping,
@@ -94,17 +96,16 @@ class Daemon:
                 await self._work()
 
     async def _start(self) -> None:
-        await self._stream.prepare()
+        await self._consumer.recover()
         released = await self._marks.release()
         if not self._settings.skip_cold_start:
             await self._marks.mark([Mark(Reconcile())])
-        server = await self._cache.info("server")
         log.info(
             "started",
             extra={
                 "version": statsd.__version__,
                 "consumer": self._name,
-                "redis": server.get("redis_version"),
+                "redis": self._stream.server_version,
                 "acknowledges_with": self._stream.acknowledges_with,
                 "leases_released": released,
                 "settings": {item.variable: item.value for item in declared(self._settings)},

@@ -65,7 +65,7 @@ class Marks:
         self._dead_limit = dead_limit
         self._scripts = {
             name: redis.register_script(scripts.source(name))
-            for name in ("take", "renew", "settle", "fail", "release", "mark")
+            for name in ("take", "renew", "settle", "fail", "release", "mark", "sweep")
         }
 
     async def _run(self, script: str, request: Mapping[str, Any], *key_names: str) -> Any:
@@ -135,6 +135,14 @@ class Marks:
         """Give leases of this owner back, all of them or those on `names`; return how many."""
         request = {"owner": self._owner} | ({} if names is None else {"names": names})
         return int(await self._run("release", request))
+
+    async def sweep(self, cursor: str, count: int) -> tuple[str, int]:
+        """Mark what lost a key, among about `count` refreshes from a cursor on ("0": the first).
+
+        Return the next cursor ("0": that was all) and how many were marked.
+        """
+        following, missing = await self._run("sweep", {"cursor": cursor, "count": count})
+        return following.decode(), int(missing)
 
     async def owed(self, priority: Priority) -> int:
         """Return how many refreshes of a class are owed."""

@@ -13,6 +13,8 @@ from statsd.refresh import Mark
 LARGEST_DATA = 64 * 1024  # bytes of an entry that a dead letter keeps
 CUT = b" [cut by statsd]"
 PENDING, NEW = "0", ">"
+UNSAFE_ACKDEL = ("8.2.0", "8.2.1", "8.2.2")
+"""Versions of Redis whose XACKDEL overflows its stack when it is given many ids."""
 
 
 class Entry(NamedTuple):
@@ -68,6 +70,8 @@ class Stream:
         self._dead_limit = dead_limit
         self._accept = redis.register_script(scripts.source("accept"))
         self._has_ackdel = False
+        self._run_id: str | None = None
+        self.server_version = ""
 
     @property
     def acknowledges_with(self) -> str:
@@ -77,10 +81,18 @@ class Stream:
     async def prepare(self) -> bool:
         """See what the server can do; make the group, with the stream, where it is not there.
 
-        Return whether it was not: then events may have gone with it.
+        Return whether events or marks may have been lost: the group was not there, or the
+        server is another than before, and may have come back with older data.
         """
+        server = await self._redis.info("server")
+        other_server = self._run_id not in {None, server.get("run_id")}
+        self._run_id = server.get("run_id")
+        self.server_version = str(server.get("redis_version", ""))
         known = await self._redis.execute_command("COMMAND", "INFO", "XACKDEL")  # type: ignore[no-untyped-call]
-        self._has_ackdel = any(known)
+        self._has_ackdel = any(known) and self.server_version not in UNSAFE_ACKDEL
+        return await self._make_group() or other_server
+
+    async def _make_group(self) -> bool:
         try:
             await self._redis.xgroup_create(keys.STREAM, keys.GROUP, "0", mkstream=True)
         except ResponseError as error:

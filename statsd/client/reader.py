@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import keys, scripts
-from statsd.calculators import dojo_stats
+from statsd.calculators import Calculator, Values, dojo_stats
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.client.publisher import TROUBLE, async_client, sync_client
 from statsd.refresh import Refresh
@@ -121,9 +121,12 @@ class Reader(_Reading):
         key = keys.dojo_stats(reference_id)
         value, served = self._cached(key)
         if value is None and self._computes:
-            refresh, value = self._compute_for_dojo(reference_id, key)
-            if served and refresh is not None:
-                self._ask(refresh)
+            dojo_id = self._dojo_id(reference_id)
+            if dojo_id is not None:
+                refresh = DojoStats(dojo_id)
+                value = self._compute(dojo_stats.calculator, refresh).get(key)
+                if served:
+                    self._ask(refresh)
         return dojo_stats.empty() if value is None else value
 
     def _cached(self, key: str) -> tuple[Any, bool]:
@@ -136,15 +139,16 @@ class Reader(_Reading):
             self.trouble(error)
             return None, False
 
-    def _compute_for_dojo(self, reference_id: str, key: str) -> tuple[Refresh | None, Any]:
+    def _dojo_id(self, reference_id: str) -> int | None:
+        with self._engine.connect() as connection:
+            dojo_id: int | None = connection.scalar(_find_dojo(reference_id))
+        return dojo_id
+
+    def _compute(self, calculator: Calculator[Any], refresh: Refresh) -> Values:
         with self._engine.connect() as plain:
             connection = plain.execution_options(isolation_level=SNAPSHOT)
-            dojo = connection.execute(_find_dojo(reference_id)).first()
-            if dojo is None:
-                return None, None
-            refresh = DojoStats(dojo.dojo_id)
-            values = dojo_stats.calculator.compute(connection, [refresh], _now())
-        return refresh, values.get(refresh, {}).get(key)
+            values = calculator.compute(connection, [refresh], _now())
+        return values.get(refresh, {})
 
     def _ask(self, refresh: Refresh) -> None:
         try:
@@ -191,9 +195,12 @@ class AsyncReader(_Reading):
         key = keys.dojo_stats(reference_id)
         value, served = await self._cached(key)
         if value is None and self._computes:
-            refresh, value = await self._compute_for_dojo(reference_id, key)
-            if served and refresh is not None:
-                await self._ask(refresh)
+            dojo_id = await self._dojo_id(reference_id)
+            if dojo_id is not None:
+                refresh = DojoStats(dojo_id)
+                value = (await self._compute(dojo_stats.calculator, refresh)).get(key)
+                if served:
+                    await self._ask(refresh)
         return dojo_stats.empty() if value is None else value
 
     async def _cached(self, key: str) -> tuple[Any, bool]:
@@ -206,15 +213,16 @@ class AsyncReader(_Reading):
             self.trouble(error)
             return None, False
 
-    async def _compute_for_dojo(self, reference_id: str, key: str) -> tuple[Refresh | None, Any]:
+    async def _dojo_id(self, reference_id: str) -> int | None:
+        async with self._engine.connect() as connection:
+            dojo_id: int | None = await connection.scalar(_find_dojo(reference_id))
+        return dojo_id
+
+    async def _compute(self, calculator: Calculator[Any], refresh: Refresh) -> Values:
         async with self._engine.connect() as plain:
             connection = await plain.execution_options(isolation_level=SNAPSHOT)
-            dojo = (await connection.execute(_find_dojo(reference_id))).first()
-            if dojo is None:
-                return None, None
-            refresh = DojoStats(dojo.dojo_id)
-            values = await dojo_stats.calculator.acompute(connection, [refresh], _now())
-        return refresh, values.get(refresh, {}).get(key)
+            values = await calculator.acompute(connection, [refresh], _now())
+        return values.get(refresh, {})
 
     async def _ask(self, refresh: Refresh) -> None:
         try:

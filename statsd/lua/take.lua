@@ -1,10 +1,11 @@
 -- Lease what is due: of the most urgent class that has any, the oldest, and more of its kind.
 --
--- request: owner, lease (microseconds), batches (kind -> how many are taken at once))
--- reply: token, epoch, lease, microseconds until something is due (-1: nothing is), more (1:
---        others are due now), names ...
+-- request: owner, lease (microseconds), batches (kind -> how many are taken at once; a kind that
+--          is not there is one that this daemon does not know, and is left to those that do)
+-- reply: token, epoch, lease, microseconds until something more is due (-1: nothing is), more
+--        (1: others are due now), names ...
 
-local SCAN = 1000 -- how far into a class to look for more of one kind
+local SCAN = 1000 -- how far into a class to look
 
 tick()
 for _, entry in ipairs(redis.call('ZRANGEBYSCORE', LATER, '-inf', digits(clock.now), 'LIMIT', 0, SCAN)) do
@@ -13,38 +14,40 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', LATER, '-inf', digits(clock.n
   redis.call('ZREM', LATER, entry)
 end
 local token = tick() -- newer than the marks just set
+local lease = request.owner .. '/' .. digits(token)
 
-local taken, more = {}, 0
+local taken, kind, more = {}, nil, 0
+local function consider(class, name)
+  local its_kind = name:match('^[^:]+')
+  local limit = request.batches[its_kind]
+  if not limit then return end
+  kind = kind or its_kind
+  if its_kind == kind and #taken < limit then
+    taken[#taken + 1] = name
+    redis.call('ZADD', DUE .. class, digits(clock.now + request.lease), name)
+    redis.call('HSET', LEASES, name, lease)
+  else
+    more = 1
+  end
+end
 for class = MISSED, BACKGROUND do
   local due = redis.call('ZRANGEBYSCORE', DUE .. class, '-inf', digits(clock.now), 'LIMIT', 0, SCAN)
-  if #due > 0 and #taken > 0 then
-    more = 1
-    break
-  end
-  local kind = due[1] and due[1]:match('^[^:]+')
-  local limit = kind and request.batches[kind] or 1
-  for _, name in ipairs(due) do
-    if #taken < limit and name:match('^[^:]+') == kind then
-      taken[#taken + 1] = name
-      redis.call('ZADD', DUE .. class, digits(clock.now + request.lease), name)
-    else
-      more = 1
-    end
+  if #taken > 0 then
+    if #due > 0 then more = 1 end
+  else
+    for _, name in ipairs(due) do consider(class, name) end
   end
 end
 
-local lease = request.owner .. '/' .. digits(token)
-for _, name in ipairs(taken) do redis.call('HSET', LEASES, name, lease) end
-
 local wait = -1
-local function earliest(key)
-  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+local function next_of(key)
+  local first = redis.call('ZRANGEBYSCORE', key, '(' .. digits(clock.now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if first[2] then
-    local gap = math.max(0, tonumber(first[2]) - clock.now)
+    local gap = tonumber(first[2]) - clock.now
     if wait < 0 or gap < wait then wait = gap end
   end
 end
-for class = MISSED, BACKGROUND do earliest(DUE .. class) end
-earliest(LATER)
+for class = MISSED, BACKGROUND do next_of(DUE .. class) end
+next_of(LATER)
 
 return {digits(token), clock.epoch, lease, digits(wait), more, unpack(taken)}

@@ -185,8 +185,9 @@ def test_what_is_computed_is_read_from_one_snapshot(reader: Reader, engine: Any)
     sa.event.listen(engine, "before_cursor_execute", note)
     reader.get_dojo_stats(REFERENCE)
     sa.event.remove(engine, "before_cursor_execute", note)
-    assert len(isolation) > 1
-    assert set(isolation) == {"REPEATABLE READ"}
+    _finding_the_dojo, *computing = isolation
+    assert len(computing) > 1
+    assert set(computing) == {"REPEATABLE READ"}
     with engine.connect() as connection:
         assert connection.get_isolation_level() == "READ COMMITTED"
 

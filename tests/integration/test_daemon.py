@@ -311,3 +311,26 @@ def test_a_part_that_dies_takes_the_process_down_with_a_line_that_says_why(
         assert process.process.wait(DEADLINE) == 1
         [line] = process.lines("the daemon failed")
         assert "WRONGTYPE" in line["traceback"]
+
+
+def test_a_redis_that_comes_back_with_older_data_is_brought_up_to_date(tmp_path: Path) -> None:
+    with embedded.servers() as servers:
+        webapp = webapp_of(servers.database_url)
+        schema.metadata.create_all(webapp.engine)
+        dojo, user = webapp.create_dojo(), webapp.create_user()
+        variables = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
+        with (
+            daemon(tmp_path / "log", **variables) as process,
+            redis.Redis.from_url(servers.redis_url) as cache,
+        ):
+            process.started()
+            cached(cache, dojo)
+            cache.save()
+            webapp.solve(user, webapp.challenge_ids(dojo)[0])
+            publish(cache, dojo)
+            eventually(lambda: solves_of(cache, dojo)() == 1, "the solve is counted")
+            servers.redis.stop(signal.SIGKILL)
+            servers.redis.start()
+            assert solves_of(cache, dojo)() == 0
+            eventually(lambda: solves_of(cache, dojo)() == 1, "the solve is counted again")
+        webapp.engine.dispose()

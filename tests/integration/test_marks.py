@@ -12,7 +12,7 @@ from statsd.marks import Answer, Attempt, Marks
 from statsd.reconcile import Reconcile
 from statsd.refresh import Mark, Priority, Refresh
 
-BATCHES = {"thing": 10}
+BATCHES = {"reconcile": 1, "thing": 10, "other": 1}
 KEY = "stats:thing:1"
 SECOND = 1_000_000  # microseconds
 
@@ -227,7 +227,7 @@ async def test_a_mark_rises_to_a_more_urgent_class_and_never_sinks(marks: Marks)
 
 async def test_a_batch_is_of_one_kind_in_the_order_of_marking(marks: Marks) -> None:
     await marks.mark([Mark(Thing(9)), Mark(Other(1)), Mark(Thing(1)), Mark(Thing(5))])
-    taken = await marks.take({"thing": 2})
+    taken = await marks.take({"thing": 2, "other": 1})
     assert taken.attempt is not None
     assert taken.attempt.names == ("thing:9", "thing:1")
     assert taken.more
@@ -308,3 +308,18 @@ async def test_a_mark_that_lost_its_details_is_answered_all_the_same(
     cache.delete(f"{keys.INTERNAL}mark:thing:1")
     assert await marks.settle(await take(marks), answer(1)) == ["settled"]
     assert await nothing_due(marks)
+
+
+async def test_marks_of_a_kind_that_is_not_known_are_left_to_a_newer_daemon(
+    marks: Marks, async_cache: Redis
+) -> None:
+    await marks.mark([Mark(Other(1)), Mark(Thing(1), priority=Priority.BACKGROUND)])
+    older = marks_of(async_cache, "older")
+    taken = await older.take({"thing": 10})
+    assert taken.attempt is not None
+    assert taken.attempt.names == ("thing:1",)
+    await older.settle(taken.attempt, answer(1))
+    assert await older.take({"thing": 10}) == (None, False, None)
+    newer = await marks.take({"thing": 10, "other": 10})
+    assert newer.attempt is not None
+    assert newer.attempt.names == ("other:1",)

@@ -1,0 +1,20 @@
+-- Owe what has lost a key: deleted by somebody, or evicted.
+--
+-- request: cursor, count (how many refreshes are looked at, about)
+-- reply: the next cursor (0: that was the last page), how many refreshes are owed for it
+
+local ORDINARY = 2
+
+tick()
+local page = redis.call('HSCAN', HOLDINGS, request.cursor, 'COUNT', request.count)
+local found, missing = page[2], 0
+for i = 1, #found, 2 do
+  for _, key in ipairs(cjson.decode(found[i + 1])) do
+    if redis.call('EXISTS', key, key .. ':updated') < 2 then
+      owe(found[i], ORDINARY)
+      missing = missing + 1
+      break
+    end
+  end
+end
+return {page[1], missing}
