@@ -38,12 +38,18 @@ class Consumer:
         self._bell = bell
         self._batch_size = batch_size
         self._start = PENDING
+        self._more_pending = False
         self.last_turn = monotonic()
         """When the loop last came round (monotonic): by this others see that it turns."""
 
+    def read_again(self) -> None:
+        """Read the own pending entries, from the first, before new ones."""
+        self._start = PENDING
+        self._more_pending = True
+
     async def recover(self) -> None:
         """Begin with the own pending entries again, as after any error."""
-        self._start = PENDING
+        self.read_again()
         if await self._stream.prepare():
             log.warning("the group was made anew, or Redis is another; reconciling")
             await self._marks.mark([Mark(Reconcile())])
@@ -51,10 +57,12 @@ class Consumer:
     async def step(self) -> None:
         """Handle one batch."""
         self.last_turn = monotonic()
+        self._more_pending = False
         entries = await self._stream.read(self._start, self._batch_size)
         if entries:
             await self._accept(entries)
-        if self._start != NEW:
+        # Pending entries are read in pages to the end; anew if others came in meanwhile.
+        if self._start != NEW and not self._more_pending:
             self._start = entries[-1].id if entries else NEW
 
     async def _accept(self, entries: Sequence[Entry]) -> None:

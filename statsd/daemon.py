@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 import statsd
 import statsd.handlers
 from statsd.bell import Bell
+from statsd.claims import Claims
 from statsd.consumer import Consumer
 from statsd.database import Database
 from statsd.marks import Marks
@@ -69,6 +70,7 @@ class Daemon:
         self._side_loops: dict[str, Loop] = {
             "life": Life(cache, self._name, self._last_turn),
             "progress": Progress(self._marks),
+            "claims": Claims(self._stream, self._marks, self._consumer.read_again),
             "sweep": Sweep(cache, self._marks, refill=not settings.skip_cold_start),
         }
         self._probes: dict[str, Callable[[], Awaitable[object]]] = {

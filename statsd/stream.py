@@ -13,6 +13,8 @@ from statsd.refresh import Mark
 LARGEST_DATA = 64 * 1024  # bytes of an entry that a dead letter keeps
 CUT = b" [cut by statsd]"
 PENDING, NEW = "0", ">"
+FIRST = "0-0"
+CLAIMED_AT_ONCE = 500  # entries
 UNSAFE_ACKDEL = ("8.2.0", "8.2.1", "8.2.2")
 """Versions of Redis whose XACKDEL overflows its stack when it is given many ids."""
 
@@ -53,6 +55,19 @@ class DeadEntry(NamedTuple):
         return [part for field in kept.items() for part in field]
 
 
+class Claim(NamedTuple):
+    """What a look through the group's pending entries gave."""
+
+    cursor: str
+    """Where the next look begins."""
+    taken: int
+    """How many entries are this consumer's now."""
+    deleted: int
+    """How many were no longer in the stream."""
+    dismissed: list[str]
+    """Consumers that held nothing and had been silent for long."""
+
+
 class Stream:
     """`stat:events`, for one consumer.
 
@@ -69,6 +84,7 @@ class Stream:
         self._block = int(block * 1000)
         self._dead_limit = dead_limit
         self._accept = redis.register_script(scripts.source("accept"))
+        self._claim = redis.register_script(scripts.source("claim"))
         self._has_ackdel = False
         self._run_id: str | None = None
         self.server_version = ""
@@ -114,6 +130,24 @@ class Stream:
             for _stream, entries in reply
             for entry_id, fields in entries
         ]
+
+    async def claim(self, cursor: str, *, idle: float, gone: float) -> Claim:
+        """Take over what others have had pending for `idle` seconds, a page from a cursor on.
+
+        They are this consumer's pending entries then. Consumers that hold nothing and were
+        silent for `gone` seconds are dismissed.
+        """
+        request = {
+            "group": keys.GROUP,
+            "consumer": self.consumer,
+            "idle": int(idle * 1000),
+            "gone": int(gone * 1000),
+            "cursor": cursor,
+            "count": CLAIMED_AT_ONCE,
+        }
+        reply = await self._claim([keys.STREAM], [scripts.encode(request)])
+        following, taken, deleted, dismissed = reply
+        return Claim(following.decode(), taken, deleted, [name.decode() for name in dismissed])
 
     async def accept(
         self, ids: Sequence[str], marks: Sequence[Mark], dead: Sequence[DeadEntry]

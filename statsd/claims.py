@@ -1,0 +1,57 @@
+"""Take over the entries of consumers that died."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from statsd.marks import Marks
+from statsd.reconcile import Reconcile
+from statsd.refresh import Mark
+from statsd.stream import FIRST, Stream
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 5.0  # seconds between two looks
+IDLE = 15.0  # seconds an entry must have been pending; setting marks takes far less
+GONE = 3600.0  # seconds after which a silent consumer that holds nothing is dismissed
+
+
+class Claims:
+    """Looks through the group's pending entries on a timer, whether or not new ones come."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        marks: Marks,
+        read_again: Callable[[], None],
+        *,
+        interval: float = INTERVAL,
+        idle: float = IDLE,
+        gone: float = GONE,
+    ) -> None:
+        """`read_again` is called when this consumer has pending entries that it did not read."""
+        self._stream = stream
+        self._marks = marks
+        self._read_again = read_again
+        self._interval = interval
+        self._idle = idle
+        self._gone = gone
+        self._cursor = FIRST
+
+    async def step(self) -> None:
+        """Look once, from where the last look ended."""
+        await asyncio.sleep(self._interval)
+        claim = await self._stream.claim(self._cursor, idle=self._idle, gone=self._gone)
+        self._cursor = claim.cursor
+        if claim.taken:
+            log.warning("took over events of another consumer", extra={"events": claim.taken})
+            self._read_again()
+        if claim.deleted:
+            log.warning("pending events were deleted; reconciling", extra={"events": claim.deleted})
+            await self._marks.mark([Mark(Reconcile())])
+        if claim.dismissed:
+            log.info("dismissed silent consumers", extra={"consumers": claim.dismissed})
+
+    async def recover(self) -> None:
+        """Begin anew."""
+        self._cursor = FIRST

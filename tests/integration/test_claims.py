@@ -1,0 +1,114 @@
+"""The entries of consumers that died are taken over; those who hold nothing are dismissed."""
+
+from typing import Any
+
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from statsd import keys
+from statsd.claims import Claims
+from statsd.marks import Answer, Marks
+from statsd.stream import CLAIMED_AT_ONCE, Stream
+
+
+class Consumer:
+    """Counts how often it is told to read its pending entries again."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def read_again(self) -> None:
+        self.told += 1
+
+
+@pytest.fixture
+async def stream(async_cache: Redis) -> Stream:
+    stream = Stream(async_cache, async_cache, "living", block=0.05, dead_limit=10)
+    await stream.prepare()
+    return stream
+
+
+@pytest.fixture
+def consumer() -> Consumer:
+    return Consumer()
+
+
+@pytest.fixture
+def claims(stream: Stream, async_cache: Redis, consumer: Consumer) -> Claims:
+    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
+    return Claims(stream, marks, consumer.read_again, interval=0, idle=0, gone=3600)
+
+
+def leave_pending(cache: "redis.Redis", events: int) -> list[str]:
+    """Read entries as a consumer that then dies."""
+    ids = [str(cache.xadd(keys.STREAM, {"data": "{}"})) for _ in range(events)]
+    cache.xreadgroup(keys.GROUP, "dead", {keys.STREAM: ">"})
+    return ids
+
+
+def holders(cache: "redis.Redis") -> dict[bytes, int]:
+    found: Any = cache.xinfo_consumers(keys.STREAM, keys.GROUP)
+    return {each["name"]: each["pending"] for each in found}
+
+
+async def test_entries_of_a_dead_consumer_become_pending_here_and_are_read(
+    claims: Claims, stream: Stream, consumer: Consumer, cache: "redis.Redis"
+) -> None:
+    ids = leave_pending(cache, 3)
+    await claims.step()
+    assert consumer.told == 1
+    entries = await stream.read("0", 100)
+    assert len(entries) == len(ids)
+
+
+async def test_many_entries_are_taken_over_page_by_page(
+    claims: Claims, consumer: Consumer, cache: "redis.Redis"
+) -> None:
+    leave_pending(cache, CLAIMED_AT_ONCE + 1)
+    await claims.step()
+    assert holders(cache) == {b"living": CLAIMED_AT_ONCE, b"dead": 1}
+    await claims.step()
+    assert holders(cache) == {b"living": CLAIMED_AT_ONCE + 1, b"dead": 0}
+    assert consumer.told == 2
+
+
+async def test_what_was_read_a_moment_ago_is_left_to_its_reader(
+    stream: Stream, async_cache: Redis, consumer: Consumer, cache: "redis.Redis"
+) -> None:
+    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
+    claims = Claims(stream, marks, consumer.read_again, interval=0, idle=60)
+    leave_pending(cache, 3)
+    await claims.step()
+    assert consumer.told == 0
+    assert holders(cache)[b"dead"] == 3
+
+
+async def test_pending_entries_that_were_deleted_lead_to_a_reconciliation(
+    claims: Claims, async_cache: Redis, cache: "redis.Redis"
+) -> None:
+    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
+    await marks.mark([])
+    first = (await marks.take({"reconcile": 1})).attempt  # that of a new clock
+    assert first is not None
+    await marks.settle(first, {"reconcile": Answer({})})
+    assert (await marks.take({"reconcile": 1})).attempt is None
+    leave_pending(cache, 3)
+    cache.xtrim(keys.STREAM, maxlen=0)
+    await claims.step()
+    assert cache.xpending(keys.STREAM, keys.GROUP)["pending"] == 0
+    attempt = (await marks.take({"reconcile": 1})).attempt
+    assert attempt is not None
+    assert attempt.names == ("reconcile",)
+
+
+async def test_a_silent_consumer_is_dismissed_only_when_it_holds_nothing(
+    stream: Stream, async_cache: Redis, consumer: Consumer, cache: "redis.Redis"
+) -> None:
+    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
+    claims = Claims(stream, marks, consumer.read_again, interval=0, idle=60, gone=-1)
+    leave_pending(cache, 1)
+    cache.xgroup_createconsumer(keys.STREAM, keys.GROUP, "idle")
+    cache.xgroup_createconsumer(keys.STREAM, keys.GROUP, "living")
+    await claims.step()
+    assert holders(cache) == {b"dead": 1, b"living": 0}
