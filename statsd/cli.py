@@ -2,18 +2,15 @@
 
 import asyncio
 import logging
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 import statsd
-from statsd import logs, settings as declarations
+from statsd import cli_dead, logs, settings as declarations
 from statsd.errors import StatsdError
-from statsd.settings import Settings
+from statsd.terminal import FAILED, errors_in_a_line, load_settings
 
 app = typer.Typer(
     help="Statistics for learning platforms: a daemon that keeps cached values exact.",
@@ -22,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-FAILED, WRONG_USE = 1, 2
+app.add_typer(cli_dead.app, name="dead")
 
 log = logging.getLogger(__name__)
 
@@ -42,28 +39,11 @@ def _options(
     pass
 
 
-@contextmanager
-def _errors_in_a_line() -> Iterator[None]:
-    """Show what is wrong with the settings or the installation without a traceback."""
-    try:
-        yield
-    except StatsdError as error:
-        for line in str(error).splitlines():
-            typer.echo(f"statsd: {line}", err=True)
-        raise typer.Exit(WRONG_USE) from None
-
-
-def _load() -> Settings:
-    for sentence in declarations.unknown(os.environ):
-        typer.echo(f"statsd: {sentence}", err=True)
-    return declarations.load(os.environ)
-
-
 @app.command()
 def run() -> None:
     """Run a daemon until SIGTERM or SIGINT. Settings come from the environment."""
-    with _errors_in_a_line():
-        settings = _load()
+    with errors_in_a_line():
+        settings = load_settings()
         if not settings.enabled:
             typer.echo("statsd: BACKGROUND_STATS_ENABLED=0, so there is nothing to run")
             return
@@ -86,11 +66,11 @@ def show_settings(
     ] = False,
 ) -> None:
     """List all settings with the values in force, passwords masked."""
-    with _errors_in_a_line():
+    with errors_in_a_line():
         if markdown:
             typer.echo(declarations.table())
             return
-        for item in declarations.declared(_load()):
+        for item in declarations.declared(load_settings()):
             unit = f" {item.unit}" if item.unit else ""
             typer.echo(f"{item.variable}={item.value}{unit}\n    {item.sentence}")
 
@@ -100,8 +80,8 @@ def health() -> None:
     """Exit with 0 if this host's daemon consumes and both servers answer, else say why not."""
     from statsd.health import trouble  # noqa: PLC0415 - as above
 
-    with _errors_in_a_line():
-        reasons = asyncio.run(trouble(_load()))
+    with errors_in_a_line():
+        reasons = asyncio.run(trouble(load_settings()))
     for reason in reasons:
         typer.echo(reason)
     if reasons:
@@ -120,5 +100,5 @@ def demo(
     """Start servers, sample data and a daemon, and watch students' solves reach the cache."""
     from statsd import demo as show  # noqa: PLC0415 - as above
 
-    with _errors_in_a_line():
+    with errors_in_a_line():
         show.run(seconds=seconds, students=students, seed=seed)

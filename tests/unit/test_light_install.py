@@ -134,4 +134,4 @@ def test_a_module_of_our_own_that_is_missing_is_not_taken_for_a_library() -> Non
     ended = python(code.format(missing={"statsd.urls"}, arguments=["--version"]))
     assert ended.returncode == 1
     assert "pip install" not in ended.stderr
-    assert "statsd.urls" in ended.stderr.splitlines()[-1]
+    assert "urls" in ended.stderr.splitlines()[-1]

@@ -1,0 +1,37 @@
+"""What all commands share: settings from the environment, errors in a line, exit codes."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from statsd import settings as declarations
+from statsd.errors import StatsdError
+from statsd.outage import brief, is_outage
+from statsd.settings import Settings
+
+FAILED, WRONG_USE = 1, 2  # exit codes
+
+
+@contextmanager
+def errors_in_a_line() -> Iterator[None]:
+    """Show what is wrong with settings, installation or servers, without a traceback."""
+    try:
+        yield
+    except StatsdError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"statsd: {line}", err=True)
+        raise typer.Exit(WRONG_USE) from None
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        typer.echo(f"statsd: a server does not serve: {brief(error)}", err=True)
+        raise typer.Exit(FAILED) from None
+
+
+def load_settings() -> Settings:
+    """Read the settings, and point at variables that are most likely misspelt."""
+    for sentence in declarations.unknown(os.environ):
+        typer.echo(f"statsd: {sentence}", err=True)
+    return declarations.load(os.environ)
