@@ -14,7 +14,7 @@ from statsd.errors import InvalidEventError
 from statsd.events import Event
 from statsd.isolate import isolate
 from statsd.marks import Marks
-from statsd.outage import brief
+from statsd.outage import brief, passes
 from statsd.reconcile import Reconcile
 from statsd.refresh import Mark
 from statsd.registry import Handler, handler_of
@@ -23,6 +23,9 @@ from statsd.stream import NEW, PENDING, DeadEntry, Entry, Stream
 log = logging.getLogger(__name__)
 
 Decoded = tuple[Entry, Event]
+
+FIRST_COUNT = 50  # entries read at first, and after an error
+LARGE_BATCH = 4 * 1024 * 1024  # bytes
 
 
 class Consumer:
@@ -37,6 +40,7 @@ class Consumer:
         self._database = database
         self._bell = bell
         self._batch_size = batch_size
+        self._count = min(FIRST_COUNT, batch_size)
         self._start = PENDING
         self._more_pending = False
         self.last_turn = monotonic()
@@ -50,6 +54,7 @@ class Consumer:
     async def recover(self) -> None:
         """Begin with the own pending entries again, as after any error."""
         self.read_again()
+        self._count = min(FIRST_COUNT, self._count)  # a page that was too large is not read again
         if await self._stream.prepare():
             log.warning("the group was made anew, or Redis is another; reconciling")
             await self._marks.mark([Mark(Reconcile())])
@@ -58,12 +63,20 @@ class Consumer:
         """Handle one batch."""
         self.last_turn = monotonic()
         self._more_pending = False
-        entries = await self._stream.read(self._start, self._batch_size)
+        entries = await self._stream.read(self._start, self._count)
+        self._count = self._next_count(entries)
         if entries:
             await self._accept(entries)
         # Pending entries are read in pages to the end; anew if others came in meanwhile.
         if self._start != NEW and not self._more_pending:
             self._start = entries[-1].id if entries else NEW
+
+    def _next_count(self, entries: Sequence[Entry]) -> int:
+        """Return how many entries to read next: fewer after large ones, which fill memory."""
+        size = sum(len(entry.data or b"") for entry in entries)
+        if size > LARGE_BATCH:
+            return max(1, self._count // 4)
+        return min(self._batch_size, self._count * 2)
 
     async def _accept(self, entries: Sequence[Entry]) -> None:
         began = monotonic()
@@ -75,7 +88,7 @@ class Consumer:
         for event_type, group in _by_type(decoded).items():
             handler = handler_of(event_type)
             if handler is not None:
-                found, failed = await isolate(group, self._planner(handler))
+                found, failed = await isolate(group, self._planner(handler), passes)
                 marks.update(*found)
                 dead += [_letter(entry, error) for (entry, _), error in failed]
         await self._stream.accept([entry.id for entry in entries], list(marks), dead)

@@ -13,12 +13,13 @@ from redis.asyncio import Redis
 
 import statsd
 import statsd.handlers
+from statsd import keys
 from statsd.bell import Bell
 from statsd.claims import Claims
 from statsd.consumer import Consumer
 from statsd.database import Database
 from statsd.marks import Marks
-from statsd.outage import Servers, brief, is_outage, pause_unless, wait_for
+from statsd.outage import Servers, brief, is_outage, passes, pause_unless, wait_for
 from statsd.reconcile import Reconcile, Reconciler
 from statsd.refresh import Mark
 from statsd.servers import checked, redis_client
@@ -26,10 +27,13 @@ from statsd.settings import Settings, declared
 from statsd.statistics import CALCULATORS
 from statsd.stream import Stream
 from statsd.sweep import Sweep
-from statsd.vitals import Life, Progress
+from statsd.urls import without_password
+from statsd.vitals import STUCK, Life, Progress
 from statsd.worker import Performer, Worker, calculate
 
 log = logging.getLogger(__name__)
+
+LEAVE_TIMEOUT = 2.0  # seconds for giving leases back at the end; they expire by themselves too
 
 
 class Loop(Protocol):
@@ -68,7 +72,9 @@ class Daemon:
                 self._marks, database, performers, bell, lease=settings.lease
             )
         self._side_loops: dict[str, Loop] = {
-            "life": Life(cache, self._name, self._last_turn),
+            "life": Life(
+                cache, self._name, self._last_turn, stuck=settings.statement_timeout + STUCK
+            ),
             "progress": Progress(self._marks),
             "claims": Claims(self._stream, self._marks, self._consumer.read_again),
             "sweep": Sweep(cache, self._marks, refill=not settings.skip_cold_start),
@@ -76,6 +82,10 @@ class Daemon:
         self._probes: dict[str, Callable[[], Awaitable[object]]] = {
             "Redis": cache.ping,
             "PostgreSQL": database.check,
+        }
+        self._addresses = {
+            "Redis": without_password(settings.redis_url),
+            "PostgreSQL": without_password(settings.database_url),
         }
         self._servers = Servers(self._probes, self._stopping)
 
@@ -92,7 +102,7 @@ class Daemon:
         """
         with self._stopped_by_signals():
             for name, probe in self._probes.items():
-                await wait_for(name, checked(probe), self._stopping)
+                await wait_for(name, checked(probe), self._stopping, self._addresses[name])
             if not self._stopping.is_set():
                 await self._start()
                 await self._work()
@@ -142,7 +152,7 @@ class Daemon:
                 await loop.step()
                 failures = 0
             except Exception as error:
-                if not is_outage(error):
+                if not passes(error):
                     # The group cancels the other loops; one whose client swallows that ends
                     # by this.
                     self._stopping.set()
@@ -155,9 +165,11 @@ class Daemon:
         return monotonic() if self._servers.waiting else self._consumer.last_turn
 
     async def _leave(self) -> int:
-        """Give leases back; where Redis is gone, they expire by themselves."""
+        """Take the sign of life and leases along; where Redis is gone, they expire."""
         try:
-            return await self._marks.release()
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await self._cache.delete(keys.alive(self._name))
+                return await self._marks.release()
         except Exception as error:
             if not is_outage(error):
                 raise

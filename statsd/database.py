@@ -1,8 +1,9 @@
 """PostgreSQL, read only: the engine, and snapshots."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, cast
 
 import asyncpg
@@ -18,6 +19,7 @@ from statsd.urls import connect_arguments
 
 POOL_TIMEOUT = 30.0  # seconds to wait for a connection of the pool
 CONNECT_TIMEOUT = 10.0  # seconds
+CLOSE_TIMEOUT = 2.0  # seconds
 
 UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
 
@@ -107,8 +109,10 @@ class Database:
                 await connection.rollback()
 
     async def close(self) -> None:
-        """Close the pool."""
-        await self.engine.dispose()
+        """Close the pool; a server that does not answer is not waited for."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self.engine.dispose()
 
 
 NEEDS_UNPREPARED = (

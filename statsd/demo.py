@@ -148,7 +148,11 @@ def _daemon(servers: embedded.Servers) -> Iterator["subprocess.Popen[bytes]"]:
             raise
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(STOP_DEADLINE)
+            try:
+                process.wait(STOP_DEADLINE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
 async def _read_platform(engine: AsyncEngine) -> Platform:

@@ -1,12 +1,16 @@
 """Whether this host's daemon is well: what a container's health check asks."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+
+from redis import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 
 from statsd import keys
 from statsd.database import Database
-from statsd.outage import brief, is_outage
-from statsd.servers import redis_client
+from statsd.errors import StatsdError
+from statsd.outage import brief
+from statsd.servers import checked, redis_client
 from statsd.settings import Settings
 
 PATIENCE = 5.0  # seconds for each server
@@ -21,8 +25,8 @@ async def trouble(settings: Settings) -> list[str]:
         async with redis_client(settings.redis_url) as cache:
             name = settings.consumer_name
             reasons = [
-                await _failing("Redis", cache.ping()),
-                await _failing("PostgreSQL", database.check()),
+                await _failing("Redis", checked(cache.ping)),
+                await _failing("PostgreSQL", checked(database.check)),
             ]
             if not reasons[0] and not await cache.exists(keys.alive(name)):
                 reasons.append(f"no daemon named {name} has shown a sign of life lately")
@@ -31,12 +35,12 @@ async def trouble(settings: Settings) -> list[str]:
     return [reason for reason in reasons if reason]
 
 
-async def _failing(server: str, probe: Awaitable[object]) -> str:
+async def _failing(server: str, probe: Callable[[], Awaitable[object]]) -> str:
     try:
         async with asyncio.timeout(PATIENCE):
-            await probe
-    except Exception as error:
-        if not is_outage(error):
-            raise
+            await probe()
+    except StatsdError as error:
+        return str(error)
+    except (OSError, RedisError, SQLAlchemyError) as error:
         return f"{server} does not serve: {brief(error)}"
     return ""

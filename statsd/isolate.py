@@ -1,6 +1,6 @@
 """Do work on a batch; where it fails, halve the batch until what fails is alone.
 
-The one place where any exception is caught. An outage is no failure and passes through.
+The one place where failures are put aside. An outage is no failure and passes through.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,17 +13,22 @@ R = TypeVar("R")
 
 
 async def isolate(
-    items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[R]]
+    items: Sequence[T],
+    work: Callable[[Sequence[T]], Awaitable[R]],
+    passing: Callable[[BaseException], bool] = is_outage,
 ) -> tuple[list[R], list[tuple[T, Exception]]]:
-    """Return the results of the parts that succeeded, and the items that failed with why."""
+    """Return the results of the parts that succeeded, and the items that failed with why.
+
+    An error that is `passing` is nobody's failure, and is raised.
+    """
     try:
         return [await work(items)], []
     except Exception as error:
-        if is_outage(error):
+        if passing(error):
             raise
         if len(items) == 1:
             return [], [(items[0], error)]
     middle = len(items) // 2
-    results, failures = await isolate(items[:middle], work)
-    more_results, more_failures = await isolate(items[middle:], work)
+    results, failures = await isolate(items[:middle], work, passing)
+    more_results, more_failures = await isolate(items[middle:], work, passing)
     return results + more_results, failures + more_failures

@@ -29,6 +29,11 @@ def split_reference_id(reference: str) -> tuple[str, int | None]:
     return slug, unsigned - (1 << 32) if unsigned >= 1 << 31 else unsigned
 
 
+def is_storable(text: str) -> bool:
+    """Say whether PostgreSQL can hold a text; a URL may have anything in it."""
+    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def dojo_stats(reference: str) -> str:
     """Return the key of a dojo's statistics."""
     return f"stats:dojo:{reference}"

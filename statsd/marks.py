@@ -108,10 +108,16 @@ class Marks:
         return [status.decode() for status in await self._run("settle", request)]
 
     async def fail(
-        self, attempt: Attempt, delays: Sequence[float], reason: Mapping[str, str]
+        self,
+        attempt: Attempt,
+        delays: Sequence[float],
+        reason: Mapping[str, str],
+        *,
+        patient: bool = False,
     ) -> tuple[int, float | None]:
         """Put one failed refresh off, or, when its `delays` are used up, bury it.
 
+        With `patient` the last delay is used again instead.
         Return how many attempts it had (0: the lease is another's) and the delay in seconds
         (None: buried).
         """
@@ -124,6 +130,7 @@ class Marks:
                 "lease": attempt.lease,
                 "name": name,
                 "delays": [int(delay * SECOND) for delay in delays],
+                "patient": patient,
                 "dead": [part for field in fields.items() for part in field],
                 "dead_limit": self._dead_limit,
             },

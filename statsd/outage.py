@@ -26,10 +26,13 @@ _REDIS = (
     redis.exceptions.MasterDownError,  # a replica that lost its primary
     redis.exceptions.OutOfMemoryError,
 )
-# SQLSTATEs by which PostgreSQL, or a pooler before it, says that it cannot serve just now:
-# connection exceptions, insufficient resources, shutdown and start-up; and what a restore does
-# for a while (no such database; authentication being set).
-_SQLSTATES = ("08", "53", "57P", "3D000", "28")
+# SQLSTATEs by which PostgreSQL, or a pooler before it, says that it serves nobody just now:
+# connection exceptions, too many connections, shutdown and start-up; and what a restore does for
+# a while (no such database; authentication being set).
+_SQLSTATES = ("08", "53300", "57P", "3D000", "28")
+# Those by which it says that it cannot do this now: a lock that is waited for too long, a table
+# that a migration or a restore has taken away for a moment, a disk or a memory that is full.
+_TRANSIENT = ("53", "57014", "55P03", "40", "42P01", "42703", "3F000")
 # Errors that Redis answers for a while: the stream or its group was deleted (both are made
 # anew), a script of somebody else's runs, it cannot save and so does not write, its
 # replicas are away.
@@ -64,9 +67,9 @@ def is_outage(error: BaseException) -> bool:
 
 
 async def wait_for(
-    name: str, probe: Callable[[], Awaitable[object]], stopping: asyncio.Event
+    name: str, probe: Callable[[], Awaitable[object]], stopping: asyncio.Event, address: str = ""
 ) -> None:
-    """Return when `probe` succeeds, or when it is time to stop.
+    """Return when `probe` succeeds, or when it is time to stop; `address` is for the log.
 
     The outage is logged when it is noticed, then at intervals, and when it ends. What is no
     outage is raised.
@@ -82,7 +85,9 @@ async def wait_for(
                 raise
             if told is None or monotonic() - told >= REMIND:
                 told = monotonic()
-                log.warning("waiting for %s", name, extra={"server": name, "error": brief(error)})
+                where = {"address": address} if address else {}
+                told_of = {"server": name, "error": brief(error), **where}
+                log.warning("waiting for %s", name, extra=told_of)
         else:
             if told is not None:
                 seconds = round(monotonic() - began, 1)
@@ -99,6 +104,15 @@ async def pause_unless(stopping: asyncio.Event, seconds: float | None) -> None:
             await stopping.wait()
     except TimeoutError:
         return
+
+
+def passes(error: BaseException) -> bool:
+    """Say whether the same work may well succeed later, with nothing mended by us.
+
+    That is an outage, or an error of PostgreSQL that is about the moment and not about the
+    statement. The latter may still be due to how much was asked for at once.
+    """
+    return is_outage(error) or (sqlstate(error) or "").startswith(_TRANSIENT)
 
 
 class Servers:

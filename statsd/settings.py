@@ -22,7 +22,7 @@ from pydantic import (
 from statsd import urls
 from statsd.errors import SettingsError
 from statsd.switches import parse_switch
-from statsd.urls import masked
+from statsd.urls import without_password
 
 PREFIX = "STATSD_"
 
@@ -106,8 +106,8 @@ class Settings(BaseModel):
     pool_size: int = _setting(
         "STATSD_POOL_SIZE",
         4,
-        "Connections to PostgreSQL at the most; more than STATSD_CONCURRENCY, as events are "
-        "looked up beside the calculations.",
+        "Connections to PostgreSQL at the most; at least 2 more than STATSD_CONCURRENCY, as events "
+        "are looked up and the server is checked beside the calculations.",
         "connections",
         ge=2,
         le=100,
@@ -172,11 +172,16 @@ class Settings(BaseModel):
         return urls.redis_url(text)
 
     @model_validator(mode="after")
-    def _pool_has_room(self) -> "Settings":
-        if self.pool_size <= self.concurrency:
+    def _fits_together(self) -> "Settings":
+        if self.pool_size < self.concurrency + 2:
             raise ValueError(
                 f"STATSD_POOL_SIZE ({self.pool_size}) must be greater than "
-                f"STATSD_CONCURRENCY ({self.concurrency})"
+                f"STATSD_CONCURRENCY ({self.concurrency}) by 2 or more"
+            )
+        if self.block >= self.drain_deadline:
+            raise ValueError(
+                f"STATSD_BLOCK ({self.block}) must be less than "
+                f"STATSD_DRAIN_DEADLINE ({self.drain_deadline})"
             )
         return self
 
@@ -202,7 +207,8 @@ def declared(settings: Settings | None = None) -> Iterator[Declared]:
         extra = field.json_schema_extra
         unit = str(extra["unit"]) if isinstance(extra, dict) else ""
         variable, sentence = str(field.validation_alias), field.description or ""
-        yield Declared(variable, masked(value), default, required, unit, sentence)
+        shown = without_password(value) if variable.endswith("_URL") else value
+        yield Declared(variable, shown, default, required, unit, sentence)
 
 
 def load(environ: Mapping[str, str]) -> Settings:

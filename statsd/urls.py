@@ -4,11 +4,14 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
+from redis.asyncio import ConnectionPool
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 WANT_DATABASE = "want postgresql://user:password@host:5432/database"
 WANT_REDIS = "want redis://host:6379/0, rediss:// or unix://"
+
+IN_PASSWORDS = "in a password, @ is %40, / is %2F, # is %23, ? is %3F"
 
 _POSTGRES = ("postgresql", "postgres")
 _REDIS = ("redis", "rediss", "unix")
@@ -53,7 +56,9 @@ def database_url(text: str) -> str:
     if not url.database:
         raise ValueError(f"the database's name is missing; {WANT_DATABASE}")
     if "@" in (url.host or "") or not 0 < (url.port or 1) <= _LARGEST_PORT:
-        raise ValueError(f"host or port is none (@ in a password is %40); {WANT_DATABASE}")
+        raise ValueError(
+            f"the host or port cannot be right (@ in a password is %40); {WANT_DATABASE}"
+        )
     asyncpg = url.set(drivername="postgresql+asyncpg", query=_query(url))
     return asyncpg.render_as_string(hide_password=False).replace(" ", "%20")
 
@@ -82,18 +87,31 @@ def connect_arguments(url: URL) -> tuple[URL, dict[str, Any]]:
 
 
 def redis_url(text: str) -> str:
-    """Return an address of Redis. Raises ValueError for anything that is none."""
+    """Return an address of Redis. Raises ValueError, which tells nothing of it, if it is none."""
     scheme, separator, _ = text.partition("://")
     if not separator or scheme not in _REDIS:
         raise ValueError(f"this is no address of Redis; {WANT_REDIS}")
     try:
-        _ = urlsplit(text).port
-    except ValueError:
-        raise ValueError(f"the port is none; {WANT_REDIS}") from None
+        path = urlsplit(text).path.strip("/")
+        # What the client will be made of: this finds ports and parameters that are none.
+        ConnectionPool.from_url(text).make_connection()  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError):
+        raise ValueError(f"its port or a parameter is none; {IN_PASSWORDS}; {WANT_REDIS}") from None
+    if scheme != "unix" and path and not path.isdecimal():
+        raise ValueError(f"what follows the slash is no number of a database; {WANT_REDIS}")
     return text
 
 
+def without_password(url: str) -> str:
+    """Return an address as it may be shown."""
+    scheme, separator, rest = url.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    user, colon, _password = credentials.partition(":")
+    shown = f"{scheme}{separator}{user}{':***' if colon else ''}{at}{place}"
+    return re.sub(r"([?&](?:password|sslpassword)=)[^&]*", r"\1***", shown)
+
+
 def masked(text: str) -> str:
-    """Return a text with the passwords of all URLs in it replaced by stars."""
+    """Return free text with the passwords of URLs in it replaced by stars, as far as they show."""
     text = re.sub(r"(://[^:/@\s\"]*):[^\s/\"]*@", r"\1:***@", text)
     return re.sub(r"([?&](?:password|sslpassword)=)[^&\s\"'\\]*", r"\1***", text)

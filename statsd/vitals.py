@@ -15,22 +15,28 @@ log = logging.getLogger(__name__)
 
 SIGN_INTERVAL = 2.0  # seconds between two signs of life
 SIGN_LASTS = 15  # seconds
-STUCK = 15.0  # seconds without a turn of the consumer's loop
+STUCK = 15.0  # seconds without a turn of the consumer's loop, beyond its longest statement
 PROGRESS_INTERVAL = 0.5  # seconds between two looks at the background marks
 
 
 class Life:
     """Says in Redis that this daemon consumes, for as long as it really does."""
 
-    def __init__(self, redis: Redis, consumer: str, last_turn: Callable[[], float]) -> None:
-        """`last_turn` tells when (monotonic) the consumer's loop last came round."""
+    def __init__(
+        self, redis: Redis, consumer: str, last_turn: Callable[[], float], *, stuck: float
+    ) -> None:
+        """`last_turn` tells when (monotonic) the consumer's loop last came round.
+
+        After `stuck` seconds without a turn there is no sign of life any more.
+        """
+        self._stuck = stuck
         self._redis = redis
         self._key = keys.alive(consumer)
         self._last_turn = last_turn
 
     async def step(self) -> None:
         """Renew the sign, if the consumer turns."""
-        if monotonic() - self._last_turn() < STUCK:
+        if monotonic() - self._last_turn() < self._stuck:
             await self._redis.set(self._key, 1, ex=SIGN_LASTS)
         await asyncio.sleep(SIGN_INTERVAL)
 
@@ -47,7 +53,7 @@ class Progress:
         self._began = self._told = monotonic()
 
     async def step(self) -> None:
-        """Look once; log at the beginning, every few seconds, and at the end."""
+        """Look once; log every second, and at the end."""
         left = await self._marks.owed(Priority.BACKGROUND)
         if left > self._total:
             if not self._total:

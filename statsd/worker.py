@@ -16,9 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from statsd.bell import Bell
 from statsd.calculators import Calculator
 from statsd.database import Database
+from statsd.errors import StatsdError
 from statsd.isolate import isolate
 from statsd.marks import Answer, Attempt, Marks
-from statsd.outage import brief
+from statsd.outage import brief, passes
 from statsd.refresh import parse
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,10 @@ def calculate(calculator: Calculator[Any]) -> Performer:
         return {refresh: Answer(keys) for refresh, keys in values.items()}
 
     return Performer(perform, calculator.batch)
+
+
+class TooLateError(StatsdError):
+    """The work took over a minute, and its answer was refused; less at once may do."""
 
 
 class Worker:
@@ -108,8 +113,13 @@ class Worker:
         performer = self._performers[refreshes[0].kind]
         async with self._database.snapshot() as connection:
             found = await performer.perform(refreshes, attempt, connection)
-        answers = {refresh.name: found.get(refresh, GONE) for refresh in refreshes}
+        answers = {
+            name: found.get(refresh, GONE)
+            for name, refresh in zip(attempt.names, refreshes, strict=True)
+        }
         statuses = await self._marks.settle(attempt, answers)
+        if "late" in statuses:
+            raise TooLateError
         log.info(
             "refreshed",
             extra={
@@ -141,7 +151,11 @@ class Worker:
     async def _fail(self, attempt: Attempt, error: Exception) -> None:
         delays = [delay * random.uniform(1, 1 + JITTER) for delay in RETRY_DELAYS]  # noqa: S311 - no secret
         reason = {"error": brief(error), "traceback": "".join(traceback.format_exception(error))}
-        attempts, delay = await self._marks.fail(attempt, delays, reason)
+        # What lies with the server's moment, or with the load on it, is never given up.
+        patient = passes(error) or isinstance(error, TooLateError)
+        attempts, delay = await self._marks.fail(attempt, delays, reason, patient=patient)
+        if not attempts:
+            return  # the lease is another's by now, and so is the failure
         log.error(
             "a refresh went to the dead letters" if delay is None else "a refresh failed",
             extra={

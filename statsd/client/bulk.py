@@ -41,7 +41,8 @@ class Statement:
     """
 
     def __init__(self, state: ORMExecuteState) -> None:
-        self.statement: Any = state.statement
+        # select(X).from_statement(insert(X)...returning(X)) wraps what it runs.
+        self.statement: Any = getattr(state.statement, "element", state.statement)
         self.is_insert: bool = state.is_insert
         self.is_update: bool = state.is_update
         self.mapper: Mapper[Any] | None = state.bind_mapper

@@ -11,7 +11,9 @@ and left to the daemon's reconciling, is what no event of a session tells:
 - `bulk_save_objects`, `bulk_insert_mappings` and `bulk_update_mappings`;
 - textual SQL, and what is executed on an engine or a connection;
 - INSERT ... FROM SELECT, inserted values that are SQL expressions or the database's defaults,
-  the rows that ON CONFLICT changes, and changes inside of CTEs;
+  or bound parameters, the rows that ON CONFLICT changes, and changes inside of CTEs;
+- on an engine in AUTOCOMMIT, what it takes a look-up to know (the modules of a dojo, the rows of
+  an UPDATE or DELETE);
 - triggers, and cascades in the database beyond those that the events of the deleted dojo,
   challenge or user cover;
 - what one UPDATE or DELETE changes beyond 10,000 rows.

@@ -120,7 +120,7 @@ class Reader(_Reading):
         """
         key = keys.dojo_stats(reference_id)
         value, served = self._cached(key)
-        if value is None and self._computes:
+        if value is None and self._computes and keys.is_storable(reference_id):
             dojo_id = self._dojo_id(reference_id)
             if dojo_id is not None:
                 refresh = DojoStats(dojo_id)
@@ -134,7 +134,7 @@ class Reader(_Reading):
         if not self._enabled:
             return None, False
         try:
-            return self.parse(self._client.get(key)), True
+            return self.parse(self._client.get(key.encode(errors="replace"))), True
         except TROUBLE as error:
             self.trouble(error)
             return None, False
@@ -194,7 +194,7 @@ class AsyncReader(_Reading):
         """As `Reader.get_dojo_stats`."""
         key = keys.dojo_stats(reference_id)
         value, served = await self._cached(key)
-        if value is None and self._computes:
+        if value is None and self._computes and keys.is_storable(reference_id):
             dojo_id = await self._dojo_id(reference_id)
             if dojo_id is not None:
                 refresh = DojoStats(dojo_id)
@@ -208,7 +208,7 @@ class AsyncReader(_Reading):
         if not self._enabled:
             return None, False
         try:
-            return self.parse(await self._client.get(key)), True
+            return self.parse(await self._client.get(key.encode(errors="replace"))), True
         except TROUBLE as error:
             self.trouble(error)
             return None, False

@@ -10,7 +10,7 @@ local LATER = 'stats:internal:later'       -- sorted set by time due: "bucket|cl
 local HOLDINGS = 'stats:internal:holdings' -- hash: name -> JSON array of the keys it wrote
 local OWNERS = 'stats:internal:owners'     -- hash: key -> the name that wrote it
 local DUE = 'stats:internal:due:'          -- .. class: sorted set of names by time due
-local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), class, attempts
+local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), class, attempts, retry_at
 
 local MISSED, INTERACTIVE, BACKGROUND = 0, 1, 4 -- classes, the most urgent first
 local BUCKET = 500000                      -- delayed marks of a name are told apart this finely
@@ -51,12 +51,16 @@ end
 -- One mark for each name: the newer moment, the more urgent class, the earlier time due.
 function owe(name, class)
   clock.now = clock.now + 1 -- marks set together stay in their order
-  local before = tonumber(redis.call('HGET', MARK .. name, 'class') or class)
+  local was = redis.call('HMGET', MARK .. name, 'class', 'retry_at')
+  local before = tonumber(was[1] or class)
   local score = tonumber(redis.call('ZSCORE', DUE .. before, name) or clock.now)
   if before > class then redis.call('ZREM', DUE .. before, name) end
   class = math.min(before, class)
-  -- What is being worked on keeps the due time of its lease, and runs again after it.
-  if redis.call('HEXISTS', LEASES, name) == 0 then score = math.min(score, clock.now) end
+  -- What is being worked on keeps the due time of its lease, and runs again after it; what
+  -- failed keeps its delay.
+  if redis.call('HEXISTS', LEASES, name) == 0 then
+    score = math.max(math.min(score, clock.now), tonumber(was[2] or 0))
+  end
   redis.call('HSET', MARK .. name, 'marked', digits(clock.token), 'class', class)
   redis.call('ZADD', DUE .. class, digits(score), name)
 end

@@ -1,16 +1,17 @@
 -- A refresh failed: due again after a delay, or, after the last attempt, to the dead letters.
 --
 -- KEYS[1] the dead letters
--- request: token, lease, name, delays (microseconds, one for each further attempt),
---          dead (field, value, ...), dead_limit
+-- request: token, lease, name, delays (microseconds, one for each further attempt), patient (the
+--          last delay again and again, and no burial), dead (field, value, ...), dead_limit
 -- reply: attempts so far, the delay (-1: buried); attempts 0: the lease is another's
 
 tick()
 local name = request.name
 if redis.call('HGET', LEASES, name) ~= request.lease then return {0, '0'} end
 local attempts = redis.call('HINCRBY', MARK .. name, 'attempts', 1)
-local delay = request.delays[attempts]
+local delay = request.delays[attempts] or (request.patient and request.delays[#request.delays])
 if delay then
+  redis.call('HSET', MARK .. name, 'retry_at', digits(clock.now + delay))
   give_back(name, delay)
   return {attempts, digits(delay)}
 end
@@ -21,8 +22,9 @@ bury(KEYS[1], request.dead_limit, fields)
 if tonumber(request.token) > tonumber(redis.call('HGET', MARK .. name, 'marked') or 0) then
   forget(name)
 else
-  -- Marked again since this attempt began: a new debt, with attempts of its own.
-  redis.call('HDEL', MARK .. name, 'attempts')
-  give_back(name, request.delays[1] or 0)
+  -- Marked again since it was taken: a new debt, with attempts of its own.
+  local rest = request.delays[#request.delays] or 0
+  redis.call('HSET', MARK .. name, 'attempts', 0, 'retry_at', digits(clock.now + rest))
+  give_back(name, rest)
 end
 return {attempts, '-1'}

@@ -7,8 +7,8 @@
 -- request: token, epoch, lease, oldest (microseconds a token may be old), answers: arrays of
 --          name, holdings (JSON array of keys), values (arrays of key, value), marks (arrays
 --          of name, class, delay)
--- reply: for each answer 'settled', 'again' (written; marked meanwhile), 'late' (refused and
---        due again) or 'lost' (refused; the debt is no longer this worker's)
+-- reply: for each answer 'settled', 'again' (written; marked meanwhile), 'late' (refused;
+--        still leased) or 'lost' (refused; the debt is no longer this worker's)
 
 local newest = tick()
 local token = tonumber(request.token)
@@ -54,10 +54,7 @@ local function settle(name, holdings, values, marks)
   if redis.call('HGET', LEASES, name) ~= request.lease or clock.epoch ~= request.epoch then
     return 'lost'
   end
-  if newest - token > request.oldest then
-    give_back(name, 0)
-    return 'late'
-  end
+  if newest - token > request.oldest then return 'late' end
   write(name, values)
   keep_books(name, holdings)
   set_marks(marks)
@@ -66,7 +63,7 @@ local function settle(name, holdings, values, marks)
     forget(name)
     return 'settled'
   end
-  redis.call('HDEL', MARK .. name, 'attempts')
+  redis.call('HDEL', MARK .. name, 'attempts', 'retry_at')
   give_back(name, 0)
   return 'again'
 end

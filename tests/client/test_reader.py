@@ -122,7 +122,11 @@ def test_an_official_dojo_is_found_by_its_id(reader: Reader, engine: Any) -> Non
     assert reader.get_dojo_stats(REFERENCE) == empty()
 
 
-@pytest.mark.parametrize("reference", ["nowhere", "intro~00000000", "intro~zz", "", "~", "other"])
+@pytest.mark.parametrize(
+    "reference",
+    ["nowhere", "intro~00000000", "intro~zz", "", "~", "other", "a\0b", "\ud800"],
+    ids=ascii,
+)
 def test_a_dojo_that_does_not_exist_has_the_empty_default(
     reader: Reader, cache: redis.Redis, reference: str
 ) -> None:

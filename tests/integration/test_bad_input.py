@@ -28,7 +28,11 @@ def site(
 ) -> Iterator[Site]:
     """A daemon, and an application that publishes nothing by itself."""
     engine = sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg2"))
-    variables = {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
+    variables = {
+        "DATABASE_URL": database,
+        "REDIS_URL": redis_server.url,
+        "STATSD_STATEMENT_TIMEOUT": "1",
+    }
     with daemon(tmp_path / "log", **variables) as process:
         yield Site(process.started(), WebApp(engine), cache)
     engine.dispose()
@@ -133,3 +137,18 @@ def test_a_solve_published_before_its_commit_is_counted(site: Site) -> None:
     eventually(lambda: value_of(site, dojo), "the event was handled")
     site.webapp.solve(user, challenge_id)
     eventually(lambda: value_of(site, dojo)["solves"] == 1, "the solve is counted")
+
+
+def test_an_event_that_meets_a_lock_waits_and_takes_effect(site: Site) -> None:
+    """Statements that time out for the moment are no reason to set an event aside."""
+    user, dojo = site.webapp.create_user(), site.webapp.create_dojo()
+    [challenge_id, *_] = site.webapp.challenge_ids(dojo)
+    publish(site, "dojo_stats_update", dojo_id=dojo.dojo_id)
+    eventually(lambda: value_of(site, dojo), "the dojo is in the cache")
+    site.webapp.solve(user, challenge_id)
+    with site.webapp.engine.begin() as connection:
+        connection.execute(sa.text("LOCK TABLE submissions IN ACCESS EXCLUSIVE MODE"))
+        publish(site, "challenge_solve", user_id=user.id, challenge_id=challenge_id)
+        eventually(lambda: site.daemon.lines("lost a server"), "a statement has timed out")
+    eventually(lambda: value_of(site, dojo)["solves"] == 1, "the solve is counted")
+    assert site.cache.xlen(keys.DEAD_LETTERS) == 0

@@ -59,10 +59,11 @@ def pgbouncer(database: str, tmp_path: Path) -> Iterator[str]:
         arguments[1:1] = ["-u", account.pw_name]
     log = (tmp_path / "pgbouncer.log").open("wb")
     with log, subprocess.Popen(arguments, stdout=log, stderr=log) as process:
-        eventually(lambda: _listens(port), "pgbouncer listens")
-        yield str(url.set(port=port))
-        process.terminate()
-        process.wait(DEADLINE)
+        try:
+            eventually(lambda: _listens(port), "pgbouncer listens")
+            yield str(url.set(port=port))
+        finally:
+            process.kill()
 
 
 def _listens(port: int) -> bool:

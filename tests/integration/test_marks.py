@@ -127,7 +127,8 @@ async def test_an_answer_over_a_minute_old_is_refused_and_owed(
     stale = replace(attempt, token=attempt.token - 61 * SECOND)
     assert await marks.settle(stale, answer(1)) == ["late"]
     assert not cache.exists(KEY)
-    assert (await take(marks)).names == ("thing:1",)
+    # It is leased yet, so that the worker can try with less at once.
+    assert await marks.settle(await marks.renew(attempt), answer(2)) == ["settled"]
 
 
 async def test_an_answer_from_before_the_clock_was_lost_is_refused(
@@ -323,3 +324,29 @@ async def test_marks_of_a_kind_that_is_not_known_are_left_to_a_newer_daemon(
     newer = await marks.take({"thing": 10, "other": 10})
     assert newer.attempt is not None
     assert newer.attempt.names == ("other:1",)
+
+
+async def test_a_mark_set_anew_does_not_cut_a_failure_s_delay_short(
+    marks: Marks, cache: redis.Redis
+) -> None:
+    await marks.mark([Mark(Thing(1))])
+    await marks.fail(await take(marks), [60.0], {"error": "no"})
+    await marks.mark([Mark(Thing(1))])
+    assert await nothing_due(marks)
+    cache.hdel(f"{keys.INTERNAL}mark:thing:1", "retry_at")  # a minute later
+    await marks.mark([Mark(Thing(1))])
+    await marks.settle(await take(marks), answer(1))
+    await marks.mark([Mark(Thing(1))])
+    assert (await take(marks)).names == ("thing:1",)
+
+
+async def test_what_is_never_given_up_is_put_off_again_and_again(
+    marks: Marks, cache: redis.Redis
+) -> None:
+    await marks.mark([Mark(Thing(1))])
+    for attempts in range(1, 8):
+        attempt = await take(marks)
+        outcome = await marks.fail(attempt, [1.0, 60.0], {"error": "no"}, patient=True)
+        assert outcome == (attempts, 1.0 if attempts == 1 else 60.0)
+        cache.zadd(f"{keys.INTERNAL}due:1", {"thing:1": 1})  # later
+    assert not cache.exists(keys.DEAD_LETTERS)

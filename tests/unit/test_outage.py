@@ -80,7 +80,6 @@ OUTAGES = [
             asyncpg.ConnectionFailureError,  # 08006
             asyncpg.ProtocolViolationError,  # 08P01
             asyncpg.TooManyConnectionsError,  # 53300
-            asyncpg.DiskFullError,  # 53100
             asyncpg.AdminShutdownError,  # 57P01
             asyncpg.CrashShutdownError,  # 57P02
             asyncpg.CannotConnectNowError,  # 57P03

@@ -115,7 +115,7 @@ def test_only_the_database_has_to_be_set() -> None:
         ("STATSD_STATEMENT_TIMEOUT", "59", "statement_timeout", 59.0),
         ("STATSD_PREPARED_STATEMENTS", "0", "prepared_statements", False),
         ("STATSD_LEASE", "600", "lease", 600.0),
-        ("STATSD_DRAIN_DEADLINE", "0.1", "drain_deadline", 0.1),
+        ("STATSD_DRAIN_DEADLINE", "1.5", "drain_deadline", 1.5),
         ("STATSD_DEAD_LETTERS", "1", "dead_letters", 1),
         ("STATSD_LOG_LEVEL", "ERROR", "log_level", "ERROR"),
         ("STATSD_LOG_FORMAT", "text", "log_format", "text"),
@@ -151,7 +151,8 @@ def test_every_setting_has_a_wrong_value() -> None:
 def test_the_pool_must_have_room_beside_the_calculations(pool: str, concurrency: str) -> None:
     message = refusal(DATABASE | {"STATSD_POOL_SIZE": pool, "STATSD_CONCURRENCY": concurrency})
     assert message == (
-        f"STATSD_POOL_SIZE ({pool}) must be greater than STATSD_CONCURRENCY ({concurrency})"
+        f"STATSD_POOL_SIZE ({pool}) must be greater than "
+        f"STATSD_CONCURRENCY ({concurrency}) by 2 or more"
     )
 
 
