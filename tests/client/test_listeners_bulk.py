@@ -227,3 +227,19 @@ def test_a_statement_that_changes_too_much_is_followed_as_far_as_a_request_may_w
         session.query(ctfd.Users).filter_by(name="many").update({"hidden": True})
     assert 10_000 <= len(entries()) <= 12_000
     assert "more than 10000 rows of users" in caplog.text
+
+
+async def test_what_a_statement_returns_may_be_read_as_entities(run: Run) -> None:
+    users = ctfd.Users
+    statement = sa.update(users).where(users.id == 3).values(name="third").returning(users)
+    assert await run(
+        lambda session: (
+            session.execute(
+                sa.select(users)
+                .from_statement(statement)
+                .execution_options(populate_existing=True, synchronize_session=False)
+            )
+            .scalars()
+            .all()
+        )
+    ) == {UserUpdate(3)}

@@ -1,5 +1,6 @@
 """The daemon's life: starting, what it waits for, outages, several daemons, stopping."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -334,3 +335,22 @@ def test_a_redis_that_comes_back_with_older_data_is_brought_up_to_date(tmp_path:
             assert solves_of(cache, dojo)() == 0
             eventually(lambda: solves_of(cache, dojo)() == 1, "the solve is counted again")
         webapp.engine.dispose()
+
+
+@pytest.mark.parametrize("frozen", ["postgres", "redis"])
+def test_a_server_that_is_frozen_does_not_hold_up_a_stop(frozen: str, tmp_path: Path) -> None:
+    with embedded.servers() as servers:
+        webapp = webapp_of(servers.database_url)
+        schema.metadata.create_all(webapp.engine)
+        webapp.engine.dispose()
+        variables = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
+        with daemon(
+            tmp_path / "log", STATSD_DRAIN_DEADLINE="2", STATSD_BLOCK="0.5", **variables
+        ) as process:
+            process.started()
+            pid = getattr(servers, frozen).pid
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                assert process.stop() == 0
+            finally:
+                os.kill(pid, signal.SIGCONT)
