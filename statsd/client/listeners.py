@@ -12,6 +12,7 @@ and left to the daemon's reconciling, is what no event of a session tells:
 - textual SQL, and what is executed on an engine or a connection;
 - INSERT ... FROM SELECT, inserted values that are SQL expressions or the database's defaults,
   or bound parameters, the rows that ON CONFLICT changes, and changes inside of CTEs;
+- with SQLAlchemy 1.4, statements whose RETURNING is read through `from_statement`;
 - on an engine in AUTOCOMMIT, what it takes a look-up to know (the modules of a dojo, the rows of
   an UPDATE or DELETE);
 - triggers, and cascades in the database beyond those that the events of the deleted dojo,

@@ -229,6 +229,7 @@ def test_a_statement_that_changes_too_much_is_followed_as_far_as_a_request_may_w
     assert "more than 10000 rows of users" in caplog.text
 
 
+@since_2_0
 async def test_what_a_statement_returns_may_be_read_as_entities(run: Run) -> None:
     users = ctfd.Users
     statement = sa.update(users).where(users.id == 3).values(name="third").returning(users)
