@@ -232,6 +232,7 @@ def test_skipping_the_cold_start_leaves_absent_keys_absent(
         process.started()
         publish(cache, busy)
         cached(cache, busy)
+        eventually(lambda: not cache.keys(f"{keys.INTERNAL}due:*"), "nothing is owed any more")
         assert not cache.exists(keys.dojo_stats(quiet.reference_id))
 
 
