@@ -46,6 +46,9 @@ class Consumer:
         self.last_turn = monotonic()
         """When the loop last came round (monotonic): by this others see that it turns."""
 
+    def _turn(self) -> None:
+        self.last_turn = monotonic()
+
     def read_again(self) -> None:
         """Read the own pending entries, from the first, before new ones."""
         self._start = PENDING
@@ -61,7 +64,7 @@ class Consumer:
 
     async def step(self) -> None:
         """Handle one batch."""
-        self.last_turn = monotonic()
+        self._turn()
         self._more_pending = False
         entries = await self._stream.read(self._start, self._count)
         self._count = self._next_count(entries)
@@ -114,7 +117,7 @@ class Consumer:
         self, handler: Handler[Any]
     ) -> Callable[[Sequence[Decoded]], Awaitable[Iterable[Mark]]]:
         async def plan(group: Sequence[Decoded]) -> Iterable[Mark]:
-            async with self._database.lookup() as lookup:
+            async with self._database.lookup(self._turn) as lookup:
                 return await handler([event for _, event in group], lookup)
 
         return plan

@@ -13,13 +13,14 @@ from redis.asyncio import Redis
 
 import statsd
 import statsd.handlers
-from statsd import keys
 from statsd.bell import Bell
 from statsd.claims import Claims
 from statsd.consumer import Consumer
-from statsd.database import Database
+from statsd.database import POOL_TIMEOUT, Database
 from statsd.marks import Marks
+from statsd.name import Name
 from statsd.outage import Servers, brief, is_outage, passes, pause_unless, wait_for
+from statsd.progress import Progress
 from statsd.reconcile import Reconcile, Reconciler
 from statsd.refresh import Mark
 from statsd.servers import checked, redis_client
@@ -28,12 +29,13 @@ from statsd.statistics import CALCULATORS
 from statsd.stream import Stream
 from statsd.sweep import Sweep
 from statsd.urls import without_password
-from statsd.vitals import STUCK, Life, Progress
+from statsd.watchdog import Watchdog
 from statsd.worker import Performer, Worker, calculate
 
 log = logging.getLogger(__name__)
 
 LEAVE_TIMEOUT = 2.0  # seconds for giving leases back at the end; they expire by themselves too
+STUCK = 10.0  # seconds without a turn of the consumer's loop, beyond what one statement may take
 
 
 class Loop(Protocol):
@@ -53,32 +55,10 @@ class Daemon:
         """Take the settings and open clients; `reader` is for blocking reads alone."""
         self._settings = settings
         self._cache = cache
-        self._name = settings.consumer_name
+        self._reader = reader
+        self._database = database
         self._stopping = asyncio.Event()
-        self._marks = Marks(
-            cache, self._name, lease=settings.lease, dead_limit=settings.dead_letters
-        )
-        self._stream = Stream(
-            cache, reader, self._name, block=settings.block, dead_limit=settings.dead_letters
-        )
-        bell = Bell()
-        self._consumer = Consumer(
-            self._stream, self._marks, database, bell, batch_size=settings.batch_size
-        )
-        performers = self._performers()
-        self._loops: dict[str, Loop] = {"consumer": self._consumer}
-        for i in range(settings.concurrency):
-            self._loops[f"worker {i}"] = Worker(
-                self._marks, database, performers, bell, lease=settings.lease
-            )
-        self._side_loops: dict[str, Loop] = {
-            "life": Life(
-                cache, self._name, self._last_turn, stuck=settings.statement_timeout + STUCK
-            ),
-            "progress": Progress(self._marks),
-            "claims": Claims(self._stream, self._marks, self._consumer.read_again),
-            "sweep": Sweep(cache, self._marks, refill=not settings.skip_cold_start),
-        }
+        self._name = Name(cache, settings.consumer_name)
         self._probes: dict[str, Callable[[], Awaitable[object]]] = {
             "Redis": cache.ping,
             "PostgreSQL": database.check,
@@ -88,6 +68,32 @@ class Daemon:
             "PostgreSQL": without_password(settings.database_url),
         }
         self._servers = Servers(self._probes, self._stopping)
+
+    def _build(self) -> None:
+        """Make the parts, now that the name is known."""
+        settings, name = self._settings, self._name.text
+        self._marks = Marks(
+            self._cache, name, lease=settings.lease, dead_limit=settings.dead_letters
+        )
+        self._stream = Stream(
+            self._cache, self._reader, name, block=settings.block, dead_limit=settings.dead_letters
+        )
+        bell = Bell()
+        self._consumer = Consumer(
+            self._stream, self._marks, self._database, bell, batch_size=settings.batch_size
+        )
+        performers = self._performers()
+        self._loops: dict[str, Loop] = {"consumer": self._consumer}
+        for i in range(settings.concurrency):
+            self._loops[f"worker {i}"] = Worker(
+                self._marks, self._database, performers, bell, lease=settings.lease
+            )
+        self._side_loops: dict[str, Loop] = {
+            "name": self._name,
+            "progress": Progress(self._marks),
+            "claims": Claims(self._stream, self._marks, self._consumer.read_again),
+            "sweep": Sweep(self._cache, self._marks, refill=not settings.skip_cold_start),
+        }
 
     def _performers(self) -> dict[str, Performer]:
         reconciler = Reconciler(self._marks, only_present=self._settings.skip_cold_start)
@@ -101,13 +107,26 @@ class Daemon:
         Raises SettingsError where a server refuses what the settings say.
         """
         with self._stopped_by_signals():
-            for name, probe in self._probes.items():
-                await wait_for(name, checked(probe), self._stopping, self._addresses[name])
-            if not self._stopping.is_set():
-                await self._start()
-                await self._work()
+            while not self._stopping.is_set():
+                for name, probe in self._probes.items():
+                    await wait_for(name, checked(probe), self._stopping, self._addresses[name])
+                if not self._stopping.is_set() and await self._starts():
+                    await self._work()
+
+    async def _starts(self) -> bool:
+        """Start; return whether both servers served until it was done."""
+        try:
+            await self._start()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            log.warning("lost a server", extra={"loop": "start", "error": brief(error)})
+            return False
+        return True
 
     async def _start(self) -> None:
+        await self._name.take()
+        self._build()
         await self._consumer.recover()
         released = await self._marks.release()
         if not self._settings.skip_cold_start:
@@ -116,7 +135,7 @@ class Daemon:
             "started",
             extra={
                 "version": statsd.__version__,
-                "consumer": self._name,
+                "consumer": self._name.text,
                 "redis": self._stream.server_version,
                 "acknowledges_with": self._stream.acknowledges_with,
                 "leases_released": released,
@@ -133,7 +152,9 @@ class Daemon:
                 ]
                 for loops in (self._loops, self._side_loops)
             )
-            await self._stopping.wait()
+            stuck = POOL_TIMEOUT + self._settings.statement_timeout + STUCK
+            with Watchdog(self._last_turn, stuck):
+                await self._stopping.wait()
             log.info("stopping", extra={"deadline": self._settings.drain_deadline})
             _, late = await asyncio.wait(main, timeout=self._settings.drain_deadline)
             for task in (*late, *side):
@@ -165,11 +186,12 @@ class Daemon:
         return monotonic() if self._servers.waiting else self._consumer.last_turn
 
     async def _leave(self) -> int:
-        """Take the sign of life and leases along; where Redis is gone, they expire."""
+        """Let leases and the name go; where Redis is gone, they expire."""
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT):
-                await self._cache.delete(keys.alive(self._name))
-                return await self._marks.release()
+                released = await self._marks.release()
+                await self._name.leave()
+                return released
         except Exception as error:
             if not is_outage(error):
                 raise

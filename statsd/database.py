@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, cast
 
@@ -17,9 +17,10 @@ from statsd.outage import brief, sqlstate
 from statsd.registry import Lookup
 from statsd.urls import connect_arguments
 
-POOL_TIMEOUT = 30.0  # seconds to wait for a connection of the pool
+POOL_TIMEOUT = 10.0  # seconds to wait for a connection of the pool
 CONNECT_TIMEOUT = 10.0  # seconds
 CLOSE_TIMEOUT = 2.0  # seconds
+ANSWER_MARGIN = 5.0  # seconds that an answer may take beyond the statement's own timeout
 
 UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
 
@@ -33,6 +34,8 @@ class Database:
         """Make the pool; no connection is opened yet. `statement_timeout` is in seconds."""
         address, options = connect_arguments(make_url(url))
         options.setdefault("timeout", CONNECT_TIMEOUT)
+        # The server ends what takes too long; a server or a network that is dumb cannot.
+        options.setdefault("command_timeout", statement_timeout + ANSWER_MARGIN)
         if not prepared_statements:
             options |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
         self._prepared_statements = prepared_statements
@@ -62,10 +65,13 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def lookup(self) -> AsyncIterator[Lookup]:
-        """Give handlers a snapshot that is opened only if they look something up."""
+    async def lookup(self, turn: Callable[[], None]) -> AsyncIterator[Lookup]:
+        """Give handlers a snapshot that is opened only if they look something up.
+
+        `turn` is called before each statement: the work goes on.
+        """
         async with AsyncExitStack() as stack:
-            yield _Lookup(self, stack)
+            yield _Lookup(self, stack, turn)
 
     async def check(self) -> None:
         """Fail unless the server answers and has the tables with the columns we read.
@@ -124,15 +130,17 @@ NEEDS_UNPREPARED = (
 class _Lookup:
     """A handler's view of the database: a snapshot, opened when something is looked up."""
 
-    def __init__(self, database: Database, stack: AsyncExitStack) -> None:
+    def __init__(self, database: Database, stack: AsyncExitStack, turn: Callable[[], None]) -> None:
         self._database = database
         self._stack = stack
+        self._turn = turn
         self._connection: AsyncConnection | None = None
 
     async def rows(
         self, statement: sa.Select[Any], parameters: Mapping[str, Any]
     ) -> Sequence[sa.Row[Any]]:
         """Return the statement's rows."""
+        self._turn()
         if self._connection is None:
             self._connection = await self._stack.enter_async_context(self._database.snapshot())
         result = await self._connection.execute(statement, parameters)
