@@ -16,7 +16,7 @@ from statsd.isolate import isolate
 from statsd.marks import Marks
 from statsd.outage import brief, passes
 from statsd.reconcile import Reconcile
-from statsd.refresh import Mark
+from statsd.refresh import Mark, Record
 from statsd.registry import Handler, handler_of
 from statsd.stream import NEW, PENDING, DeadEntry, Entry, Stream
 
@@ -84,18 +84,19 @@ class Consumer:
     async def _accept(self, entries: Sequence[Entry]) -> None:
         began = monotonic()
         decoded, dead = _decode(entry for entry in entries if not entry.deleted)
-        marks: set[Mark] = set()
+        records: set[Record] = set()
         if any(entry.deleted for entry in entries):
             log.warning("entries were deleted before they were handled; reconciling")
-            marks.add(Mark(Reconcile()))
+            records.add(Mark(Reconcile()))
         for event_type, group in _by_type(decoded).items():
             handler = handler_of(event_type)
             if handler is not None:
                 found, failed = await isolate(group, self._planner(handler), passes)
-                marks.update(*found)
+                records.update(*found)
                 dead += [_letter(entry, error) for (entry, _), error in failed]
-        await self._stream.accept([entry.id for entry in entries], list(marks), dead)
-        if marks:
+        await self._stream.accept([entry.id for entry in entries], records, dead)
+        refreshes = sum(isinstance(record, Mark) for record in records)
+        if refreshes:
             self._bell.ring()
         for letter in dead:
             log.error(
@@ -106,7 +107,7 @@ class Consumer:
             "batch accepted",
             extra={
                 "events": len(entries),
-                "refreshes": len(marks),
+                "refreshes": refreshes,
                 "dead": len(dead),
                 "milliseconds": round((monotonic() - began) * 1000, 1),
                 "last_entry": entries[-1].id,
@@ -115,8 +116,8 @@ class Consumer:
 
     def _planner(
         self, handler: Handler[Any]
-    ) -> Callable[[Sequence[Decoded]], Awaitable[Iterable[Mark]]]:
-        async def plan(group: Sequence[Decoded]) -> Iterable[Mark]:
+    ) -> Callable[[Sequence[Decoded]], Awaitable[Iterable[Record]]]:
+        async def plan(group: Sequence[Decoded]) -> Iterable[Record]:
             async with self._database.lookup(self._turn) as lookup:
                 return await handler([event for _, event in group], lookup)
 

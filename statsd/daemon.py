@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 import statsd
 import statsd.handlers
+from statsd import watch
 from statsd.bell import Bell
 from statsd.claims import Claims
 from statsd.consumer import Consumer
@@ -28,7 +29,9 @@ from statsd.settings import Settings, declared
 from statsd.statistics import CALCULATORS
 from statsd.stream import Stream
 from statsd.sweep import Sweep
+from statsd.timer import Timer
 from statsd.urls import without_password
+from statsd.watch import MissedSolves, Watch
 from statsd.watchdog import Watchdog
 from statsd.worker import Performer, Worker, calculate
 
@@ -93,12 +96,17 @@ class Daemon:
             "progress": Progress(self._marks),
             "claims": Claims(self._stream, self._marks, self._consumer.read_again),
             "sweep": Sweep(self._cache, self._marks, refill=not settings.skip_cold_start),
+            "watch": Timer(self._marks, bell, MissedSolves(), watch.INTERVAL),
         }
 
     def _performers(self) -> dict[str, Performer]:
-        reconciler = Reconciler(self._marks, only_present=self._settings.skip_cold_start)
+        missed = Watch(self._cache)
+        reconciler = Reconciler(
+            self._marks, missed.begin, only_present=self._settings.skip_cold_start
+        )
         performers = {calculator.refresh.kind: calculate(calculator) for calculator in CALCULATORS}
         performers[Reconcile.kind] = Performer(reconciler.perform, batch=1)
+        performers[MissedSolves.kind] = Performer(missed.perform, batch=1, log_level=logging.DEBUG)
         return performers
 
     async def run(self) -> None:

@@ -143,5 +143,11 @@ class _Lookup:
         self._turn()
         if self._connection is None:
             self._connection = await self._stack.enter_async_context(self._database.snapshot())
-        result = await self._connection.execute(statement, parameters)
-        return list(result.all())
+        return await rows(self._connection, statement, parameters)
+
+
+async def rows(
+    connection: AsyncConnection, statement: sa.Select[Any], parameters: Mapping[str, Any]
+) -> Sequence[sa.Row[Any]]:
+    """Return a statement's rows."""
+    return list((await connection.execute(statement, parameters)).all())

@@ -9,6 +9,8 @@ GROUP = "stats-workers"
 DEAD_LETTERS = "stat:events:dead"
 
 INTERNAL = "stats:internal:"
+WATERMARK = f"{INTERNAL}watermark"
+COVERED = f"{INTERNAL}covered"
 
 
 def reference_id(dojo_id: int, slug: str, *, official: bool) -> str:

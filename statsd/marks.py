@@ -5,7 +5,8 @@ token, and goes when an answer with a newer token than the mark was written. See
 `statsd/lua/common.lua` for how it lies in Redis.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import orjson
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
-from statsd.refresh import Mark, Priority
+from statsd.refresh import Mark, Priority, Record, Refresh, asking
 
 SECOND = 1_000_000  # microseconds
 OLDEST_TOKEN = 60.0  # seconds; an answer whose token is older is refused
@@ -49,10 +50,10 @@ class Taken(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is true for one refresh: its keys with their values, and what to mark."""
+    """What is true for one refresh: its keys with their values, and what to put down."""
 
     values: Mapping[str, Any]
-    marks: Sequence[Mark] = ()
+    records: Sequence[Record] = ()
 
 
 class Marks:
@@ -65,7 +66,7 @@ class Marks:
         self._dead_limit = dead_limit
         self._scripts = {
             name: redis.register_script(scripts.source(name))
-            for name in ("take", "renew", "settle", "fail", "release", "mark", "sweep")
+            for name in ("take", "renew", "settle", "fail", "release", "mark", "ask", "sweep")
         }
 
     async def _run(self, script: str, request: Mapping[str, Any], *key_names: str) -> Any:
@@ -74,6 +75,10 @@ class Marks:
     async def mark(self, marks: Sequence[Mark]) -> None:
         """Set marks."""
         await self._run("mark", {"marks": [mark.packed() for mark in marks]})
+
+    async def ask(self, refresh: Refresh, interval: float) -> bool:
+        """Owe a refresh, once in `interval` seconds for all who ask; return whether it was now."""
+        return bool(await self._run("ask", asking(refresh, refresh.priority, interval)))
 
     async def take(self, batches: Mapping[str, int]) -> Taken:
         """Lease what is due: the most urgent, and as many more of its kind as `batches` says."""
@@ -161,12 +166,29 @@ class Marks:
         return [name.decode() for name in names]
 
 
+async def settled_until(redis: Redis) -> float:
+    """Return the moment (microseconds) up to which every event that was published is accepted."""
+    oldest: Any = await redis.xrange(keys.STREAM, count=1)
+    return int(oldest[0][0].split(b"-")[0]) * 1000 if oldest else math.inf
+
+
 def timestamp() -> str:
     """Return the present time as dead letters and logs have it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def packed(records: Iterable[Record]) -> tuple[list[tuple[str, int, int]], list[int]]:
+    """Return what the scripts take: the marks, and the ids of the solves they answer for."""
+    marks, covered = [], []
+    for record in records:
+        if isinstance(record, Mark):
+            marks.append(record.packed())
+        else:
+            covered.append(record.submission_id)
+    return marks, covered
+
+
 def _packed(name: str, answer: Answer) -> tuple[Any, ...]:
     holdings = msgspec.json.encode(sorted(answer.values)).decode()
     values = [(key, orjson.dumps(value).decode()) for key, value in answer.values.items()]
-    return name, holdings, values, [mark.packed() for mark in answer.marks]
+    return name, holdings, values, *packed(answer.records)

@@ -5,7 +5,7 @@ eviction), when a daemon starts, and when the consumer group had to be made: so 
 it, and a crash half-way brings it back.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,9 +27,20 @@ register_kind(Reconcile)
 class Reconciler:
     """Answers `Reconcile` with marks in the background class, the busiest dojos first."""
 
-    def __init__(self, marks: Marks, *, only_present: bool) -> None:
-        """With `only_present`, what is not in the cache stays so (SKIP_COLD_START)."""
+    def __init__(
+        self,
+        marks: Marks,
+        begin: Callable[[AsyncConnection], Awaitable[Answer]],
+        *,
+        only_present: bool,
+    ) -> None:
+        """With `only_present`, what is not in the cache stays so (SKIP_COLD_START).
+
+        `begin` gives what is to be written with the marks, for those who go on from the same
+        snapshot.
+        """
         self._marks = marks
+        self._begin = begin
         self._only_present = only_present
 
     async def perform(
@@ -42,8 +53,9 @@ class Reconciler:
                 rows = await connection.execute(calculator.every)
                 owed |= {calculator.refresh.of(*row): None for row in rows}
         owed |= dict.fromkeys(_known(await self._marks.held()))
-        answer = Answer({}, [Mark(refresh, priority=Priority.BACKGROUND) for refresh in owed])
-        return dict.fromkeys(wanted, answer)
+        values, records = await self._begin(connection)
+        marks = [Mark(refresh, priority=Priority.BACKGROUND) for refresh in owed]
+        return dict.fromkeys(wanted, Answer(values, [*records, *marks]))
 
 
 def _known(names: Sequence[str]) -> Iterator[Refresh]:

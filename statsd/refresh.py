@@ -6,10 +6,11 @@ names are one. A statistic declares its own kind, in its calculator's file.
 
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import msgspec
 
+from statsd import keys
 from statsd.errors import DuplicateError, StatsdError
 
 
@@ -21,6 +22,7 @@ class Priority(IntEnum):
     ORDINARY = 2
     EXPORT = 3
     BACKGROUND = 4
+    IDLE = 5
 
 
 RECHECK_DELAY = 2.0  # seconds: an event may be published a moment before its commit
@@ -82,6 +84,29 @@ class Mark(NamedTuple):
         """Return what the scripts take: name, class, delay in microseconds."""
         priority = self.refresh.priority if self.priority is None else self.priority
         return self.refresh.name, int(priority), int(self.delay * 1_000_000)
+
+
+class Covered(NamedTuple):
+    """A solve that the marks beside it answer for: it was in the database before they were set.
+
+    By this the watch over the database knows whose event came.
+    """
+
+    submission_id: int
+
+
+Record = Mark | Covered
+"""What is put down in the step that acknowledges events or answers marks."""
+
+
+def asking(refresh: Refresh, priority: Priority, interval: float) -> dict[str, Any]:
+    """Return what the script `ask` takes; `interval`, in seconds, is how often it may be owed."""
+    return {
+        "name": refresh.name,
+        "class": int(priority),
+        "asked": keys.asked(refresh.name),
+        "milliseconds": int(interval * 1000),
+    }
 
 
 def now_and_again(refreshes: Iterable[Refresh]) -> Iterator[Mark]:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from statsd.errors import DuplicateError
 from statsd.events import Event
-from statsd.refresh import Mark
+from statsd.refresh import Record
 
 E = TypeVar("E", bound=Event)
 
@@ -24,7 +24,7 @@ class Lookup(Protocol):
         """Return the statement's rows. A transaction is opened when the first one comes."""
 
 
-Handler = Callable[[Sequence[E], Lookup], Awaitable[Iterable[Mark]]]
+Handler = Callable[[Sequence[E], Lookup], Awaitable[Iterable[Record]]]
 
 _handlers: dict[type[Event], Handler[Any]] = {}
 

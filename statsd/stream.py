@@ -1,14 +1,14 @@
 """The event stream, read as one consumer of the group."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from statsd import keys, scripts
-from statsd.marks import timestamp
-from statsd.refresh import Mark
+from statsd.marks import packed, timestamp
+from statsd.refresh import Record
 
 LARGEST_DATA = 64 * 1024  # bytes of an entry that a dead letter keeps
 CUT = b" [cut by statsd]"
@@ -150,14 +150,16 @@ class Stream:
         return Claim(following.decode(), taken, deleted, [name.decode() for name in dismissed])
 
     async def accept(
-        self, ids: Sequence[str], marks: Sequence[Mark], dead: Sequence[DeadEntry]
+        self, ids: Sequence[str], records: Iterable[Record], dead: Sequence[DeadEntry]
     ) -> None:
-        """Set marks, bury dead entries and acknowledge all of `ids`, in one step."""
+        """Put records down, bury dead entries and acknowledge all of `ids`, in one step."""
+        marks, covered = packed(records)
         request: dict[str, Any] = {
             "group": keys.GROUP,
             "ids": ids,
             "ackdel": self._has_ackdel,
-            "marks": [mark.packed() for mark in marks],
+            "marks": marks,
+            "covered": covered,
             "dead": [letter.fields(self.consumer) for letter in dead],
             "dead_limit": self._dead_limit,
         }

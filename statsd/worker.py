@@ -33,10 +33,11 @@ Perform = Callable[[Sequence[Any], Attempt, AsyncConnection], Awaitable[Mapping[
 
 @dataclass(frozen=True)
 class Performer:
-    """How refreshes of one kind are answered, and how many at once."""
+    """How refreshes of one kind are answered, how many at once, and whether that is news."""
 
     perform: Perform
     batch: int
+    log_level: int = logging.INFO
 
 
 def calculate(calculator: Calculator[Any]) -> Performer:
@@ -120,7 +121,8 @@ class Worker:
         statuses = await self._marks.settle(attempt, answers)
         if "late" in statuses:
             raise TooLateError
-        log.info(
+        log.log(
+            performer.log_level,
             "refreshed",
             extra={
                 "kind": refreshes[0].kind,

@@ -19,7 +19,7 @@ from statsd import keys, scripts
 from statsd.calculators import Calculator, Values, dojo_stats
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.client.publisher import TROUBLE, async_client, sync_client
-from statsd.refresh import Refresh
+from statsd.refresh import Priority, Refresh, asking
 from statsd.schema import dojos
 from statsd.switches import read_switch
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("statsd.client")
 
-ASK_INTERVAL = 5  # seconds in which a missed key is asked for once
+ASK_INTERVAL = 5.0  # seconds in which a missed key is asked for once
 SNAPSHOT = "REPEATABLE READ"  # all statements of a computed value see one moment
 
 
@@ -58,8 +58,7 @@ class _Reading:
 
     def request(self, refresh: Refresh) -> bytes:
         """Return what the script `ask` takes."""
-        asked = keys.asked(refresh.name)
-        return scripts.encode({"name": refresh.name, "asked": asked, "seconds": ASK_INTERVAL})
+        return scripts.encode(asking(refresh, Priority.MISSED, ASK_INTERVAL))
 
 
 def _find_dojo(reference_id: str) -> "sa.Select[Any]":

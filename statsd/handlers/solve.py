@@ -8,13 +8,13 @@ import sqlalchemy as sa
 from statsd.calculators.counted import among
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.events import ChallengeSolve
-from statsd.refresh import RECHECK_DELAY, Mark
+from statsd.refresh import RECHECK_DELAY, Covered, Mark, Record
 from statsd.registry import Lookup, handles
 from statsd.schema import dojo_challenges as row, submissions
 
 
 @handles(ChallengeSolve)
-async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> Iterable[Mark]:
+async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> Iterable[Record]:
     """Mark the statistics of every dojo that requires the challenge.
 
     A solve that is not in the database yet was published before its commit (or is deleted, or
@@ -23,14 +23,15 @@ async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> 
     pairs = {(event.challenge_id, event.user_id) for event in events}
     challenge_ids, user_ids = zip(*pairs, strict=True)
     parameters = {"challenge_ids": challenge_ids, "user_ids": user_ids}
-    landed = {(each.challenge_id, each.user_id) for each in await lookup.rows(_LANDED, parameters)}
-    missing = {challenge_id for challenge_id, _ in pairs - landed}
-    marks = set()
+    landed = await lookup.rows(_LANDED, parameters)
+    here = {(each.challenge_id, each.user_id) for each in landed}
+    missing = {challenge_id for challenge_id, _ in pairs - here}
+    records: set[Record] = {Covered(each.submission_id) for each in landed}
     for each in await lookup.rows(_DOJOS, {"challenge_ids": sorted(set(challenge_ids))}):
-        marks.add(Mark(DojoStats(each.dojo_id)))
+        records.add(Mark(DojoStats(each.dojo_id)))
         if each.challenge_id in missing:
-            marks.add(Mark(DojoStats(each.dojo_id), RECHECK_DELAY))
-    return marks
+            records.add(Mark(DojoStats(each.dojo_id), RECHECK_DELAY))
+    return records
 
 
 def _landed() -> sa.Select[Any]:
@@ -45,7 +46,7 @@ def _landed() -> sa.Select[Any]:
     )
     # The limit is a fence: many pairs joined plainly make the planner read all submissions.
     solve = (
-        sa.select(sa.true().label("landed"))
+        sa.select(submissions.c.id.label("submission_id"))
         .where(
             submissions.c.challenge_id == wanted.c.challenge_id,
             submissions.c.user_id == wanted.c.user_id,
@@ -54,7 +55,7 @@ def _landed() -> sa.Select[Any]:
         .limit(1)
         .lateral()
     )
-    return sa.select(wanted.c.challenge_id, wanted.c.user_id).select_from(
+    return sa.select(wanted.c.challenge_id, wanted.c.user_id, solve.c.submission_id).select_from(
         wanted.join(solve, sa.true())
     )
 

@@ -4,12 +4,14 @@
 -- KEYS[1] the stream
 -- KEYS[2] the dead letters
 -- request: group, ids, ackdel (the server has XACKDEL), marks (arrays of name, class, delay),
---          dead (arrays of field, value, ...), dead_limit
+--          covered (ids of solves that the marks answer for), dead (arrays of field, value,
+--          ...), dead_limit
 -- ARGV[2] ... the data of each dead entry (it may be any bytes, which MessagePack in Lua
 --          cannot tell from text)
 
 tick()
 set_marks(request.marks)
+cover(request.covered)
 for i, fields in ipairs(request.dead) do
   fields[#fields + 1] = 'data'
   fields[#fields + 1] = ARGV[1 + i]

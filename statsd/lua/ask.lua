@@ -1,10 +1,10 @@
--- A reader missed a key: owe its refresh, once for all readers in a few seconds.
+-- Owe a refresh, once for all who ask for it within some time.
 --
--- request: name, asked (the key that remembers it), seconds
+-- request: name, class, asked (the key that remembers it), milliseconds
 
 tick()
-if redis.call('SET', request.asked, 1, 'NX', 'EX', request.seconds) then
-  owe(request.name, MISSED)
+if redis.call('SET', request.asked, 1, 'NX', 'PX', request.milliseconds) then
+  owe(request.name, request.class)
   return 1
 end
 return 0

@@ -9,10 +9,11 @@ local LEASES = 'stats:internal:leases'     -- hash: name -> lease, of what is be
 local LATER = 'stats:internal:later'       -- sorted set by time due: "bucket|class|name"
 local HOLDINGS = 'stats:internal:holdings' -- hash: name -> JSON array of the keys it wrote
 local OWNERS = 'stats:internal:owners'     -- hash: key -> the name that wrote it
+local COVERED = 'stats:internal:covered'   -- sorted set: submission ids, whose marks were set
 local DUE = 'stats:internal:due:'          -- .. class: sorted set of names by time due
 local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), class, attempts, retry_at
 
-local MISSED, INTERACTIVE, BACKGROUND = 0, 1, 4 -- classes, the most urgent first
+local MISSED, INTERACTIVE, ORDINARY, IDLE = 0, 1, 2, 5 -- classes, the most urgent first
 local BUCKET = 500000                      -- delayed marks of a name are told apart this finely
 
 -- Lua's own conversion keeps 14 digits; a token has 16.
@@ -78,6 +79,18 @@ local function set_marks(marks)
   end
 end
 
+-- Solves for which marks were set after they were in the database.
+local function cover(ids)
+  for first = 1, #ids, 1000 do
+    local members = {}
+    for i = first, math.min(first + 999, #ids) do
+      members[#members + 1] = ids[i]
+      members[#members + 1] = ids[i]
+    end
+    redis.call('ZADD', COVERED, unpack(members))
+  end
+end
+
 local function set_due(name, due)
   local class = redis.call('HGET', MARK .. name, 'class')
   if class then redis.call('ZADD', DUE .. class, digits(due), name) end
@@ -90,7 +103,7 @@ end
 
 -- From every class: a mark whose hash was evicted no longer knows its own.
 local function forget(name)
-  for class = MISSED, BACKGROUND do redis.call('ZREM', DUE .. class, name) end
+  for class = MISSED, IDLE do redis.call('ZREM', DUE .. class, name) end
   redis.call('HDEL', LEASES, name)
   redis.call('DEL', MARK .. name)
 end

@@ -6,7 +6,7 @@
 --
 -- request: token, epoch, lease, oldest (microseconds a token may be old), answers: arrays of
 --          name, holdings (JSON array of keys), values (arrays of key, value), marks (arrays
---          of name, class, delay)
+--          of name, class, delay), covered (ids of solves)
 -- reply: for each answer 'settled', 'again' (written; marked meanwhile), 'late' (refused;
 --        still leased) or 'lost' (refused; the debt is no longer this worker's)
 
@@ -50,7 +50,7 @@ local function keep_books(name, holdings)
   end
 end
 
-local function settle(name, holdings, values, marks)
+local function settle(name, holdings, values, marks, covered)
   if redis.call('HGET', LEASES, name) ~= request.lease or clock.epoch ~= request.epoch then
     return 'lost'
   end
@@ -58,6 +58,7 @@ local function settle(name, holdings, values, marks)
   write(name, values)
   keep_books(name, holdings)
   set_marks(marks)
+  cover(covered)
   local marked = tonumber(redis.call('HGET', MARK .. name, 'marked') or 0)
   if token > marked then
     forget(name)
@@ -70,6 +71,6 @@ end
 
 local reply = {}
 for i, answer in ipairs(request.answers) do
-  reply[i] = settle(answer[1], answer[2], answer[3], answer[4])
+  reply[i] = settle(unpack(answer, 1, 5))
 end
 return reply

@@ -3,8 +3,6 @@
 -- request: cursor, count (how many refreshes are looked at, about)
 -- reply: the next cursor (0: that was the last page), how many refreshes are owed for it
 
-local ORDINARY = 2
-
 tick()
 local page = redis.call('HSCAN', HOLDINGS, request.cursor, 'COUNT', request.count)
 local found, missing = page[2], 0

@@ -30,7 +30,7 @@ local function consider(class, name)
     more = 1
   end
 end
-for class = MISSED, BACKGROUND do
+for class = MISSED, IDLE do
   local due = redis.call('ZRANGEBYSCORE', DUE .. class, '-inf', digits(clock.now), 'LIMIT', 0, SCAN)
   if #taken > 0 then
     if #due > 0 then more = 1 end
@@ -47,7 +47,7 @@ local function next_of(key)
     if wait < 0 or gap < wait then wait = gap end
   end
 end
-for class = MISSED, BACKGROUND do next_of(DUE .. class) end
+for class = MISSED, IDLE do next_of(DUE .. class) end
 next_of(LATER)
 
 return {digits(token), clock.epoch, lease, digits(wait), more, unpack(taken)}

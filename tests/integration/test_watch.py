@@ -1,0 +1,260 @@
+"""Solves of which no event told are found, and no others."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+import sqlalchemy as sa
+from redis.asyncio import Redis
+
+import statsd.handlers  # noqa: F401 - registers the handler of solves
+from statsd import embedded, keys, schema, urls
+from statsd.bell import Bell
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.client import Publisher, listen
+from statsd.consumer import Consumer
+from statsd.database import Database
+from statsd.marks import Answer, Marks
+from statsd.reconcile import Reconcile, Reconciler
+from statsd.refresh import Mark
+from statsd.stream import Stream
+from statsd.watch import OVERLAP, MissedSolves, Watch, Watermark
+from tests.webapp import Dojo, WebApp, solve_of
+
+KINDS = {"reconcile": 1, "missed_solves": 1, "dojo_stats": 100}
+
+
+class Site:
+    """A watch that looks when it is told to, beside a consumer; nothing is calculated."""
+
+    def __init__(self, cache: Redis, database: Database, webapp: WebApp) -> None:
+        self.cache = cache
+        self.database = database
+        self.webapp = webapp
+        self.marks = Marks(cache, "one", lease=30, dead_limit=10)
+        self.watch = Watch(cache, grace=0)
+        self._reconciler = Reconciler(self.marks, self.watch.begin, only_present=False)
+        self._stream = Stream(cache, cache, "one", block=0.05, dead_limit=10)
+        self.consumer = Consumer(self._stream, self.marks, database, Bell(), batch_size=500)
+        self.user = webapp.create_user()
+        self.dojo = webapp.create_dojo(8)
+        self.challenges = webapp.challenge_ids(self.dojo)
+
+    async def start(self) -> None:
+        """Reconcile, answer it all, and look once: the watch has begun."""
+        await self.consumer.recover()
+        await self.owed()
+
+    async def owed(self) -> set[str]:
+        """Answer what is owed, until nothing is; return the names of the statistics."""
+        statistics: set[str] = set()
+        while attempt := (await self.marks.take(KINDS)).attempt:
+            [kind, *_] = attempt.names[0].split(":")
+            answer = Answer({})
+            async with self.database.snapshot() as connection:
+                if kind == Reconcile.kind:
+                    found = await self._reconciler.perform([Reconcile()], attempt, connection)
+                    answer = found[Reconcile()]
+                elif kind == MissedSolves.kind:
+                    looked = await self.watch.perform([MissedSolves()], attempt, connection)
+                    answer = looked[MissedSolves()]
+                else:
+                    statistics.update(attempt.names)
+            await self.marks.settle(attempt, dict.fromkeys(attempt.names, answer))
+        return statistics
+
+    async def look(self) -> set[str]:
+        """Look; return what became stale."""
+        await self.marks.mark([Mark(MissedSolves())])
+        return await self.owed()
+
+    async def consume(self) -> None:
+        """Accept what was published, and answer it."""
+        while await self.cache.xlen(keys.STREAM):
+            await self.consumer.step()
+        await self.owed()
+
+    async def watermark(self) -> Watermark:
+        raw: Any = await self.cache.get(keys.WATERMARK)
+        return msgspec.json.decode(raw, type=Watermark)
+
+
+@pytest.fixture
+def webapp(database: str) -> Iterator[WebApp]:
+    url = sa.make_url(database).set(drivername="postgresql+psycopg2")
+    webapp = WebApp(sa.create_engine(url))
+    yield webapp
+    webapp.engine.dispose()
+
+
+@pytest.fixture
+async def site(async_cache: Redis, database: str, webapp: WebApp) -> AsyncIterator[Site]:
+    engine = Database(
+        urls.database_url(database), pool_size=4, statement_timeout=10, prepared_statements=True
+    )
+    site = Site(async_cache, engine, webapp)
+    await site.start()
+    yield site
+    await engine.close()
+
+
+@pytest.fixture
+def publishing(webapp: WebApp, redis_server: embedded.Redis) -> Iterator[None]:
+    """Let the application publish."""
+    publisher = Publisher.from_url(redis_server.url)
+    forget = listen(webapp.sessions, publisher)
+    yield
+    forget()
+    publisher.close()
+
+
+def name_of(dojo: Dojo) -> str:
+    return DojoStats(dojo.dojo_id).name
+
+
+async def test_a_solve_of_which_no_event_told_is_found_at_the_second_look(site: Site) -> None:
+    site.webapp.solve(site.user, site.challenges[0])
+    assert await site.look() == set()
+    assert await site.look() == {name_of(site.dojo)}
+    assert await site.look() == set()
+    assert (await site.watermark()).missed == 1
+
+
+async def test_what_was_there_at_the_start_is_the_cold_start_s_business(
+    site: Site,
+) -> None:
+    site.webapp.solve(site.user, site.challenges[0])
+    await site.cache.flushall()
+    await site.start()
+    for _ in range(3):
+        assert await site.look() == set()
+    assert (await site.watermark()).missed == 0
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_solves_whose_events_came_are_not_looked_at_twice(site: Site) -> None:
+    for challenge_id in site.challenges:
+        site.webapp.solve(site.user, challenge_id)
+    await site.consume()
+    for _ in range(3):
+        assert await site.look() == set()
+    watermark = await site.watermark()
+    assert watermark.missed == 0
+    assert watermark.low >= len(site.challenges)
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_a_solve_whose_event_is_not_accepted_yet_is_not_missed(site: Site) -> None:
+    site.webapp.solve(site.user, site.challenges[0])
+    for _ in range(3):
+        assert await site.look() == set()
+    await site.consume()
+    assert await site.look() == set()
+    assert (await site.watermark()).missed == 0
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_the_watermark_waits_for_open_transactions_and_finds_what_they_commit(
+    site: Site,
+) -> None:
+    """Its id is smaller than those of solves that are long covered."""
+    other = site.webapp.create_user()
+    with site.webapp.engine.connect() as connection:
+        transaction = connection.begin()
+        late_id = connection.scalar(
+            sa.insert(schema.submissions)
+            .values(
+                user_id=other.id,
+                challenge_id=site.challenges[0],
+                type="correct",
+                date=sa.func.now(),
+            )
+            .returning(schema.submissions.c.id)
+        )
+        for challenge_id in site.challenges:
+            site.webapp.solve(site.user, challenge_id)
+        await site.consume()
+        for _ in range(3):
+            assert await site.look() == set()
+        assert (await site.watermark()).low < (late_id or 0)
+        transaction.commit()
+    found = [await site.look() for _ in range(2)]
+    assert found == [set(), {name_of(site.dojo)}]
+    await site.look()
+    assert (await site.watermark()).low > (late_id or 0)
+
+
+async def test_a_row_below_the_watermark_is_found_if_it_is_not_far_below(site: Site) -> None:
+    """An id may be taken from the sequence long before the row is written."""
+    with site.webapp.engine.begin() as connection:
+        early = connection.scalar(sa.text("SELECT nextval('submissions_id_seq')"))
+    for _ in range(3):
+        await failed_attempts(site, OVERLAP // 5)
+        await site.look()
+    assert (await site.watermark()).low > early
+    solve = solve_of(site.user, site.challenges[0])
+    solve.id = early
+    site.webapp.add(solve)
+    found = [await site.look() for _ in range(2)]
+    assert found == [set(), {name_of(site.dojo)}]
+
+
+async def failed_attempts(site: Site, count: int) -> None:
+    """Most submissions are no solves."""
+    attempts = []
+    for _ in range(count):
+        attempt = solve_of(site.user, site.challenges[0])
+        attempt.type = "incorrect"
+        attempts.append(attempt)
+    site.webapp.add(*attempts)
+
+
+async def test_a_suspect_that_was_deleted_is_forgotten(site: Site) -> None:
+    solve = solve_of(site.user, site.challenges[0])
+    site.webapp.add(solve)
+    assert await site.look() == set()
+    site.webapp.delete([solve])
+    for _ in range(2):
+        assert await site.look() == set()
+    assert (await site.watermark()).suspects == ()
+
+
+async def test_a_database_that_was_restored_from_before_is_watched_from_where_it_is(
+    site: Site,
+) -> None:
+    solves = [solve_of(site.user, challenge_id) for challenge_id in site.challenges[:4]]
+    site.webapp.add(*solves)
+    for _ in range(3):
+        await site.look()
+    with site.webapp.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM submissions"))
+        connection.execute(sa.text("ALTER SEQUENCE submissions_id_seq RESTART"))
+    await site.look()
+    site.webapp.solve(site.user, site.challenges[0])
+    found = [await site.look() for _ in range(2)]
+    assert found == [set(), {name_of(site.dojo)}]
+
+
+async def test_a_watermark_that_is_lost_leads_to_a_reconciliation(
+    site: Site, cache: "redis.Redis"
+) -> None:
+    site.webapp.solve(site.user, site.challenges[0])
+    cache.delete(keys.WATERMARK)
+    assert await site.look() == {name_of(site.dojo)}
+    assert await site.look() == set()
+    assert (await site.watermark()).missed == 0
+
+
+async def test_what_is_covered_is_remembered_no_longer_than_it_is_looked_at(
+    site: Site, cache: "redis.Redis"
+) -> None:
+    site.webapp.solve(site.user, site.challenges[0])
+    for _ in range(3):
+        await site.look()
+    assert cache.zcard(keys.COVERED) == 1
+    for _ in range(3):
+        await failed_attempts(site, OVERLAP)
+        await site.look()
+    assert cache.zcard(keys.COVERED) == 0
