@@ -60,6 +60,9 @@ class Consumer:
         self._count = min(FIRST_COUNT, self._count)  # a page that was too large is not read again
         if await self._stream.prepare():
             log.warning("the group was made anew, or Redis is another; reconciling")
+            # Older data may hold leases of this daemon that it no longer works on. What it does
+            # work on is refused when it comes, and done again.
+            await self._marks.release()
             await self._marks.mark([Mark(Reconcile())])
 
     async def step(self) -> None:

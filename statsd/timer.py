@@ -18,10 +18,10 @@ class Timer:
         self._interval = interval
 
     async def step(self) -> None:
-        """Owe it, unless another daemon has done so lately; then rest."""
+        """Rest; then owe it, unless another daemon has done so lately."""
+        await asyncio.sleep(self._interval)
         if await self._marks.ask(self._refresh, self._interval):
             self._bell.ring()
-        await asyncio.sleep(self._interval)
 
     async def recover(self) -> None:
         """Nothing is to be put right."""

@@ -1,14 +1,17 @@
 """A small web application in the manner of CTFd: what the daemon's other half lives in."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import orjson
+import redis
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 from statsd import keys, schema
+from tests.support import eventually
 
 
 class Base(DeclarativeBase):
@@ -132,3 +135,24 @@ class WebApp:
 
 def solve_of(user: User, challenge_id: int, ago: timedelta = timedelta(0)) -> Submission:
     return Submission(user_id=user.id, challenge_id=challenge_id, date=now() - ago, type="correct")
+
+
+def webapp_of(database: str) -> WebApp:
+    return WebApp(sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg2")))
+
+
+def publish(cache: "redis.Redis", dojo: Dojo) -> None:
+    data = {"type": "dojo_stats_update", "payload": {"dojo_id": dojo.dojo_id}}
+    cache.xadd(keys.STREAM, {"data": orjson.dumps(data)})
+
+
+def solves_of(cache: "redis.Redis", dojo: Dojo) -> Callable[[], int | None]:
+    def solves() -> int | None:
+        raw = cache.get(keys.dojo_stats(dojo.reference_id))
+        return orjson.loads(raw)["solves"] if raw else None
+
+    return solves
+
+
+def cached(cache: "redis.Redis", dojo: Dojo) -> None:
+    eventually(lambda: solves_of(cache, dojo)() is not None, "the dojo is in the cache")

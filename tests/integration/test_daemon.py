@@ -4,10 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import orjson
 import psycopg2
 import pytest
 import redis
@@ -15,11 +14,7 @@ import sqlalchemy as sa
 
 from statsd import embedded, keys, schema
 from tests.support import DEADLINE, daemon, environment, eventually
-from tests.webapp import Dojo, WebApp
-
-
-def webapp_of(database: str) -> WebApp:
-    return WebApp(sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg2")))
+from tests.webapp import WebApp, cached, publish, solves_of, webapp_of
 
 
 @pytest.fixture
@@ -27,23 +22,6 @@ def webapp(database: str) -> Iterator[WebApp]:
     webapp = webapp_of(database)
     yield webapp
     webapp.engine.dispose()
-
-
-def publish(cache: "redis.Redis", dojo: Dojo) -> None:
-    data = {"type": "dojo_stats_update", "payload": {"dojo_id": dojo.dojo_id}}
-    cache.xadd(keys.STREAM, {"data": orjson.dumps(data)})
-
-
-def solves_of(cache: "redis.Redis", dojo: Dojo) -> Callable[[], int | None]:
-    def solves() -> int | None:
-        raw = cache.get(keys.dojo_stats(dojo.reference_id))
-        return orjson.loads(raw)["solves"] if raw else None
-
-    return solves
-
-
-def cached(cache: "redis.Redis", dojo: Dojo) -> None:
-    eventually(lambda: solves_of(cache, dojo)() is not None, "the dojo is in the cache")
 
 
 def refusal(**variables: str) -> tuple[int, str]:
@@ -313,29 +291,6 @@ def test_a_part_that_dies_takes_the_process_down_with_a_line_that_says_why(
         assert process.process.wait(DEADLINE) == 1
         [line] = process.lines("the daemon failed")
         assert "WRONGTYPE" in line["traceback"]
-
-
-def test_a_redis_that_comes_back_with_older_data_is_brought_up_to_date(tmp_path: Path) -> None:
-    with embedded.servers() as servers:
-        webapp = webapp_of(servers.database_url)
-        schema.metadata.create_all(webapp.engine)
-        dojo, user = webapp.create_dojo(), webapp.create_user()
-        variables = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
-        with (
-            daemon(tmp_path / "log", **variables) as process,
-            redis.Redis.from_url(servers.redis_url) as cache,
-        ):
-            process.started()
-            cached(cache, dojo)
-            cache.save()
-            webapp.solve(user, webapp.challenge_ids(dojo)[0])
-            publish(cache, dojo)
-            eventually(lambda: solves_of(cache, dojo)() == 1, "the solve is counted")
-            servers.redis.stop(signal.SIGKILL)
-            servers.redis.start()
-            assert solves_of(cache, dojo)() == 0
-            eventually(lambda: solves_of(cache, dojo)() == 1, "the solve is counted again")
-        webapp.engine.dispose()
 
 
 @pytest.mark.parametrize("frozen", ["postgres", "redis"])
