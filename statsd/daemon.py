@@ -89,7 +89,12 @@ class Daemon:
         self._loops: dict[str, Loop] = {"consumer": self._consumer}
         for i in range(settings.concurrency):
             self._loops[f"worker {i}"] = Worker(
-                self._marks, self._database, performers, bell, lease=settings.lease
+                self._marks,
+                self._database,
+                performers,
+                bell,
+                lease=settings.lease,
+                retry_delays=settings.retry_delays,
             )
         self._side_loops: dict[str, Loop] = {
             "name": self._name,

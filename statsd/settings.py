@@ -36,6 +36,28 @@ def _switch(value: object) -> object:
 
 Switch = Annotated[bool, BeforeValidator(_switch)]
 
+MOST_DELAYS = 20
+LONGEST_DELAY = 3600.0  # seconds
+
+
+def _delays(value: object) -> object:
+    """Read numbers with commas between them; what is no text is a default, and right."""
+    if not isinstance(value, str):
+        return value
+    try:
+        delays = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        delays = ()
+    if not 1 <= len(delays) <= MOST_DELAYS or not all(0 < each <= LONGEST_DELAY for each in delays):
+        raise ValueError(
+            f"these are not 1 to {MOST_DELAYS} positive numbers, none above {LONGEST_DELAY:.0f}, "
+            "with commas between them"
+        )
+    return delays
+
+
+Delays = Annotated[tuple[float, ...], BeforeValidator(_delays)]
+
 
 def _setting(variable: str, default: Any, sentence: str, unit: str = "", **bounds: Any) -> Any:
     return Field(
@@ -132,6 +154,13 @@ class Settings(BaseModel):
         "seconds",
         ge=1,
         le=600,
+    )
+    retry_delays: Delays = _setting(
+        "STATSD_RETRY_DELAYS",
+        (1.0, 5.0, 30.0, 120.0),
+        "How long a refresh that failed waits for its next attempts, one number for each; then "
+        "it goes to the dead letters.",
+        "seconds",
     )
     drain_deadline: float = _setting(
         "STATSD_DRAIN_DEADLINE",
@@ -248,6 +277,8 @@ def _explain(problem: Mapping[str, Any], given: Mapping[str, str]) -> str:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(str(part).removesuffix(".0") for part in value)
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 

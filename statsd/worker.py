@@ -24,8 +24,7 @@ from statsd.refresh import parse
 
 log = logging.getLogger(__name__)
 
-RETRY_DELAYS = (1.0, 5.0, 30.0, 120.0)  # seconds before the 2nd, 3rd, 4th and 5th attempt
-JITTER = 0.2  # each delay is longer by up to this part
+JITTER = 0.2  # each delay before another attempt is longer by up to this part
 LONGEST_NAP = 1.0  # seconds until marks set by others are looked for
 
 Perform = Callable[[Sequence[Any], Attempt, AsyncConnection], Awaitable[Mapping[Any, Answer]]]
@@ -67,14 +66,19 @@ class Worker:
         bell: Bell,
         *,
         lease: float,
+        retry_delays: Sequence[float],
     ) -> None:
-        """Take how to answer each kind, what rings when there is work, and seconds of a lease."""
+        """Take how to answer each kind, and what rings when there is work.
+
+        `lease` is in seconds, as are `retry_delays`, one for each attempt after the first.
+        """
         self._marks = marks
         self._database = database
         self._performers = performers
         self._batches = {kind: performer.batch for kind, performer in performers.items()}
         self._bell = bell
         self._lease = lease
+        self._retry_delays = retry_delays
         self._leased: tuple[str, ...] = ()
 
     async def step(self) -> None:
@@ -151,7 +155,7 @@ class Worker:
             renewal.result()  # it failed: what was settled is settled, the rest is put right
 
     async def _fail(self, attempt: Attempt, error: Exception) -> None:
-        delays = [delay * random.uniform(1, 1 + JITTER) for delay in RETRY_DELAYS]  # noqa: S311 - no secret
+        delays = [delay * random.uniform(1, 1 + JITTER) for delay in self._retry_delays]  # noqa: S311 - no secret
         reason = {"error": brief(error), "traceback": "".join(traceback.format_exception(error))}
         # What lies with the server's moment, or with the load on it, is never given up.
         patient = passes(error) or isinstance(error, TooLateError)

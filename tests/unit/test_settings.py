@@ -27,6 +27,7 @@ DEFAULTS = {
     "statement_timeout": 50.0,
     "prepared_statements": True,
     "lease": 30.0,
+    "retry_delays": (1.0, 5.0, 30.0, 120.0),
     "drain_deadline": 8.0,
     "dead_letters": 10_000,
     "log_level": "INFO",
@@ -65,6 +66,15 @@ WRONG = [
     ("STATSD_PREPARED_STATEMENTS", "off", "0, 1, true"),
     ("STATSD_LEASE", "0", "greater than or equal to 1"),
     ("STATSD_LEASE", "601", "less than or equal to 600"),
+    ("STATSD_RETRY_DELAYS", "", "1 to 20 positive numbers"),
+    ("STATSD_RETRY_DELAYS", "1,,2", "with commas between them"),
+    ("STATSD_RETRY_DELAYS", "1;2", "with commas between them"),
+    ("STATSD_RETRY_DELAYS", "1,0", "positive numbers"),
+    ("STATSD_RETRY_DELAYS", "1,-1", "positive numbers"),
+    ("STATSD_RETRY_DELAYS", "3601", "none above 3600"),
+    ("STATSD_RETRY_DELAYS", "inf", "none above 3600"),
+    ("STATSD_RETRY_DELAYS", "nan", "none above 3600"),
+    ("STATSD_RETRY_DELAYS", ",".join(["1"] * 21), "1 to 20 positive numbers"),
     ("STATSD_DRAIN_DEADLINE", "0", "greater than or equal to 0.1"),
     ("STATSD_DRAIN_DEADLINE", "601", "less than or equal to 600"),
     ("STATSD_DEAD_LETTERS", "0", "greater than or equal to 1"),
@@ -115,6 +125,9 @@ def test_only_the_database_has_to_be_set() -> None:
         ("STATSD_STATEMENT_TIMEOUT", "59", "statement_timeout", 59.0),
         ("STATSD_PREPARED_STATEMENTS", "0", "prepared_statements", False),
         ("STATSD_LEASE", "600", "lease", 600.0),
+        ("STATSD_RETRY_DELAYS", "0.5", "retry_delays", (0.5,)),
+        ("STATSD_RETRY_DELAYS", " 1, 2.5 ,3600", "retry_delays", (1.0, 2.5, 3600.0)),
+        ("STATSD_RETRY_DELAYS", ",".join(["1"] * 20), "retry_delays", (1.0,) * 20),
         ("STATSD_DRAIN_DEADLINE", "1.5", "drain_deadline", 1.5),
         ("STATSD_DEAD_LETTERS", "1", "dead_letters", 1),
         ("STATSD_LOG_LEVEL", "ERROR", "log_level", "ERROR"),
@@ -208,12 +221,18 @@ def test_passwords_are_masked_where_the_settings_are_listed(password: str) -> No
 
 
 def test_the_values_in_force_are_listed_as_they_are_set() -> None:
-    given = {"STATSD_BLOCK": "0.5", "SKIP_COLD_START": "true", "STATSD_BATCH_SIZE": "7"}
+    given = {
+        "STATSD_BLOCK": "0.5",
+        "SKIP_COLD_START": "true",
+        "STATSD_BATCH_SIZE": "7",
+        "STATSD_RETRY_DELAYS": "1, 2.50",
+    }
     values = {setting.variable: setting.value for setting in declared(load(DATABASE | given))}
     assert {name: values[name] for name in given} == {
         "STATSD_BLOCK": "0.5",
         "SKIP_COLD_START": "1",
         "STATSD_BATCH_SIZE": "7",
+        "STATSD_RETRY_DELAYS": "1,2.5",
     }
 
 
