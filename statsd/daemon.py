@@ -14,8 +14,10 @@ from redis.asyncio import Redis
 import statsd
 import statsd.handlers
 from statsd import watch
+from statsd.audit import Audit, Auditor
 from statsd.bell import Bell
 from statsd.claims import Claims
+from statsd.compare import Comparison
 from statsd.consumer import Consumer
 from statsd.database import POOL_TIMEOUT, Database
 from statsd.marks import Marks
@@ -90,7 +92,6 @@ class Daemon:
         for i in range(settings.concurrency):
             self._loops[f"worker {i}"] = Worker(
                 self._marks,
-                self._database,
                 performers,
                 bell,
                 lease=settings.lease,
@@ -103,15 +104,18 @@ class Daemon:
             "sweep": Sweep(self._cache, self._marks, refill=not settings.skip_cold_start),
             "watch": Timer(self._marks, bell, MissedSolves(), watch.INTERVAL),
         }
+        if settings.audit_interval:
+            self._side_loops["audit"] = Timer(self._marks, bell, Audit(), settings.audit_interval)
 
     def _performers(self) -> dict[str, Performer]:
-        missed = Watch(self._cache)
-        reconciler = Reconciler(
-            self._marks, missed.begin, only_present=self._settings.skip_cold_start
-        )
-        performers = {calculator.refresh.kind: calculate(calculator) for calculator in CALCULATORS}
+        database, skip = self._database, self._settings.skip_cold_start
+        missed = Watch(self._cache, database)
+        reconciler = Reconciler(self._marks, database, missed.begin, only_present=skip)
+        auditor = Auditor(self._cache, Comparison(self._cache, database), refill=not skip)
+        performers = {each.refresh.kind: calculate(each, database) for each in CALCULATORS}
         performers[Reconcile.kind] = Performer(reconciler.perform, batch=1)
         performers[MissedSolves.kind] = Performer(missed.perform, batch=1, log_level=logging.DEBUG)
+        performers[Audit.kind] = Performer(auditor.perform, batch=1, log_level=logging.DEBUG)
         return performers
 
     async def run(self) -> None:

@@ -11,6 +11,9 @@ DEAD_LETTERS = "stat:events:dead"
 INTERNAL = "stats:internal:"
 WATERMARK = f"{INTERNAL}watermark"
 COVERED = f"{INTERNAL}covered"
+AUDIT = f"{INTERNAL}audit"
+HOLDINGS = f"{INTERNAL}holdings"
+OWNERS = f"{INTERNAL}owners"
 
 
 def reference_id(dojo_id: int, slug: str, *, official: bool) -> str:
@@ -44,6 +47,11 @@ def dojo_stats(reference: str) -> str:
 def updated(key: str) -> str:
     """Return the key that holds the moment `key`'s value is true for, in Redis seconds."""
     return f"{key}:updated"
+
+
+def mark(name: str) -> str:
+    """Return the key of the mark of a refresh."""
+    return f"{INTERNAL}mark:{name}"
 
 
 def alive(consumer: str) -> str:

@@ -162,7 +162,7 @@ class Marks:
 
     async def held(self) -> list[str]:
         """Return the names of all refreshes that have keys in the cache."""
-        names: list[bytes] = await self._redis.hkeys(f"{keys.INTERNAL}holdings")  # type: ignore[assignment]
+        names: list[bytes] = await self._redis.hkeys(keys.HOLDINGS)  # type: ignore[assignment]
         return [name.decode() for name in names]
 
 

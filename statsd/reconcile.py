@@ -5,13 +5,14 @@ eviction), when a daemon starts, and when the consumer group had to be made: so 
 it, and a crash half-way brings it back.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import ClassVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from statsd.database import Database
 from statsd.marks import Answer, Attempt, Marks
-from statsd.refresh import Mark, Priority, Refresh, UnknownKindError, parse, register_kind
+from statsd.refresh import Mark, Priority, Refresh, known, register_kind
 from statsd.statistics import CALCULATORS
 
 
@@ -30,6 +31,7 @@ class Reconciler:
     def __init__(
         self,
         marks: Marks,
+        database: Database,
         begin: Callable[[AsyncConnection], Awaitable[Answer]],
         *,
         only_present: bool,
@@ -40,27 +42,25 @@ class Reconciler:
         snapshot.
         """
         self._marks = marks
+        self._database = database
         self._begin = begin
         self._only_present = only_present
 
     async def perform(
-        self, wanted: Sequence[Reconcile], _attempt: Attempt, connection: AsyncConnection
+        self, wanted: Sequence[Reconcile], _attempt: Attempt
     ) -> Mapping[Reconcile, Answer]:
         """List what exists in the snapshot, then what has keys and may be gone."""
-        owed: dict[Refresh, None] = {}
-        if not self._only_present:
-            for calculator in CALCULATORS:
-                rows = await connection.execute(calculator.every)
-                owed |= {calculator.refresh.of(*row): None for row in rows}
-        owed |= dict.fromkeys(_known(await self._marks.held()))
-        values, records = await self._begin(connection)
+        async with self._database.snapshot() as connection:
+            owed = {} if self._only_present else await _existing(connection)
+            values, records = await self._begin(connection)
+        owed |= dict.fromkeys(known(await self._marks.held()))
         marks = [Mark(refresh, priority=Priority.BACKGROUND) for refresh in owed]
         return dict.fromkeys(wanted, Answer(values, [*records, *marks]))
 
 
-def _known(names: Sequence[str]) -> Iterator[Refresh]:
-    for name in names:
-        try:
-            yield parse(name)
-        except UnknownKindError:
-            continue  # a newer version's; its daemon reconciles it
+async def _existing(connection: AsyncConnection) -> dict[Refresh, None]:
+    return {
+        calculator.refresh.of(*row): None
+        for calculator in CALCULATORS
+        for row in await connection.execute(calculator.every)
+    }

@@ -73,6 +73,15 @@ def parse(name: str) -> Refresh:
         raise UnknownKindError(f"{name!r} is of a kind that is made otherwise here") from error
 
 
+def known(names: Iterable[str]) -> Iterator[Refresh]:
+    """Yield the refreshes of those names that this version knows; a newer one may have others."""
+    for name in names:
+        try:
+            yield parse(name)
+        except UnknownKindError:
+            continue  # that version's daemon sees to it
+
+
 class Mark(NamedTuple):
     """A refresh that is owed: now, or again after `delay` seconds, whatever runs until then."""
 

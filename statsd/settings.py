@@ -170,6 +170,15 @@ class Settings(BaseModel):
         ge=0.1,
         le=600,
     )
+    audit_interval: float = _setting(
+        "STATSD_AUDIT_INTERVAL",
+        5.0,
+        "How often some cached values are compared with computed ones, when nothing else is due; "
+        "0: never.",
+        "seconds",
+        ge=0,
+        le=3600,
+    )
     dead_letters: int = _setting(
         "STATSD_DEAD_LETTERS",
         10_000,

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statsd import keys
 from statsd.calculators.counted import among
-from statsd.database import rows
+from statsd.database import Database, rows
 from statsd.events import ChallengeSolve
 from statsd.marks import SECOND, Answer, Attempt, settled_until
 from statsd.reconcile import Reconcile
@@ -81,9 +81,10 @@ class _Look(NamedTuple):
 class Watch:
     """Answers `MissedSolves`."""
 
-    def __init__(self, redis: Redis, *, grace: float = GRACE) -> None:
+    def __init__(self, redis: Redis, database: Database, *, grace: float = GRACE) -> None:
         """`grace` is how long an event may take from its commit to its publishing, in seconds."""
         self._redis = redis
+        self._database = database
         self._grace = int(grace * SECOND)
 
     async def begin(self, connection: AsyncConnection) -> Answer:
@@ -98,21 +99,27 @@ class Watch:
         return _answer(watermark, [Covered(solve) for solve in look.uncovered])
 
     async def perform(
-        self, wanted: Sequence[MissedSolves], attempt: Attempt, connection: AsyncConnection
+        self, wanted: Sequence[MissedSolves], attempt: Attempt
     ) -> Mapping[MissedSolves, Answer]:
         """Look once; hand on the suspects that have been so for long enough."""
         before = await self._watermark()
         if before is None:
             answer = Answer({}, [Mark(Reconcile())])  # which begins it
         else:
-            await self._redis.zremrangebyscore(keys.COVERED, 0, before.low - OVERLAP)
-            look = await self._look(connection, before)
-            if look.top < before.low:  # deleted, or a database from before, which uses ids again
-                await self._redis.zremrangebyscore(keys.COVERED, f"({look.top}", "+inf")
-            missed = await self._missed(before, attempt, connection)
-            records = await _as_if_events_had_come(missed, connection)
-            answer = _answer(_moved(before, look, records, attempt), records)
+            async with self._database.snapshot() as connection:
+                answer = await self._looked(before, attempt, connection)
         return dict.fromkeys(wanted, answer)
+
+    async def _looked(
+        self, before: Watermark, attempt: Attempt, connection: AsyncConnection
+    ) -> Answer:
+        await self._redis.zremrangebyscore(keys.COVERED, 0, before.low - OVERLAP)
+        look = await self._look(connection, before)
+        if look.top < before.low:  # deleted, or a database from before, which uses ids again
+            await self._redis.zremrangebyscore(keys.COVERED, f"({look.top}", "+inf")
+        missed = await self._missed(before, attempt, connection)
+        records = await _as_if_events_had_come(missed, connection)
+        return _answer(_moved(before, look, records, attempt), records)
 
     async def _watermark(self) -> Watermark | None:
         raw: Any = await self._redis.get(keys.WATERMARK)

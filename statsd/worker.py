@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from statsd.bell import Bell
 from statsd.calculators import Calculator
 from statsd.database import Database
@@ -27,7 +25,8 @@ log = logging.getLogger(__name__)
 JITTER = 0.2  # each delay before another attempt is longer by up to this part
 LONGEST_NAP = 1.0  # seconds until marks set by others are looked for
 
-Perform = Callable[[Sequence[Any], Attempt, AsyncConnection], Awaitable[Mapping[Any, Answer]]]
+Perform = Callable[[Sequence[Any], Attempt], Awaitable[Mapping[Any, Answer]]]
+"""Answers refreshes of one kind from what was true after the attempt's token."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,12 @@ class Performer:
     log_level: int = logging.INFO
 
 
-def calculate(calculator: Calculator[Any]) -> Performer:
-    """Answer the refreshes of one kind with its calculator."""
+def calculate(calculator: Calculator[Any], database: Database) -> Performer:
+    """Answer the refreshes of one kind with its calculator, from one snapshot."""
 
-    async def perform(
-        wanted: Sequence[Any], attempt: Attempt, connection: AsyncConnection
-    ) -> Mapping[Any, Answer]:
-        values = await calculator.acompute(connection, wanted, attempt.now)
+    async def perform(wanted: Sequence[Any], attempt: Attempt) -> Mapping[Any, Answer]:
+        async with database.snapshot() as connection:
+            values = await calculator.acompute(connection, wanted, attempt.now)
         return {refresh: Answer(keys) for refresh, keys in values.items()}
 
     return Performer(perform, calculator.batch)
@@ -61,7 +59,6 @@ class Worker:
     def __init__(
         self,
         marks: Marks,
-        database: Database,
         performers: Mapping[str, Performer],
         bell: Bell,
         *,
@@ -73,7 +70,6 @@ class Worker:
         `lease` is in seconds, as are `retry_delays`, one for each attempt after the first.
         """
         self._marks = marks
-        self._database = database
         self._performers = performers
         self._batches = {kind: performer.batch for kind, performer in performers.items()}
         self._bell = bell
@@ -112,12 +108,11 @@ class Worker:
             await self._fail(replace(taken, names=(name,)), error)
 
     async def _attempt(self, attempt: Attempt) -> None:
-        """Answer the names of an attempt from one snapshot, opened after its token."""
+        """Answer the names of an attempt; what is read for it is read after its token."""
         began = monotonic()
         refreshes = [parse(name) for name in attempt.names]
         performer = self._performers[refreshes[0].kind]
-        async with self._database.snapshot() as connection:
-            found = await performer.perform(refreshes, attempt, connection)
+        found = await performer.perform(refreshes, attempt)
         answers = {
             name: found.get(refresh, GONE)
             for name, refresh in zip(attempt.names, refreshes, strict=True)

@@ -1,9 +1,7 @@
 """Solves of which no event told are found, and no others."""
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
-import msgspec
 import pytest
 import redis
 import sqlalchemy as sa
@@ -11,74 +9,23 @@ from redis.asyncio import Redis
 
 import statsd.handlers  # noqa: F401 - registers the handler of solves
 from statsd import embedded, keys, schema, urls
-from statsd.bell import Bell
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.client import Publisher, listen
-from statsd.consumer import Consumer
 from statsd.database import Database
-from statsd.marks import Answer, Marks
-from statsd.reconcile import Reconcile, Reconciler
-from statsd.refresh import Mark
-from statsd.stream import Stream
-from statsd.watch import OVERLAP, MissedSolves, Watch, Watermark
+from statsd.watch import OVERLAP
+from tests.parts import Parts
 from tests.webapp import Dojo, WebApp, solve_of
 
-KINDS = {"reconcile": 1, "missed_solves": 1, "dojo_stats": 100}
 
-
-class Site:
-    """A watch that looks when it is told to, beside a consumer; nothing is calculated."""
+class Site(Parts):
+    """A daemon's parts, and an application with a student and a dojo."""
 
     def __init__(self, cache: Redis, database: Database, webapp: WebApp) -> None:
-        self.cache = cache
-        self.database = database
+        super().__init__(cache, database)
         self.webapp = webapp
-        self.marks = Marks(cache, "one", lease=30, dead_limit=10)
-        self.watch = Watch(cache, grace=0)
-        self._reconciler = Reconciler(self.marks, self.watch.begin, only_present=False)
-        self._stream = Stream(cache, cache, "one", block=0.05, dead_limit=10)
-        self.consumer = Consumer(self._stream, self.marks, database, Bell(), batch_size=500)
         self.user = webapp.create_user()
         self.dojo = webapp.create_dojo(8)
         self.challenges = webapp.challenge_ids(self.dojo)
-
-    async def start(self) -> None:
-        """Reconcile, answer it all, and look once: the watch has begun."""
-        await self.consumer.recover()
-        await self.owed()
-
-    async def owed(self) -> set[str]:
-        """Answer what is owed, until nothing is; return the names of the statistics."""
-        statistics: set[str] = set()
-        while attempt := (await self.marks.take(KINDS)).attempt:
-            [kind, *_] = attempt.names[0].split(":")
-            answer = Answer({})
-            async with self.database.snapshot() as connection:
-                if kind == Reconcile.kind:
-                    found = await self._reconciler.perform([Reconcile()], attempt, connection)
-                    answer = found[Reconcile()]
-                elif kind == MissedSolves.kind:
-                    looked = await self.watch.perform([MissedSolves()], attempt, connection)
-                    answer = looked[MissedSolves()]
-                else:
-                    statistics.update(attempt.names)
-            await self.marks.settle(attempt, dict.fromkeys(attempt.names, answer))
-        return statistics
-
-    async def look(self) -> set[str]:
-        """Look; return what became stale."""
-        await self.marks.mark([Mark(MissedSolves())])
-        return await self.owed()
-
-    async def consume(self) -> None:
-        """Accept what was published, and answer it."""
-        while await self.cache.xlen(keys.STREAM):
-            await self.consumer.step()
-        await self.owed()
-
-    async def watermark(self) -> Watermark:
-        raw: Any = await self.cache.get(keys.WATERMARK)
-        return msgspec.json.decode(raw, type=Watermark)
 
 
 @pytest.fixture

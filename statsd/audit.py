@@ -1,0 +1,171 @@
+"""Drift: cached values that are wrong, and that no event will put right.
+
+There should be none, so that each is a bug to be seen, here or in the web application. In idle
+time all cached values are compared in rotation with computed ones. A difference is a suspicion
+until everything that was published for some seconds from then on has been accepted and, what was
+owed for this value, answered; if the value still is what it was, it has drifted. Then it is
+counted, logged and marked.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Any, ClassVar
+
+import msgspec
+from redis.asyncio import Redis
+
+from statsd import keys
+from statsd.compare import Comparison, Verdict, is_statistic
+from statsd.marks import SECOND, Answer, Attempt, settled_until
+from statsd.refresh import Mark, Priority, Refresh, known, register_kind
+
+log = logging.getLogger(__name__)
+
+PAGE = 20  # refreshes compared in one step
+SCANNED_AT_ONCE = 200  # names read from Redis at once, about
+GRACE = 10.0  # seconds; solves without an event are found sooner than that
+SHARE = 0.02  # of one core's time, at the most, for comparing
+
+
+class Audit(Refresh, frozen=True):
+    """Compare a few more values."""
+
+    kind: ClassVar[str] = "audit"
+    priority: ClassVar[Priority] = Priority.IDLE
+
+
+register_kind(Audit)
+
+
+class Suspect(msgspec.Struct, frozen=True):
+    """A refresh whose values differed."""
+
+    since: int
+    """The token of the step that saw it."""
+    stamps: str
+    """What its values' stamps were."""
+
+
+class Rotation(msgspec.Struct, frozen=True):
+    """How far the audit has come. It is the value of the refresh, written as any other."""
+
+    cursor: str = "0"
+    """Where the next names are read."""
+    left: tuple[str, ...] = ()
+    """Names that were read and not compared yet."""
+    suspects: Mapping[str, Suspect] = {}
+    rest_until: int = 0
+    """The token before which nothing is compared, for what the last step took."""
+    compared: int = 0
+    rounds: int = 0
+    """How often all values were compared."""
+    drift: Mapping[str, int] = {}
+    """How many values had drifted, by kind."""
+
+
+class Auditor:
+    """Answers `Audit`."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        comparison: Comparison,
+        *,
+        refill: bool,
+        grace: float = GRACE,
+        share: float = SHARE,
+    ) -> None:
+        """Without `refill` absent values stay absent (SKIP_COLD_START).
+
+        `grace` is how long, in seconds, an event may take to be published; `share` is how much
+        of the time may go into comparing.
+        """
+        self._redis = redis
+        self._comparison = comparison
+        self._refill = refill
+        self._grace = int(grace * SECOND)
+        self._share = share
+
+    async def perform(self, wanted: Sequence[Audit], attempt: Attempt) -> Mapping[Audit, Answer]:
+        """Judge those who have been suspect for long enough, and compare some more."""
+        raw: Any = await self._redis.get(keys.AUDIT)
+        before = msgspec.json.decode(raw, type=Rotation) if raw else Rotation()
+        if attempt.token < before.rest_until:
+            return dict.fromkeys(wanted, _answer(before, ()))
+        began = monotonic()
+        suspects, drifted = await self._judged(before, attempt.token)
+        after = await self._compared(before, suspects, attempt)
+        cost = (monotonic() - began) * SECOND
+        after = msgspec.structs.replace(
+            after,
+            rest_until=attempt.token + int(cost / self._share),
+            drift=dict(Counter(before.drift) + Counter(each.kind for each in drifted)),
+        )
+        return dict.fromkeys(wanted, _answer(after, drifted))
+
+    async def _judged(
+        self, before: Rotation, token: int
+    ) -> tuple[dict[str, Suspect], list[Refresh]]:
+        """Return who remains suspect, and who has drifted."""
+        settled = min(token, await settled_until(self._redis))
+        due = {
+            name: suspect.stamps
+            for name, suspect in before.suspects.items()
+            if suspect.since + self._grace <= settled
+        }
+        verdicts = await self._comparison.verdicts(due) if due else {}
+        remaining = {
+            name: suspect
+            for name, suspect in before.suspects.items()
+            if verdicts.get(name, Verdict.OWED) is Verdict.OWED
+        }
+        guilty = [name for name, verdict in verdicts.items() if verdict is Verdict.DRIFTED]
+        drifted = list(known(guilty))
+        for refresh in drifted:
+            log.error(
+                "a cached value had drifted; computing it anew", extra={"refresh": refresh.name}
+            )
+        return remaining, drifted
+
+    async def _compared(
+        self, before: Rotation, suspects: dict[str, Suspect], attempt: Attempt
+    ) -> Rotation:
+        """Compare the next few, and read more names where there are none left."""
+        cursor, left, rounds = before.cursor, before.left, before.rounds
+        if not left:
+            cursor, left = await self._names(cursor)
+            rounds += cursor == "0"
+        page = [each for each in known(left[:PAGE]) if is_statistic(each)]
+        compared = await self._comparison.compare(page, attempt.now)
+        for difference in compared.differences:
+            name = difference.refresh.name
+            if name not in suspects and (difference.present or self._refill):
+                suspects[name] = Suspect(attempt.token, difference.stamps)
+        for refresh, error in compared.failures:
+            log.debug("could not be audited", extra={"refresh": refresh.name}, exc_info=error)
+        return msgspec.structs.replace(
+            before,
+            cursor=cursor,
+            left=left[PAGE:],
+            suspects=suspects,
+            compared=before.compared + len(page),
+            rounds=rounds,
+        )
+
+    async def _names(self, cursor: str) -> tuple[str, tuple[str, ...]]:
+        """Read names of what is cached; in the end, of what exists and is not."""
+        reply: Any = await self._redis.hscan(keys.HOLDINGS, int(cursor), count=SCANNED_AT_ONCE)
+        following, found = reply
+        names = [name.decode() for name in found]
+        if not int(following) and self._refill:
+            exist = [refresh.name for refresh in await self._comparison.every()]
+            held = await self._redis.hmget(keys.HOLDINGS, exist) if exist else []
+            names += [name for name, own in zip(exist, held, strict=True) if own is None]
+        return str(following), tuple(names)
+
+
+def _answer(rotation: Rotation, drifted: Sequence[Refresh]) -> Answer:
+    marks = [Mark(refresh, priority=Priority.ORDINARY) for refresh in drifted]
+    return Answer({keys.AUDIT: msgspec.to_builtins(rotation)}, marks)

@@ -1,0 +1,206 @@
+"""Values that no event will put right are found; what is under way is left alone."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+import redis
+import sqlalchemy as sa
+from redis.asyncio import Redis
+
+from statsd import keys, urls
+from statsd.calculators import dojo_stats
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.database import Database
+from statsd.refresh import Mark
+from tests.parts import Parts
+from tests.webapp import Dojo, WebApp, webapp_of
+
+
+class Site(Parts):
+    """A daemon's parts, and an application that publishes nothing, with a few dojos."""
+
+    def __init__(
+        self, cache: Redis, database: Database, webapp: WebApp, *, refill: bool = True
+    ) -> None:
+        super().__init__(cache, database, refill=refill)
+        self.webapp = webapp
+        self.user = webapp.create_user()
+        self.dojos = [webapp.create_dojo() for _ in range(3)]
+
+    def solve(self, dojo: Dojo) -> None:
+        self.webapp.solve(self.user, self.webapp.challenge_ids(dojo)[0])
+
+    async def publish(self, dojo: Dojo) -> None:
+        data = {"type": "dojo_stats_update", "payload": {"dojo_id": dojo.dojo_id}}
+        await self.cache.xadd(keys.STREAM, {"data": orjson.dumps(data)})
+
+    async def solves(self, dojo: Dojo) -> int:
+        raw: Any = await self.cache.get(keys.dojo_stats(dojo.reference_id))
+        return int(orjson.loads(raw)["solves"])
+
+    async def suspects(self) -> set[str]:
+        return set((await self.rotation()).suspects)
+
+
+@pytest.fixture
+def webapp(database: str) -> Iterator[WebApp]:
+    webapp = webapp_of(database)
+    yield webapp
+    webapp.engine.dispose()
+
+
+@pytest.fixture
+async def engine(database: str) -> AsyncIterator[Database]:
+    engine = Database(
+        urls.database_url(database), pool_size=4, statement_timeout=10, prepared_statements=True
+    )
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture
+async def site(async_cache: Redis, engine: Database, webapp: WebApp) -> Site:
+    site = Site(async_cache, engine, webapp)
+    await site.start()
+    return site
+
+
+def name_of(dojo: Dojo) -> str:
+    return DojoStats(dojo.dojo_id).name
+
+
+async def test_where_all_is_right_nothing_is_suspect(site: Site) -> None:
+    for _ in range(3):
+        assert await site.audit() == set()
+    rotation = await site.rotation()
+    assert (rotation.compared, rotation.rounds) == (9, 3)
+    assert (rotation.suspects, rotation.drift) == ({}, {})
+
+
+async def test_a_change_of_which_no_event_tells_is_found_counted_and_put_right(site: Site) -> None:
+    first, *_ = site.dojos
+    site.solve(first)
+    assert await site.audit() == set()
+    assert await site.suspects() == {name_of(first)}
+    assert await site.audit() == {name_of(first)}
+    assert await site.solves(first) == 1
+    assert await site.audit() == set()
+    rotation = await site.rotation()
+    assert (rotation.suspects, rotation.drift) == ({}, {"dojo_stats": 1})
+
+
+async def test_an_event_that_is_not_accepted_yet_is_waited_for(site: Site) -> None:
+    first, *_ = site.dojos
+    site.solve(first)
+    await site.publish(first)
+    for _ in range(3):
+        assert await site.audit() == set()
+        assert await site.suspects() == {name_of(first)}
+    await site.consume()
+    assert await site.audit() == set()
+    rotation = await site.rotation()
+    assert (rotation.suspects, rotation.drift) == ({}, {})
+
+
+async def test_what_is_owed_is_waited_for(site: Site) -> None:
+    """As long as its retry is put off, for example."""
+    first, *_ = site.dojos
+    site.solve(first)
+    await site.marks.mark([Mark(DojoStats(first.dojo_id))])
+    attempt = (await site.marks.take({"dojo_stats": 1})).attempt
+    assert attempt is not None
+    await site.marks.fail(attempt, [3600.0], {"error": "no"})
+    for _ in range(3):
+        assert await site.audit() == set()
+    rotation = await site.rotation()
+    assert (set(rotation.suspects), rotation.drift) == ({name_of(first)}, {})
+
+
+async def test_a_value_that_somebody_changed_is_put_right(site: Site, cache: "redis.Redis") -> None:
+    first, second, _ = site.dojos
+    cache.set(keys.dojo_stats(first.reference_id), b'{"solves": 99}')
+    cache.set(keys.dojo_stats(second.reference_id), b"99")
+    await site.audit()
+    assert await site.audit() == {name_of(first), name_of(second)}
+    assert await site.solves(first) == 0
+    assert (await site.rotation()).drift == {"dojo_stats": 2}
+
+
+async def test_a_dojo_that_was_made_or_deleted_unnoticed_is_found(
+    site: Site, cache: "redis.Redis"
+) -> None:
+    first, *_ = site.dojos
+    made = site.webapp.create_dojo()
+    site.webapp.delete([first])
+    await site.audit()
+    assert await site.audit() == {name_of(first), name_of(made)}
+    assert await site.solves(made) == 0
+    assert not cache.exists(keys.dojo_stats(first.reference_id))
+
+
+async def test_without_a_cold_start_absent_values_stay_absent(
+    async_cache: Redis, engine: Database, webapp: WebApp, cache: "redis.Redis"
+) -> None:
+    site = Site(async_cache, engine, webapp, refill=False)
+    await site.start()
+    first, second, _ = site.dojos
+    for dojo in (first, second):
+        await site.publish(dojo)
+    await site.consume()
+    site.solve(first)
+    key = keys.dojo_stats(second.reference_id)
+    cache.delete(key, keys.updated(key))
+    await site.audit()
+    assert await site.audit() == {name_of(first)}
+    assert not cache.exists(key)
+
+
+async def test_what_time_alone_changes_is_no_drift(site: Site, cache: "redis.Redis") -> None:
+    """The value is that of eight days ago: its newest solve has left the week since."""
+    first, *_ = site.dojos
+    [challenge_id, *_] = site.webapp.challenge_ids(first)
+    site.webapp.solve(site.user, challenge_id, ago=timedelta(days=9))
+    moment = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=8)
+    with site.webapp.engine.connect() as connection:
+        wanted = [DojoStats(first.dojo_id)]
+        [values] = dojo_stats.calculator.compute(connection, wanted, moment).values()
+    [(key, value)] = values.items()
+    assert value["recent_solves"]
+    stamp = moment.replace(tzinfo=UTC).timestamp()
+    cache.mset({key: orjson.dumps(value), keys.updated(key): f"{stamp:.6f}"})
+    for _ in range(3):
+        assert await site.audit() == set()
+    assert await site.suspects() == set()
+
+
+async def test_a_key_that_two_dojos_claim_is_no_drift(site: Site, webapp: WebApp) -> None:
+    twins = [webapp.create_dojo(id="twin", official=True) for _ in range(2)]
+    site.solve(twins[0])
+    for dojo in twins:
+        await site.publish(dojo)
+    await site.consume()
+    for _ in range(3):
+        assert await site.audit() == set()
+    assert (await site.rotation()).drift == {}
+
+
+async def test_one_value_that_cannot_be_computed_does_not_hide_another(
+    site: Site, webapp: WebApp
+) -> None:
+    first, second, _ = site.dojos
+    with webapp.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE dojos RENAME TO real_dojos"))
+        connection.execute(
+            sa.text(
+                "CREATE VIEW dojos AS SELECT dojo_id, id, name, password, data,"
+                f" CASE WHEN dojo_id = {first.dojo_id} THEN (1 / (dojo_id - dojo_id))::bool"
+                " ELSE official END AS official FROM real_dojos"
+            )
+        )
+    site.solve(second)
+    await site.audit()
+    assert await site.suspects() == {name_of(second)}
+    assert await site.audit() == {name_of(second)}

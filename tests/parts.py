@@ -1,0 +1,89 @@
+"""A daemon's parts in the test's own process, which work when they are told to."""
+
+import math
+from typing import Any, TypeVar
+
+import msgspec
+from redis.asyncio import Redis
+
+import statsd.handlers  # noqa: F401 - registers them
+from statsd import keys
+from statsd.audit import Audit, Auditor, Rotation
+from statsd.bell import Bell
+from statsd.compare import Comparison
+from statsd.consumer import Consumer
+from statsd.database import Database
+from statsd.marks import Marks
+from statsd.reconcile import Reconcile, Reconciler
+from statsd.refresh import Mark, parse
+from statsd.statistics import CALCULATORS
+from statsd.stream import Stream
+from statsd.watch import MissedSolves, Watch, Watermark
+from statsd.worker import GONE, Performer, calculate
+
+State = TypeVar("State", Watermark, Rotation)
+
+
+class Parts:
+    """A consumer, and one who answers; a watch and an audit that wait for nothing."""
+
+    def __init__(self, cache: Redis, database: Database, *, refill: bool = True) -> None:
+        self.cache = cache
+        self.marks = Marks(cache, "one", lease=30, dead_limit=10)
+        self.stream = Stream(cache, cache, "one", block=0.05, dead_limit=10)
+        self.consumer = Consumer(self.stream, self.marks, database, Bell(), batch_size=500)
+        self.comparison = Comparison(cache, database)
+        watch = Watch(cache, database, grace=0)
+        reconciler = Reconciler(self.marks, database, watch.begin, only_present=not refill)
+        auditor = Auditor(cache, self.comparison, refill=refill, grace=0, share=math.inf)
+        self._performers = {each.refresh.kind: calculate(each, database) for each in CALCULATORS}
+        self._performers |= {
+            Reconcile.kind: Performer(reconciler.perform, batch=1),
+            MissedSolves.kind: Performer(watch.perform, batch=1),
+            Audit.kind: Performer(auditor.perform, batch=1),
+        }
+        self._batches = {kind: each.batch for kind, each in self._performers.items()}
+
+    async def start(self) -> None:
+        """Make the group, reconcile, and answer all that is owed for it."""
+        await self.consumer.recover()
+        await self.answer()
+
+    async def answer(self) -> set[str]:
+        """Answer what is due, until nothing is; return the names of the statistics."""
+        statistics: set[str] = set()
+        while attempt := (await self.marks.take(self._batches)).attempt:
+            refreshes = [parse(name) for name in attempt.names]
+            kind = refreshes[0].kind
+            found = await self._performers[kind].perform(refreshes, attempt)
+            answers = (found.get(each, GONE) for each in refreshes)
+            await self.marks.settle(attempt, dict(zip(attempt.names, answers, strict=True)))
+            if kind not in {Reconcile.kind, MissedSolves.kind, Audit.kind}:
+                statistics.update(attempt.names)
+        return statistics
+
+    async def look(self) -> set[str]:
+        """Look for missed solves; return what became stale, which is answered."""
+        await self.marks.mark([Mark(MissedSolves())])
+        return await self.answer()
+
+    async def audit(self) -> set[str]:
+        """Compare; return what had drifted, which is answered."""
+        await self.marks.mark([Mark(Audit())])
+        return await self.answer()
+
+    async def consume(self) -> None:
+        """Accept what was published, and answer it."""
+        while await self.cache.xlen(keys.STREAM):
+            await self.consumer.step()
+        await self.answer()
+
+    async def watermark(self) -> Watermark:
+        return await self._state(keys.WATERMARK, Watermark)
+
+    async def rotation(self) -> Rotation:
+        return await self._state(keys.AUDIT, Rotation)
+
+    async def _state(self, key: str, kind: type[State]) -> State:
+        raw: Any = await self.cache.get(key)
+        return msgspec.json.decode(raw, type=kind)
