@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import statsd
-from statsd import cli_dead, logs, settings as declarations
+from statsd import cli_dead, cli_reconcile, logs, settings as declarations
 from statsd.errors import StatsdError
 from statsd.terminal import FAILED, errors_in_a_line, load_settings
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_dead.app, name="dead")
+app.command("reconcile")(cli_reconcile.reconcile)
 
 log = logging.getLogger(__name__)
 

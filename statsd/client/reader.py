@@ -19,8 +19,8 @@ from statsd import keys, scripts
 from statsd.calculators import Calculator, Values, dojo_stats
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.client.publisher import TROUBLE, async_client, sync_client
+from statsd.references import find_dojo
 from statsd.refresh import Priority, Refresh, asking
-from statsd.schema import dojos
 from statsd.switches import read_switch
 
 if TYPE_CHECKING:
@@ -59,17 +59,6 @@ class _Reading:
     def request(self, refresh: Refresh) -> bytes:
         """Return what the script `ask` takes."""
         return scripts.encode(asking(refresh, Priority.MISSED, ASK_INTERVAL))
-
-
-def _find_dojo(reference_id: str) -> "sa.Select[Any]":
-    """Select the dojo that is called so now."""
-    slug, dojo_id = keys.split_reference_id(reference_id)
-    official = sa.func.coalesce(dojos.c.official, sa.false())
-    called_so = sa.and_(official, dojos.c.id == reference_id)
-    if dojo_id is not None:
-        own_form = sa.and_(sa.not_(official), dojos.c.dojo_id == dojo_id, dojos.c.id == slug)
-        called_so = sa.or_(called_so, own_form)
-    return sa.select(dojos.c.dojo_id).where(called_so).order_by(dojos.c.dojo_id).limit(1)
 
 
 def _now() -> datetime:
@@ -140,7 +129,7 @@ class Reader(_Reading):
 
     def _dojo_id(self, reference_id: str) -> int | None:
         with self._engine.connect() as connection:
-            dojo_id: int | None = connection.scalar(_find_dojo(reference_id))
+            dojo_id: int | None = connection.scalar(find_dojo(reference_id))
         return dojo_id
 
     def _compute(self, calculator: Calculator[Any], refresh: Refresh) -> Values:
@@ -214,7 +203,7 @@ class AsyncReader(_Reading):
 
     async def _dojo_id(self, reference_id: str) -> int | None:
         async with self._engine.connect() as connection:
-            dojo_id: int | None = await connection.scalar(_find_dojo(reference_id))
+            dojo_id: int | None = await connection.scalar(find_dojo(reference_id))
         return dojo_id
 
     async def _compute(self, calculator: Calculator[Any], refresh: Refresh) -> Values:

@@ -1,0 +1,119 @@
+"""What an operator asks for: compare the cache with the database now, and have it put right."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, NamedTuple
+
+from redis.asyncio import Redis
+
+from statsd import keys
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.compare import Comparison, Difference, Verdict, is_statistic
+from statsd.database import Database
+from statsd.errors import StatsdError
+from statsd.marks import SECOND, settled_until
+from statsd.references import find_dojo
+from statsd.refresh import Refresh, known
+
+PAGE = 50  # refreshes compared at once
+GRACE = 2.0  # seconds for an event that is about to be published
+PATIENCE = 15.0  # seconds for what is under way
+LOOK_INTERVAL = 0.2  # seconds
+
+
+class UnknownDojoError(StatsdError):
+    """There is no such dojo, and the cache has nothing of it."""
+
+
+class Finding(NamedTuple):
+    """What was compared and did not agree, or could not be."""
+
+    refresh: Refresh
+    verdict: Verdict | None
+    """None where it could not be computed."""
+    what: list[str]
+
+
+class Inspection:
+    """One look at some or all statistics."""
+
+    def __init__(self, redis: Redis, database: Database, *, refill: bool) -> None:
+        """Without `refill` values that are absent are left out (SKIP_COLD_START)."""
+        self._redis = redis
+        self._database = database
+        self._comparison = Comparison(redis, database)
+        self._refill = refill
+        self._differences: list[Difference] = []
+        self._failures: list[tuple[Refresh, Exception]] = []
+
+    async def statistics(self, reference: str | None = None) -> list[Refresh]:
+        """List all that exists or is cached; of one dojo, where its reference id is given.
+
+        Raises UnknownDojoError.
+        """
+        held: Any = await self._redis.hkeys(keys.HOLDINGS)
+        cached = [each for each in known(name.decode() for name in held) if is_statistic(each)]
+        found = dict.fromkeys([*await self._comparison.every(), *cached])
+        if reference is None:
+            return list(found)
+        dojo_id = await self._dojo_id(reference)
+        return [each for each in found if getattr(each, "dojo_id", None) == dojo_id]
+
+    async def _dojo_id(self, reference: str) -> int:
+        if keys.is_storable(reference):
+            async with self._database.snapshot() as connection:
+                dojo_id: int | None = await connection.scalar(find_dojo(reference))
+            if dojo_id is not None:
+                return dojo_id
+            owner: Any = await self._redis.hget(keys.OWNERS, keys.dojo_stats(reference))
+            for refresh in known([owner.decode()] if owner else []):
+                if isinstance(refresh, DojoStats):  # it is gone, and its key is not
+                    return refresh.dojo_id
+        raise UnknownDojoError(
+            f"there is no dojo {reference!a}, and the cache has nothing of it; want the reference "
+            "id, as in its URL"
+        )
+
+    async def compare(self, refreshes: Sequence[Refresh]) -> AsyncIterator[int]:
+        """Compare; yield how many were, as it goes on."""
+        for first in range(0, len(refreshes), PAGE):
+            page = refreshes[first : first + PAGE]
+            seconds, micros = await self._redis.time()
+            now = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None, microsecond=micros)
+            compared = await self._comparison.compare(page, now)
+            self._differences += [
+                each for each in compared.differences if each.present or self._refill
+            ]
+            self._failures += compared.failures
+            yield len(page)
+
+    async def findings(self) -> list[Finding]:
+        """Wait for what is under way, and say of all that differed what became of it."""
+        verdicts = await self._verdicts() if self._differences else {}
+        found = [
+            Finding(each.refresh, verdicts[each.refresh.name], each.what)
+            for each in self._differences
+        ]
+        return found + [
+            Finding(refresh, None, [f"could not be computed: {type(error).__name__}"])
+            for refresh, error in self._failures
+        ]
+
+    async def _verdicts(self) -> dict[str, Verdict]:
+        suspects = {each.refresh.name: each.stamps for each in self._differences}
+        seconds, _ = await self._redis.time()
+        published = (seconds + 1 + GRACE) * SECOND
+        deadline = monotonic() + PATIENCE
+        while True:
+            verdicts = await self._comparison.verdicts(suspects)
+            if Verdict.OWED not in verdicts.values() and await self._settled(published):
+                return await self._comparison.verdicts(suspects)
+            if monotonic() > deadline:
+                return verdicts
+            await asyncio.sleep(LOOK_INTERVAL)
+
+    async def _settled(self, published: float) -> bool:
+        seconds, _ = await self._redis.time()
+        return min(seconds * SECOND, await settled_until(self._redis)) >= published

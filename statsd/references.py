@@ -1,0 +1,19 @@
+"""Finding the dojo that a reference id names."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from statsd import keys
+from statsd.schema import dojos
+
+
+def find_dojo(reference_id: str) -> "sa.Select[Any]":
+    """Select the `dojo_id` of the dojo that is called so now."""
+    slug, dojo_id = keys.split_reference_id(reference_id)
+    official = sa.func.coalesce(dojos.c.official, sa.false())
+    called_so = sa.and_(official, dojos.c.id == reference_id)
+    if dojo_id is not None:
+        own_form = sa.and_(sa.not_(official), dojos.c.dojo_id == dojo_id, dojos.c.id == slug)
+        called_so = sa.or_(called_so, own_form)
+    return sa.select(dojos.c.dojo_id).where(called_so).order_by(dojos.c.dojo_id).limit(1)

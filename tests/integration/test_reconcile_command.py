@@ -1,0 +1,163 @@
+"""`statsd reconcile`, as an operator uses it."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from statsd import embedded, keys, urls
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.database import Database
+from tests.parts import Parts
+from tests.support import daemon, environment, eventually
+from tests.webapp import Dojo, WebApp, cached, solves_of, webapp_of
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def webapp(database: str) -> Iterator[WebApp]:
+    webapp = webapp_of(database)
+    yield webapp
+    webapp.engine.dispose()
+
+
+@pytest.fixture
+def dojos(webapp: WebApp) -> list[Dojo]:
+    return [webapp.create_dojo() for _ in range(3)]
+
+
+@pytest.fixture
+async def parts(async_cache: Redis, database: str, dojos: list[Dojo]) -> AsyncIterator[Parts]:
+    """A daemon's parts, which have filled the cache and do nothing by themselves."""
+    assert dojos
+    engine = Database(
+        urls.database_url(database), pool_size=4, statement_timeout=10, prepared_statements=True
+    )
+    parts = Parts(async_cache, engine)
+    await parts.start()
+    yield parts
+    await engine.close()
+
+
+@pytest.fixture
+def variables(database: str, redis_server: embedded.Redis) -> dict[str, str]:
+    return {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
+
+
+@pytest.fixture
+def run(variables: dict[str, str]) -> Run:
+    """Run the command; return its exit code, what it said, and what it complained of."""
+
+    def run(*arguments: str, **others: str) -> tuple[int, str, str]:
+        ended = subprocess.run(
+            [sys.executable, "-m", "statsd", "reconcile", *arguments],
+            env=environment(variables | others),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return ended.returncode, ended.stdout, ended.stderr
+
+    return run
+
+
+def solve(webapp: WebApp, dojo: Dojo) -> None:
+    webapp.solve(webapp.create_user(), webapp.challenge_ids(dojo)[0])
+
+
+def name_of(dojo: Dojo) -> str:
+    return DojoStats(dojo.dojo_id).name
+
+
+@pytest.mark.usefixtures("parts")
+def test_where_all_is_right_it_says_so(run: Run) -> None:
+    assert run("--dry-run")[:2] == (0, "3 compared, 0 wrong\n")
+    assert run()[:2] == (0, "3 compared, 0 wrong\n")
+
+
+async def test_what_differs_is_printed_and_marked(
+    parts: Parts, run: Run, webapp: WebApp, dojos: list[Dojo]
+) -> None:
+    first, *_ = dojos
+    solve(webapp, first)
+    lines = (
+        f"{name_of(first)}  recent_solves differs; solves is 0, should be 1; users is 0, "
+        "should be 1\n3 compared, 1 wrong"
+    )
+    assert run("--dry-run")[:2] == (1, lines + "\n")
+    assert await parts.answer() == set()
+    assert run()[:2] == (0, lines + ", now marked for a daemon to compute\n")
+    assert await parts.answer() == {name_of(first)}
+    assert run()[:2] == (0, "3 compared, 0 wrong\n")
+
+
+@pytest.mark.usefixtures("parts")
+def test_one_dojo_is_looked_at_alone(run: Run, webapp: WebApp, dojos: list[Dojo]) -> None:
+    first, second, _ = dojos
+    solve(webapp, first)
+    assert run("--dry-run", "--dojo", second.reference_id)[:2] == (0, "1 compared, 0 wrong\n")
+    code, said, _ = run("--dry-run", "--dojo", first.reference_id)
+    assert code == 1
+    assert said.endswith("1 compared, 1 wrong\n")
+
+
+async def test_a_dojo_that_is_gone_is_found_by_its_key(
+    parts: Parts, run: Run, webapp: WebApp, dojos: list[Dojo], cache: "redis.Redis"
+) -> None:
+    first, *_ = dojos
+    webapp.delete([first])
+    code, said, _ = run("--dojo", first.reference_id)
+    assert code == 0
+    assert said.startswith(f"{name_of(first)}  should not be there\n")
+    await parts.answer()
+    assert not cache.exists(keys.dojo_stats(first.reference_id))
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_dojo_that_never_was_is_said_not_to_be(run: Run) -> None:
+    code, said, complaint = run("--dojo", "no\x1bne")
+    assert (code, said) == (2, "")
+    assert complaint.startswith("statsd: there is no dojo 'no\\x1bne'")
+
+
+@pytest.mark.usefixtures("parts")
+def test_what_is_missing_is_left_so_where_nothing_is_filled_at_the_start(
+    run: Run, dojos: list[Dojo], cache: "redis.Redis"
+) -> None:
+    key = keys.dojo_stats(dojos[0].reference_id)
+    cache.delete(key, keys.updated(key))
+    assert run("--dry-run", SKIP_COLD_START="1")[:2] == (0, "3 compared, 0 wrong\n")
+    code, said, _ = run("--dry-run")
+    assert code == 1
+    assert said.startswith(f"{name_of(dojos[0])}  missing\n")
+
+
+def test_a_living_daemon_puts_right_what_was_marked(
+    run: Run,
+    variables: dict[str, str],
+    dojos: list[Dojo],
+    cache: "redis.Redis",
+    tmp_path: Path,
+) -> None:
+    """An event that is under way meanwhile is no difference."""
+    first, second, _ = dojos
+    webapp = webapp_of(variables["DATABASE_URL"])
+    with daemon(tmp_path / "log", STATSD_AUDIT_INTERVAL="0", **variables):
+        for dojo in dojos:
+            cached(cache, dojo)
+        key = keys.dojo_stats(first.reference_id)
+        cache.set(key, orjson.dumps(orjson.loads(cache.get(key) or b"") | {"solves": 99}))
+        solve(webapp, second)
+        code, said, _ = run()
+        assert code == 0
+        assert f"{name_of(first)}  solves is 99, should be 0" in said
+        assert name_of(second) not in said
+        eventually(lambda: solves_of(cache, first)() == 0, "it is right again")
+        assert solves_of(cache, second)() == 1
+    webapp.engine.dispose()
