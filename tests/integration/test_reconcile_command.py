@@ -15,7 +15,7 @@ from statsd.calculators.dojo_stats import DojoStats
 from statsd.database import Database
 from tests.parts import Parts
 from tests.support import daemon, environment, eventually
-from tests.webapp import Dojo, WebApp, cached, solves_of, webapp_of
+from tests.webapp import Dojo, WebApp, cached, publish, solves_of, webapp_of
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -154,6 +154,7 @@ def test_a_living_daemon_puts_right_what_was_marked(
         key = keys.dojo_stats(first.reference_id)
         cache.set(key, orjson.dumps(orjson.loads(cache.get(key) or b"") | {"solves": 99}))
         solve(webapp, second)
+        publish(cache, second)
         code, said, _ = run()
         assert code == 0
         assert f"{name_of(first)}  solves is 99, should be 0" in said

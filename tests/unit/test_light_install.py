@@ -33,6 +33,7 @@ BOTH_HALVES = {
     "statsd.events",
     "statsd.identity",
     "statsd.keys",
+    "statsd.references",
     "statsd.refresh",
     "statsd.schema",
     "statsd.scripts",

@@ -103,6 +103,7 @@ def test_classes_are_those_that_the_scripts_know() -> None:
         ("ORDINARY", 2),
         ("EXPORT", 3),
         ("BACKGROUND", 4),
+        ("IDLE", 5),
     ]
 
 
