@@ -1,61 +1,232 @@
-"""Load, faults, and what must hold when they are over."""
+"""Servers of its own, a web application under load, daemons to be hurt, and the end check."""
 
-import random
 import signal
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
-from threading import Event, Thread
+from random import Random
+from time import monotonic
 from typing import Any
 
 import orjson
 import redis
 import sqlalchemy as sa
+from sqlalchemy.orm import sessionmaker
 
 from statsd import embedded, keys, schema
-from statsd.calculators import dojo_stats
-from statsd.calculators.dojo_stats import DojoStats
-from statsd.client import Publisher, listen
+from statsd.client import listen
+from statsd.client.publisher import sync_client
+from tests.faults.figures import DRIFT, Debts, Figures, compare, debts, lost
+from tests.faults.form import OUTAGE, SEED, pass_time
+from tests.faults.school import Recorder, School
 from tests.support import Daemon, eventually
-from tests.webapp import Dojo, DojoChallenge, Membership, User, Visibility, WebApp, now, solve_of
+from tests.webapp import WebApp
 
-DOJOS, CHALLENGES, USERS = 12, 6, 40
-SETTLE = 60.0  # seconds until everything is answered
+SETTLE = 60.0  # seconds until everything is answered: leases, claims and pauses among it
+HEAL = 90.0  # seconds until what was never published is found
+
+# The daemon has a role of its own, by which its sessions are known, and which may only read.
+ROLE = """
+CREATE ROLE statsd LOGIN;
+ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO statsd;
+CREATE SCHEMA faults;
+GRANT USAGE ON SCHEMA faults TO statsd;
+ALTER ROLE statsd SET search_path = faults, public;
+"""
+
+PLANT_DOJOS = """
+WITH many AS (
+  INSERT INTO dojos (dojo_id, id, official, data)
+  SELECT n, 'planted-' || n, n % 2 = 0, '{"type": "public"}' FROM generate_series(1, :number) n
+  RETURNING dojo_id
+), modules AS (
+  INSERT INTO dojo_modules (dojo_id, module_index, id) SELECT dojo_id, 0, 'm' FROM many
+)
+INSERT INTO dojo_challenges (dojo_id, module_index, challenge_index, challenge_id, id)
+SELECT dojo_id, 0, index, 1 + (dojo_id + index) % (SELECT max(id) FROM challenges), 'c' || index
+FROM many, generate_series(0, 1) index
+"""
+PLANT_SOLVES = """
+WITH others AS (
+  INSERT INTO users (name, hidden)
+  SELECT 'other ' || n, n % 10 = 0
+  FROM generate_series(1, :number / (SELECT max(id) FROM challenges)) n
+  RETURNING id
+)
+INSERT INTO submissions (challenge_id, user_id, date, type)
+SELECT challenges.id, others.id, now() AT TIME ZONE 'UTC' - random() * interval '70 days', 'correct'
+FROM challenges, others
+"""
 
 
 class Site:
-    """Servers of its own, a web application that publishes, and daemons to be hurt."""
+    """One scenario: what it runs on, and what it did."""
 
-    def __init__(self, servers: embedded.Servers, folder: Path, seed: int) -> None:
+    def __init__(
+        self, servers: embedded.Servers, folder: Path, scenario: str, say: Callable[[str], None]
+    ) -> None:
         self.servers = servers
-        self.cache = redis.Redis.from_url(servers.redis_url)
-        url = sa.make_url(servers.database_url).set(drivername="postgresql+psycopg2")
-        self.webapp = WebApp(sa.create_engine(url, pool_pre_ping=True))
-        self.publisher = Publisher.from_url(servers.redis_url)
-        self.chance = random.Random(seed)
-        self.changes = 0
+        self.scenario = scenario
+        self.chance = Random(f"{SEED} {scenario}")
+        self.faults: Counter[str] = Counter()
+        self.notes: list[str] = []
+        self.losses = 0
+        """Changes whose events were not even tried to publish."""
+        self._say = say
         self._folder = folder
+        self._numbers = count(1)
+        self._began = monotonic()
         self._daemons: list[Daemon] = []
+        self.finished = False
+        self.cache = redis.Redis.from_url(servers.redis_url)
+        self.publisher = Recorder(sync_client(servers.redis_url, {}))
+        self.publisher.notes = []
+        self.database_url = sa.make_url(servers.database_url)
+        url = self.database_url.set(drivername="postgresql+psycopg2")
+        self.webapp = WebApp(sa.create_engine(url, pool_pre_ping=True))
+        self.silent = sessionmaker(self.webapp.engine, expire_on_commit=False)
+        """Sessions that publish nothing."""
         self._forget = listen(self.webapp.sessions, self.publisher)
+        self.execute(ROLE)
         schema.metadata.create_all(self.webapp.engine)
-        self.users = [self.webapp.create_user() for _ in range(USERS)]
-        self.dojos = [self.webapp.create_dojo(CHALLENGES) for _ in range(DOJOS)]
-        self.challenges = {dojo.dojo_id: self.webapp.challenge_ids(dojo) for dojo in self.dojos}
+        self.school = School(self.webapp, self.chance)
+        self.quiet = self.webapp.create_dojo(challenges=1)
+        """A dojo that no load touches, to measure with."""
+        [self._quiet_challenge] = self.webapp.challenge_ids(self.quiet)
+        self._probes = 0
+
+    def execute(self, statement: str, **parameters: object) -> list[Any]:
+        """Do something as the database's owner."""
+        with self.webapp.engine.begin() as connection:
+            result = connection.execute(sa.text(statement), parameters)
+            return list(result) if result.returns_rows else []
+
+    def plant(self, *, dojos: int = 0, solves: int = 0) -> None:
+        """Add dojos with two challenges each, and solves of the school's challenges by others."""
+        self.execute(PLANT_DOJOS, number=dojos)
+        self.execute(PLANT_SOLVES, number=solves)
+
+    # --- daemons
 
     def start(self, suffix: str = "", **settings: str) -> Daemon:
-        """Start a daemon whose leases end soon."""
+        """Start a daemon whose leases end soon, and whose audit is quick."""
+        role = self.database_url.set(username="statsd")
         variables = {
-            "DATABASE_URL": self.servers.database_url,
+            "DATABASE_URL": role.render_as_string(hide_password=False),
             "REDIS_URL": self.servers.redis_url,
             "STATSD_CONSUMER_SUFFIX": suffix,
             "STATSD_LEASE": "2",
+            "STATSD_AUDIT_INTERVAL": "1",
         }
-        daemon = Daemon(self._folder / f"log{suffix}", variables | settings)
+        # A log of its own: what an earlier daemon of that name said is not this one's.
+        log = self._folder / f"daemon-{next(self._numbers)}-{suffix}.log"
+        daemon = Daemon(log, variables | settings)
         self._daemons.append(daemon)
         return daemon
 
+    def kill(self, daemon: Daemon) -> None:
+        daemon.stop(signal.SIGKILL)
+        self._daemons.remove(daemon)
+        self.faults["kills"] += 1
+
+    def stop(self, daemon: Daemon) -> tuple[int, float]:
+        """End a daemon as a supervisor does; return its exit code and the seconds it took."""
+        began = monotonic()
+        self._daemons.remove(daemon)
+        self.faults["stops"] += 1
+        return daemon.stop(), monotonic() - began
+
+    # --- faults
+
+    def outage(self, server: embedded.Server, *, fresh: bool = False) -> None:
+        """Let a server be away for a while, under load; with `fresh` it comes back empty."""
+        pass_time(1.0)
+        server.stop()
+        pass_time(OUTAGE)
+        server.start(fresh=fresh)
+        self.faults["outages"] += 1
+
+    def probe(self) -> float:
+        """Solve something in the quiet dojo; return the seconds until its value has it."""
+        self._probes += 1
+        user = self.webapp.create_user()
+        began = monotonic()
+        self.webapp.solve(user, self._quiet_challenge)
+        eventually(self._has_probes, "the solve is in the value", SETTLE)
+        return monotonic() - began
+
+    def _has_probes(self) -> bool:
+        with suppress(redis.ConnectionError):
+            raw: Any = self.cache.get(keys.dojo_stats(self.quiet.reference_id))
+            return bool(raw and orjson.loads(raw)["solves"] == self._probes)
+        return False
+
+    # --- the end
+
+    def wrong(self) -> bool:
+        return bool(compare(self.webapp.engine, self.cache)[1])
+
+    def settle(self, *, heals: bool = False) -> float:
+        """Wait until nothing is unread, pending or owed; return the seconds.
+
+        With `heals` the fault took away what was owed, and nothing owed means little: wait until
+        the values are right too. Elsewhere they have to be right then.
+        """
+        began = monotonic()
+        heals = heals or self.losses > 0 or self.publisher.failed > 0
+
+        def settled() -> bool:
+            return debts(self.cache) == Debts(0, 0, 0) and not (heals and self.wrong())
+
+        eventually(settled, "all is settled", HEAL if heals else SETTLE)
+        return monotonic() - began
+
+    def finish(self, *, heals: bool = False, dead: int = 0) -> Figures:
+        """End the scenario: every value right, nothing pending, nothing owed, nothing lost.
+
+        Waits for it (see `settle`), stops the daemons, prints the figures and asserts on them.
+        So many dead letters are what the scenario wanted. Drift may be found by an audit only
+        where events were not published.
+        """
+        overdue = None
+        try:
+            self.settle(heals=heals)
+        except AssertionError as error:
+            overdue = error
+        compared, wrong = compare(self.webapp.engine, self.cache)
+        owed = debts(self.cache)
+        drift: Any = self.cache.hgetall(DRIFT)
+        figures = Figures(
+            scenario=self.scenario,
+            seed=SEED,
+            changes=len(self.publisher.notes) + self.losses,
+            events=self.publisher.published,
+            unpublished=self.publisher.failed + self.losses,
+            faults=self.faults,
+            debts=owed,
+            compared=compared,
+            wrong=wrong,
+            lost=lost(wrong, self.publisher.notes),
+            dead=self.cache.xlen(keys.DEAD_LETTERS),
+            drift=sum(map(int, drift.values())),
+            exits=[daemon.stop() for daemon in self._daemons],
+            seconds=monotonic() - self._began,
+            notes=self.notes,
+        )
+        if self.school.refused:
+            self.faults["changes refused"] = self.school.refused
+        self.finished = True
+        self._say(figures.line())
+        figures.check(dead=dead, drift=figures.unpublished > 0)
+        if overdue:
+            raise overdue
+        return figures
+
     def close(self) -> None:
+        if not self.finished:
+            self._say(f"{self.scenario}: did not come to its end; seed {SEED}")
         for daemon in self._daemons:
             if daemon.process.poll() is None:
                 daemon.stop(signal.SIGKILL)
@@ -64,104 +235,16 @@ class Site:
         self.cache.close()
         self.webapp.engine.dispose()
 
-    # --- load
-
-    def change(self) -> None:
-        """Change something at random, in a transaction of its own."""
-        dojo, user = self.chance.choice(self.dojos), self.chance.choice(self.users)
-        action = self.chance.choices(
-            [self._solve, self._unsolve, self._hide, self._join, self._shut, self._roll_back],
-            weights=[70, 8, 4, 6, 6, 6],
-        )[0]
-        action(dojo, user)
-        self.changes += 1
-
-    def _solve(self, dojo: Dojo, user: User) -> None:
-        solve = solve_of(user, self.chance.choice(self.challenges[dojo.dojo_id]))
-        with self.webapp.sessions() as session:
-            session.add(solve)
-            try:
-                session.commit()
-            except sa.exc.IntegrityError:  # solved already
-                session.rollback()
-
-    def _unsolve(self, _dojo: Dojo, user: User) -> None:
-        with self.webapp.sessions.begin() as session:
-            solve = session.scalars(sa.select(type(solve_of(user, 1))).filter_by(user_id=user.id))
-            if found := solve.first():
-                session.delete(found)
-
-    def _hide(self, _dojo: Dojo, user: User) -> None:
-        with self.webapp.sessions.begin() as session:
-            found = session.get_one(User, user.id)
-            found.hidden = not found.hidden
-
-    def _join(self, dojo: Dojo, user: User) -> None:
-        with self.webapp.sessions.begin() as session:
-            kind = self.chance.choice(["member", "student", "admin"])
-            session.merge(Membership(dojo_id=dojo.dojo_id, user_id=user.id, type=kind))
-
-    def _shut(self, dojo: Dojo, _user: User) -> None:
-        place = {"module_index": 0, "challenge_index": self.chance.randrange(CHALLENGES)}
-        start = self.chance.choice([None, now() - timedelta(seconds=5)])
-        with self.webapp.sessions.begin() as session:
-            assert session.get(DojoChallenge, (dojo.dojo_id, *place.values()))
-            session.merge(Visibility(dojo_id=dojo.dojo_id, start=start, stop=None, **place))
-
-    def _roll_back(self, dojo: Dojo, user: User) -> None:
-        with self.webapp.sessions() as session:
-            session.add(solve_of(user, self.challenges[dojo.dojo_id][0], timedelta(days=900)))
-            with suppress(sa.exc.IntegrityError):
-                session.flush()
-            session.rollback()
-
-    @contextmanager
-    def load(self) -> Iterator[None]:
-        """Change things, one after the other, for as long as the block lasts."""
-        stop = Event()
-
-        def work() -> None:
-            while not stop.is_set():
-                self.change()
-
-        thread = Thread(target=work)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-    # --- what must hold
-
-    def settled(self) -> bool:
-        """Whether nothing is unread, pending or owed."""
-        due = self.cache.keys(f"{keys.INTERNAL}due:*")
-        later = self.cache.exists(f"{keys.INTERNAL}later")
-        pending: Any = self.cache.xpending(keys.STREAM, keys.GROUP)
-        return not (due or later or pending["pending"] or self.cache.xlen(keys.STREAM))
-
-    def check(self) -> None:
-        """Wait until all is settled; every value must be what a full calculation gives."""
-        eventually(self.settled, "all is settled", SETTLE)
-        assert self.cache.xlen(keys.DEAD_LETTERS) == 0
-        wrong = [dojo.reference_id for dojo in self.dojos if not self._is_right(dojo)]
-        assert not wrong
-
-    def _is_right(self, dojo: Dojo) -> bool:
-        key = keys.dojo_stats(dojo.reference_id)
-        raw, stamp = self.cache.mget(key, keys.updated(key))
-        moment = datetime.fromtimestamp(float(stamp or 0), UTC).replace(tzinfo=None)
-        with self.webapp.engine.connect() as connection:
-            wanted = [DojoStats(dojo.dojo_id)]
-            [computed] = dojo_stats.calculator.compute(connection, wanted, moment).values()
-        return bool(computed == {key: orjson.loads(raw or b"null")})
-
 
 @contextmanager
-def site(folder: Path, seed: int = 0) -> Iterator[Site]:
-    with ExitStack() as exits:
-        servers = exits.enter_context(embedded.servers())
-        made = Site(servers, folder, seed)
-        exits.callback(made.close)
-        yield made
+def site(
+    folder: Path, scenario: str, say: Callable[[str], None], *arguments: str
+) -> Iterator[Site]:
+    """Make a site; `arguments` are those of Redis."""
+    with embedded.postgres() as database, embedded.redis(arguments=arguments) as cache:
+        servers = embedded.Servers(database.url, cache.url, database, cache)
+        made = Site(servers, folder, scenario, say)
+        try:
+            yield made
+        finally:
+            made.close()

@@ -1,59 +1,85 @@
 """Daemons that are killed at random moments under load lose nothing."""
 
-import os
-import signal
-import sys
-from pathlib import Path
-from threading import Event
+from itertools import count
 
 import pytest
 
-from tests.faults.harness import Site, site
+from tests.faults.form import pass_time, sized
+from tests.faults.harness import Site
 from tests.support import Daemon
 
-KILLS = int(os.environ.get("STATSD_TEST_KILLS", "20"))
+pytestmark = pytest.mark.timeout(900)
+
+_numbers = count(1)
 
 
-def kill_at_a_random_moment(site: Site, daemon: Daemon) -> None:
-    """Kill it somewhere in its start, or, more often, in the midst of its work."""
+def start_again(site: Site, name: str) -> tuple[str, Daemon]:
+    """Start a daemon, now under the name of the one before, now under a new one.
+
+    Under the old name it finds the entries that the other had read; under a new one they are
+    taken over when they have been pending for long enough.
+    """
+    if not name or site.chance.random() < 0.7:
+        name = f"d{next(_numbers)}"
+    return name, site.start(name)
+
+
+def wait_for_a_bad_moment(site: Site, *daemons: Daemon) -> None:
+    """Wait for some moment of their start, or, more often, of their work."""
     if site.chance.random() < 0.25:
-        Event().wait(site.chance.uniform(0.2, 1.2))
+        pass_time(site.chance.uniform(0.2, 1.2))
     else:
-        daemon.started()
-        Event().wait(site.chance.uniform(0.0, 0.6))
-    daemon.stop(signal.SIGKILL)
+        for daemon in daemons:
+            daemon.started()
+        pass_time(site.chance.uniform(0.0, 0.6))
 
 
-def report(capsys: pytest.CaptureFixture[str], kills: int, site: Site) -> None:
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\n{kills} kills, {site.changes} changes, {site.publisher.published} events, 0 lost\n"
-        )
+def test_one_daemon_killed_again_and_again(site: Site) -> None:
+    name = ""
+    with site.school.load():
+        for _ in range(sized(20, 40)):
+            name, daemon = start_again(site, name)
+            wait_for_a_bad_moment(site, daemon)
+            site.kill(daemon)
+    start_again(site, name)
+    site.finish()
 
 
-@pytest.mark.timeout(600)
-def test_one_daemon_killed_again_and_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with site(tmp_path, seed=1) as busy:
-        with busy.load():
-            for _ in range(KILLS):
-                kill_at_a_random_moment(busy, busy.start())
-        last = busy.start()
-        busy.check()
-        assert last.stop() == 0
-        report(capsys, KILLS, busy)
+def test_one_of_two_daemons_killed_again_and_again(site: Site) -> None:
+    site.start("steady").started()
+    name = ""
+    with site.school.load():
+        for _ in range(sized(6, 25)):
+            name, daemon = start_again(site, name)
+            wait_for_a_bad_moment(site, daemon)
+            site.kill(daemon)
+    site.finish()
 
 
-@pytest.mark.timeout(600)
-def test_one_of_two_daemons_killed_again_and_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with site(tmp_path, seed=2) as busy:
-        steady = busy.start("steady").started()
-        with busy.load():
-            for _ in range(KILLS // 2):
-                kill_at_a_random_moment(busy, busy.start("mortal"))
-        busy.check()
-        assert steady.stop() == 0
-        report(capsys, KILLS // 2, busy)
+def test_all_daemons_killed_at_once_again_and_again(site: Site) -> None:
+    first = second = ""
+    with site.school.load():
+        for _ in range(sized(4, 20)):
+            first, one = start_again(site, first)
+            second, two = start_again(site, second)
+            wait_for_a_bad_moment(site, one, two)
+            for daemon in (one, two):
+                site.kill(daemon)
+    start_again(site, first)
+    site.finish()
+
+
+def test_four_daemons_share_a_cold_start_and_the_load(site: Site) -> None:
+    """Nothing is in Redis but what the load publishes while they start."""
+    site.plant(dojos=sized(200, 1000))
+    with site.school.load():
+        daemons = [site.start(f"d{number}") for number in range(4)]
+        for daemon in daemons:
+            daemon.started()
+        pass_time(sized(3.0, 20.0))
+    site.settle()
+    for said in ("batch accepted", "refreshed"):
+        shares = [len(daemon.lines(said)) for daemon in daemons]
+        site.notes.append(f"'{said}' by each daemon: {shares}")
+        assert all(shares)
+    site.finish()

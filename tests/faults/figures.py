@@ -1,0 +1,164 @@
+"""What must hold when faults are over, as figures that are measured."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import time
+from typing import Any, NamedTuple
+
+import orjson
+import redis
+import sqlalchemy as sa
+
+from statsd import keys
+from statsd.calculators import Calculator
+from statsd.refresh import Priority
+from statsd.statistics import CALCULATORS
+from tests.faults.school import Note
+
+SOON = 30  # seconds: marks due later than this wait for a moment, such as midnight
+DRIFT = f"{keys.INTERNAL}drift"
+
+
+class Debts(NamedTuple):
+    """What is still to be done: entries not read, entries not acknowledged, refreshes owed."""
+
+    unread: int
+    pending: int
+    owed: int
+
+
+def debts(cache: "redis.Redis") -> Debts:
+    """Count all debts, of one moment; -1 pending: there is no group."""
+    with cache.pipeline(transaction=True) as pipeline:
+        pipeline.hget(f"{keys.INTERNAL}clock", "offset")
+        pipeline.xlen(keys.STREAM)
+        pipeline.xpending(keys.STREAM, keys.GROUP)
+        pipeline.hkeys(f"{keys.INTERNAL}leases")
+        pipeline.keys(f"{keys.INTERNAL}mark:*")
+        pipeline.zrange(f"{keys.INTERNAL}later", 0, -1, withscores=True)
+        for priority in Priority:
+            pipeline.zrange(f"{keys.INTERNAL}due:{int(priority)}", 0, -1, withscores=True)
+        offset, entries, group, leases, hashes, later, *due = pipeline.execute(raise_on_error=False)
+    pending = -1 if isinstance(group, redis.ResponseError) else int(group["pending"])
+    soon = (time() + SOON) * 1_000_000 + int(offset or 0)
+    marks = dict(pair for pairs in due for pair in pairs)
+    marked = {name.removeprefix(f"{keys.INTERNAL}mark:".encode()) for name in hashes}
+    owed = {name for name, score in [*marks.items(), *later] if score <= soon}
+    owed |= set(leases) | (marked ^ marks.keys())  # a mark is in two places, or it is lost
+    owed |= {name for name in marks.keys() - owed if _has_failed(cache, name)}
+    return Debts(entries - max(0, pending), pending, len(owed))
+
+
+def _has_failed(cache: "redis.Redis", name: bytes) -> bool:
+    return bool(cache.hget(f"{keys.INTERNAL}mark:".encode() + name, "attempts"))
+
+
+class Value(NamedTuple):
+    """A value that is not what a full calculation from the database gives."""
+
+    key: str
+    stamp: float
+    cached: Any
+    computed: Any
+
+
+def compare(engine: sa.Engine, cache: "redis.Redis") -> tuple[int, list[Value]]:
+    """Compare every cached value with a full calculation, true for the value's own moment.
+
+    Return how many were compared, and those that are wrong; a value that is missing, and one
+    that should not be there, are wrong.
+    """
+    found: dict[str, Value] = {}
+    with engine.connect() as connection:
+        for calculator in CALCULATORS:
+            for value in _values(connection, cache, calculator):
+                found[value.key] = value
+    for raw in cache.scan_iter("stats:*", count=1000):
+        key = raw.decode()
+        public = not key.startswith(keys.INTERNAL) and not key.endswith(keys.updated(""))
+        if public and key not in found:
+            found[key] = Value(key, 0, cache.get(key), "nothing")
+    return len(found), [value for value in found.values() if value.cached != value.computed]
+
+
+def _values(
+    connection: sa.Connection, cache: "redis.Redis", calculator: Calculator[Any]
+) -> Iterator[Value]:
+    every = [calculator.refresh.of(*row) for row in connection.execute(calculator.every)]
+    for refresh, values in calculator.compute(connection, every, _moment(time())).items():
+        for key in values:
+            raw, stamp = cache.mget(key, keys.updated(key))
+            moment = float(stamp or 0)
+            then = calculator.compute(connection, [refresh], _moment(moment))
+            yield Value(key, moment, orjson.loads(raw or b"null"), then[refresh][key])
+
+
+def _moment(stamp: float) -> datetime:
+    return datetime.fromtimestamp(stamp, UTC).replace(tzinfo=None)
+
+
+def lost(wrong: Iterable[Value], notes: Iterable[Note]) -> int:
+    """Count the changes that wrong values do not show: all since the oldest of their moments.
+
+    A value that is wrong though nothing was changed since its moment lacks one at least.
+    """
+    moments = [value.stamp for value in wrong]
+    if not moments:
+        return 0
+    return max(len(moments), sum(note.moment >= min(moments) for note in notes))
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One scenario in figures."""
+
+    scenario: str
+    seed: int
+    changes: int
+    events: int
+    unpublished: int
+    """Events that Redis did not take."""
+    faults: Mapping[str, int]
+    debts: Debts
+    compared: int
+    wrong: list[Value]
+    lost: int
+    dead: int
+    drift: int
+    exits: list[int]
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+
+    def line(self) -> str:
+        """Return all figures in one line."""
+        made = [f"{count} {name}" for name, count in self.faults.items()]
+        done = [
+            f"{self.changes} changes",
+            f"{self.events} events",
+            f"{self.unpublished} not published",
+            *made,
+        ]
+        left = [
+            f"{self.compared} values compared",
+            f"{len(self.wrong)} wrong",
+            f"{self.lost} lost",
+            f"{self.debts.unread} unread",
+            f"{self.debts.pending} pending",
+            f"{self.debts.owed} owed",
+            f"{self.dead} dead letters",
+            f"{self.drift} drift",
+            f"exit codes {sorted(set(self.exits))}",
+        ]
+        parts = [", ".join(done), ", ".join(left), *self.notes]
+        return f"{self.scenario}: {'; '.join(parts)}; {self.seconds:.1f} s, seed {self.seed}"
+
+    def check(self, *, dead: int, drift: bool) -> None:
+        """Assert that nothing was lost; so many dead letters are right, drift where it may be."""
+        assert not self.wrong, f"{len(self.wrong)} values are wrong, the first: {self.wrong[0]}"
+        assert self.lost == 0
+        assert self.debts == (0, 0, 0)
+        assert self.compared > 0
+        assert self.dead == dead
+        assert drift or self.drift == 0
+        assert set(self.exits) == {0}

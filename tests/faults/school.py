@@ -1,0 +1,209 @@
+"""A web application under load: students, dojos, and what is changed at random."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from random import Random
+from threading import Event as Flag, Thread
+from time import time
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from statsd.client import Publisher
+from statsd.events import Event
+from tests.faults.form import pass_time
+from tests.webapp import (
+    Base,
+    Dojo,
+    DojoChallenge,
+    Membership,
+    Submission,
+    User,
+    Visibility,
+    WebApp,
+    now,
+    solve_of,
+)
+
+DOJOS, CHALLENGES, USERS = 12, 6, 40
+UNREACHABLE = (sa.exc.OperationalError, sa.exc.InterfaceError)
+
+ACTIONS = {
+    "solve": 60,
+    "unsolve": 8,
+    "hide": 4,
+    "join": 6,
+    "leave": 3,
+    "shut": 6,
+    "require": 3,
+    "rename": 2,
+    "solve_and_join": 2,
+    "roll_back": 4,
+    "replace_dojo": 1,
+    "replace_user": 1,
+}
+
+
+class Note(NamedTuple):
+    """A committed transaction: when it was known to be committed, and what it meant."""
+
+    moment: float
+    events: tuple[Event, ...]
+
+
+class Recorder(Publisher):
+    """A publisher that notes all it is given; it can publish it twice, or keep it for later."""
+
+    notes: list[Note]
+    twice = False
+    kept: list[Event] | None = None
+
+    def publish(self, *events: Event) -> int:
+        self.notes.append(Note(time(), events))
+        if self.kept is not None:
+            self.kept += events
+            return 0
+        return super().publish(*events, *(events if self.twice else ()))
+
+    def release(self, chance: Random) -> int:
+        """Publish what was kept, in any order."""
+        kept, self.kept = self.kept or [], None
+        chance.shuffle(kept)
+        for event in kept:
+            super().publish(event)
+        return len(kept)
+
+
+class School:
+    """Dojos of all kinds, students, and a load of changes, each a transaction of its own."""
+
+    def __init__(self, webapp: WebApp, chance: Random) -> None:
+        self.webapp = webapp
+        self.chance = chance
+        self.refused = 0
+        """Changes that PostgreSQL did not take, as it was not there."""
+        self.users = [webapp.create_user() for _ in range(USERS)]
+        self.dojos = [webapp.create_dojo(CHALLENGES, **_kind(i)) for i in range(DOJOS)]
+        self.challenges = {dojo.dojo_id: webapp.challenge_ids(dojo) for dojo in self.dojos}
+
+    def change(self, **weights: int) -> None:
+        """Change something at random; `weights` win over those of `ACTIONS`."""
+        chances = ACTIONS | weights
+        [action] = self.chance.choices(list(chances), list(chances.values()))
+        dojo, user = self.chance.choice(self.dojos), self.chance.choice(self.users)
+        try:
+            getattr(self, f"_{action}")(dojo, user)
+        except UNREACHABLE:
+            self.refused += 1
+            pass_time(0.02)
+
+    @contextmanager
+    def load(self, **weights: int) -> Iterator[None]:
+        """Change things, one after the other, for as long as the block lasts."""
+        stop = Flag()
+        errors: list[Exception] = []
+
+        def work() -> None:
+            try:
+                while not stop.is_set():
+                    self.change(**weights)
+            except Exception as error:  # noqa: BLE001 - the test fails with it below
+                errors.append(error)
+
+        thread = Thread(target=work, name="load")
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+        for error in errors:
+            raise error
+
+    def _add(self, *rows: Base) -> None:
+        with suppress(sa.exc.IntegrityError):  # it is there already
+            self.webapp.add(*rows)
+
+    def _a_solve(self, dojo: Dojo, user: User) -> Submission:
+        return solve_of(user, self.chance.choice(self.challenges[dojo.dojo_id]))
+
+    def _solve(self, dojo: Dojo, user: User) -> None:
+        self._add(self._a_solve(dojo, user))
+
+    def _unsolve(self, _dojo: Dojo, user: User) -> None:
+        with self.webapp.sessions.begin() as session:
+            found = session.scalars(sa.select(Submission).filter_by(user_id=user.id)).first()
+            if found:
+                session.delete(found)
+
+    def _hide(self, _dojo: Dojo, user: User) -> None:
+        with self.webapp.sessions.begin() as session:
+            found = session.get_one(User, user.id)
+            found.hidden = not found.hidden
+
+    def _join(self, dojo: Dojo, user: User) -> None:
+        with self.webapp.sessions.begin() as session:
+            kind = self.chance.choice(["member", "member", "student", "admin"])
+            session.merge(Membership(dojo_id=dojo.dojo_id, user_id=user.id, type=kind))
+
+    def _leave(self, dojo: Dojo, user: User) -> None:
+        with self.webapp.sessions.begin() as session:
+            if found := session.get(Membership, (dojo.dojo_id, user.id)):
+                session.delete(found)
+
+    def _shut(self, dojo: Dojo, _user: User) -> None:
+        place = {"module_index": 0, "challenge_index": self.chance.randrange(CHALLENGES)}
+        bounds = [now() + timedelta(seconds=seconds) for seconds in (-5, 3600)]
+        start, stop = self.chance.choice([(None, None), (bounds[0], None), (None, bounds[1])])
+        with self.webapp.sessions.begin() as session:
+            session.get_one(DojoChallenge, (dojo.dojo_id, *place.values()))
+            session.merge(Visibility(dojo_id=dojo.dojo_id, start=start, stop=stop, **place))
+
+    def _require(self, dojo: Dojo, _user: User) -> None:
+        with self.webapp.sessions.begin() as session:
+            index = self.chance.randrange(CHALLENGES)
+            found = session.get_one(DojoChallenge, (dojo.dojo_id, 0, index))
+            found.required = not found.required
+
+    def _rename(self, dojo: Dojo, _user: User) -> None:
+        with self.webapp.sessions.begin() as session:
+            found = session.get_one(Dojo, dojo.dojo_id)
+            found.id = f"dojo-{self.chance.randrange(1_000_000_000)}"
+
+    def _solve_and_join(self, dojo: Dojo, user: User) -> None:
+        self._add(
+            self._a_solve(dojo, user),
+            Membership(dojo_id=dojo.dojo_id, user_id=user.id, type="student"),
+        )
+
+    def _roll_back(self, dojo: Dojo, user: User) -> None:
+        with self.webapp.sessions() as session:
+            session.add(self._a_solve(dojo, user))
+            with suppress(sa.exc.IntegrityError):
+                session.flush()
+            session.rollback()
+
+    def _replace_dojo(self, dojo: Dojo, _user: User) -> None:
+        # Forgotten first: an answer that is lost leaves it unknown whether the dojo is gone.
+        self.dojos.remove(dojo)
+        try:
+            self.webapp.delete([dojo])
+        finally:
+            another = self.webapp.create_dojo(CHALLENGES, **_kind(self.chance.randrange(DOJOS)))
+            self.challenges[another.dojo_id] = self.webapp.challenge_ids(another)
+            self.dojos.append(another)
+
+    def _replace_user(self, _dojo: Dojo, user: User) -> None:
+        self.users.remove(user)
+        try:
+            self.webapp.delete([user])
+        finally:
+            self.users.append(self.webapp.create_user())
+
+
+def _kind(number: int) -> dict[str, object]:
+    """Return what makes every fourth dojo official, and every third one private."""
+    if number % 4 == 0:
+        return {"official": True}
+    return {"data": {}} if number % 3 == 0 else {}

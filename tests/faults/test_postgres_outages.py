@@ -1,0 +1,41 @@
+"""PostgreSQL away, and its sessions ended, under load."""
+
+import pytest
+
+from tests.faults.form import pass_time, sized
+from tests.faults.harness import Site
+from tests.support import eventually
+
+pytestmark = pytest.mark.timeout(600)
+
+END_ACTIVE = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE usename = 'statsd' AND state = 'active' AND query ~ 'submissions'
+"""
+
+
+def test_postgresql_stopped_and_restarted(site: Site) -> None:
+    """Changes are refused meanwhile; what was published before is handled after."""
+    site.start().started()
+    with site.school.load():
+        site.outage(site.servers.postgres)
+        seconds = site.probe()
+    site.notes.append(f"first event after its return is in its value after {seconds:.2f} s")
+    assert seconds < 15
+    site.finish()
+
+
+def test_sessions_ended_in_the_midst_of_a_query(site: Site) -> None:
+    site.plant(solves=sized(20_000, 60_000))
+    site.start().started()
+
+    def one_is_ended() -> bool:
+        ended = [gone for (gone,) in site.execute(END_ACTIVE) if gone]
+        site.faults["active queries ended"] += len(ended)
+        return bool(ended)
+
+    with site.school.load():
+        while site.faults["active queries ended"] < sized(15, 100):
+            eventually(one_is_ended, "the daemon is in a query")
+            pass_time(site.chance.uniform(0.0, 0.3))
+    site.finish()

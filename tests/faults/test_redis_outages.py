@@ -1,0 +1,119 @@
+"""Redis away, back with all, some or none of its data, and its contents destroyed, under load."""
+
+import signal
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from statsd import keys
+from tests.faults.form import OUTAGE, pass_time, sized
+from tests.faults.harness import Site
+
+pytestmark = pytest.mark.timeout(600)
+
+KEEPS_ALL = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+def test_redis_stopped_and_restarted_empty(site: Site) -> None:
+    site.start().started()
+    with site.school.load():
+        site.outage(site.servers.redis, fresh=True)
+        pass_time(1.0)
+    site.finish(heals=True)
+
+
+@pytest.mark.parametrize("site", [KEEPS_ALL], indirect=True, ids=["appendonly"])
+def test_redis_stopped_and_restarted_with_its_data(site: Site) -> None:
+    """The events of the time between were not published; their changes are in the values."""
+    site.start().started()
+    with site.school.load():
+        site.outage(site.servers.redis)
+        pass_time(1.0)
+    site.finish(heals=True)
+
+
+def test_redis_restarted_with_older_data(site: Site) -> None:
+    """The queue, the marks, the clock and the values are those of some time before."""
+    site.start().started()
+    with site.school.load():
+        for _ in range(sized(2, 5)):
+            pass_time(site.chance.uniform(0.5, 1.5))
+            site.cache.save()
+            before = site.publisher.published
+            pass_time(site.chance.uniform(0.5, 1.5))
+            site.servers.redis.stop(signal.SIGKILL)
+            site.faults["events undone"] += site.publisher.published - before
+            pass_time(OUTAGE / 5)
+            site.servers.redis.start()
+            site.faults["returns with older data"] += 1
+        pass_time(1.0)
+    site.finish(heals=True)
+
+
+def test_connections_to_redis_are_killed(site: Site) -> None:
+    site.start().started()
+    with site.school.load():
+        for _ in range(sized(60, 400)):
+            pass_time(site.chance.uniform(0.0, 0.1))
+            if site.chance.random() < 0.2:
+                killed = site.cache.client_kill_filter(_type="normal", skipme=True)
+            else:
+                clients = [client["id"] for client in site.cache.client_list()]
+                killed = site.cache.client_kill_filter(_id=site.chance.choice(clients), skipme=True)
+            site.faults["connections killed"] += int(killed)
+    site.finish()
+
+
+def destroy_group(site: Site) -> None:
+    """Its entries stay in the stream, and are read once more."""
+    try:
+        site.faults["groups destroyed"] += site.cache.xgroup_destroy(keys.STREAM, keys.GROUP)
+    except redis.ResponseError:
+        site.faults["groups not there"] += 1
+
+
+def destroy_stream(site: Site) -> None:
+    with site.cache.pipeline(transaction=True) as pipeline:
+        pipeline.xlen(keys.STREAM)
+        pipeline.delete(keys.STREAM)
+        entries, gone = pipeline.execute()
+    site.faults["streams deleted"] += gone
+    site.faults["entries destroyed"] += entries
+
+
+def destroy_all(site: Site) -> None:
+    with site.cache.pipeline(transaction=True) as pipeline:
+        pipeline.xlen(keys.STREAM)
+        pipeline.flushall()
+        entries, _ = pipeline.execute()
+    site.faults["FLUSHALL"] += 1
+    site.faults["entries destroyed"] += entries
+
+
+def destroy_values(site: Site) -> None:
+    """Also the marks and the clock: `stats:*`, as an operator would."""
+    names = list(site.cache.scan_iter("stats:*", count=1000))
+    site.faults["DEL stats:*"] += 1
+    site.faults["keys destroyed"] += int(site.cache.delete(*names)) if names else 0
+
+
+@pytest.mark.parametrize("destroy", [destroy_group, destroy_stream, destroy_all, destroy_values])
+def test_what_lies_in_redis_is_destroyed(site: Site, destroy: Callable[[Site], None]) -> None:
+    site.start().started()
+    with site.school.load():
+        for _ in range(sized(8, 40)):
+            pass_time(site.chance.uniform(0.0, 0.5))
+            destroy(site)
+    site.finish(heals=True)
+
+
+def test_destruction_of_every_kind_in_any_order_with_two_daemons(site: Site) -> None:
+    for name in ("a", "b"):
+        site.start(name).started()
+    with site.school.load():
+        for _ in range(sized(20, 120)):
+            pass_time(site.chance.uniform(0.0, 0.2))
+            kinds = [destroy_group, destroy_stream, destroy_all, destroy_values]
+            site.chance.choice(kinds)(site)
+    site.finish(heals=True)
