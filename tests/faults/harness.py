@@ -168,7 +168,7 @@ class Site:
     def wrong(self) -> bool:
         return bool(compare(self.webapp.engine, self.cache)[1])
 
-    def settle(self, *, heals: bool = False) -> float:
+    def settle(self, *, heals: bool = False, within: float | None = None) -> float:
         """Wait until nothing is unread, pending or owed; return the seconds.
 
         With `heals` the fault took away what was owed, and nothing owed means little: wait until
@@ -180,10 +180,10 @@ class Site:
         def settled() -> bool:
             return debts(self.cache) == Debts(0, 0, 0) and not (heals and self.wrong())
 
-        eventually(settled, "all is settled", HEAL if heals else SETTLE)
+        eventually(settled, "all is settled", within or (HEAL if heals else SETTLE))
         return monotonic() - began
 
-    def finish(self, *, heals: bool = False, dead: int = 0) -> Figures:
+    def finish(self, *, heals: bool = False, within: float | None = None, dead: int = 0) -> Figures:
         """End the scenario: every value right, nothing pending, nothing owed, nothing lost.
 
         Waits for it (see `settle`), stops the daemons, prints the figures and asserts on them.
@@ -192,7 +192,8 @@ class Site:
         """
         overdue = None
         try:
-            self.settle(heals=heals)
+            seconds = self.settle(heals=heals, within=within)
+            self.notes.append(f"settled after {seconds:.1f} s")
         except AssertionError as error:
             overdue = error
         compared, wrong = compare(self.webapp.engine, self.cache)

@@ -1,7 +1,6 @@
 """Redis away, back with all, some or none of its data, and its contents destroyed, under load."""
 
 import signal
-from collections.abc import Callable
 
 import pytest
 import redis
@@ -98,22 +97,19 @@ def destroy_values(site: Site) -> None:
     site.faults["keys destroyed"] += int(site.cache.delete(*names)) if names else 0
 
 
-@pytest.mark.parametrize("destroy", [destroy_group, destroy_stream, destroy_all, destroy_values])
-def test_what_lies_in_redis_is_destroyed(site: Site, destroy: Callable[[Site], None]) -> None:
-    site.start().started()
+def test_what_lies_in_redis_is_destroyed_again_and_again(site: Site) -> None:
+    """One kind after the other, and then all kinds in any order, with two daemons."""
+    kinds = [destroy_group, destroy_stream, destroy_all, destroy_values]
+    site.start("a").started()
+    for destroy in kinds:
+        with site.school.load():
+            for _ in range(sized(5, 40)):
+                pass_time(site.chance.uniform(0.0, 0.4))
+                destroy(site)
+        site.settle(heals=True)
+    site.start("b").started()
     with site.school.load():
-        for _ in range(sized(8, 40)):
-            pass_time(site.chance.uniform(0.0, 0.5))
-            destroy(site)
-    site.finish(heals=True)
-
-
-def test_destruction_of_every_kind_in_any_order_with_two_daemons(site: Site) -> None:
-    for name in ("a", "b"):
-        site.start(name).started()
-    with site.school.load():
-        for _ in range(sized(20, 120)):
+        for _ in range(sized(15, 120)):
             pass_time(site.chance.uniform(0.0, 0.2))
-            kinds = [destroy_group, destroy_stream, destroy_all, destroy_values]
             site.chance.choice(kinds)(site)
     site.finish(heals=True)

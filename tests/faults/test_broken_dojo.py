@@ -1,0 +1,112 @@
+"""One dojo that cannot be computed, or whose events cannot be handled, holds up nobody.
+
+The daemon is the real one, and so is the fault: where it reads, a view divides by zero for the
+dojos that a table names.
+"""
+
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from statsd import keys
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.events import ChallengeSolve, DojoStatsUpdate
+from tests.faults.figures import Debts, compare, debts
+from tests.faults.form import sized
+from tests.faults.harness import SETTLE, Site
+from tests.faults.school import CHALLENGES
+from tests.support import environment, eventually
+from tests.webapp import Dojo
+
+pytestmark = pytest.mark.timeout(600)
+
+PROBES = sized(40, 300)
+CALM = {"hide": 0, "replace_user": 0, "replace_dojo": 0, "rename": 0}
+"""Weights of a load whose events are about one dojo each, and which keeps the dojos."""
+
+VIEWS = """
+CREATE TABLE faults.broken (dojo_id integer);
+CREATE VIEW faults.dojos AS
+SELECT dojo_id, CASE WHEN {fault} THEN id END AS id, name, official, password, data
+FROM public.dojos;
+CREATE VIEW faults.dojo_challenges AS
+SELECT dojo_id, module_index, challenge_index, challenge_id, id, name, {required} AS required
+FROM public.dojo_challenges
+"""
+FAULT = "1 / (CASE WHEN dojo_id IN (SELECT dojo_id FROM faults.broken) THEN 0 ELSE 1 END) = 1"
+
+BREAKS_CALCULATION = VIEWS.format(fault=FAULT, required="required")
+BREAKS_HANDLER = VIEWS.format(fault="true", required=f"CASE WHEN {FAULT} THEN required END")
+
+
+def speed(site: Site, what: str) -> tuple[float, float]:
+    """Return the median and the 99th percentile of the seconds from a commit to its value."""
+    seconds = [site.probe() for _ in range(PROBES)]
+    median, slow = statistics.median(seconds), statistics.quantiles(seconds, n=100)[98]
+    site.notes.append(f"{what}: p50 {median * 1000:.0f} ms, p99 {slow * 1000:.0f} ms")
+    return median, slow
+
+
+def letters(site: Site) -> list[dict[bytes, bytes]]:
+    found: Any = site.cache.xrange(keys.DEAD_LETTERS)
+    return [fields for _, fields in found]
+
+
+def break_and_measure(site: Site) -> Dojo:
+    """Break a dojo under load; return it when all that concerns it is in the dead letters."""
+    broken = site.webapp.create_dojo(CHALLENGES + 1)
+    *others, challenge = site.webapp.challenge_ids(broken)
+    site.school.dojos.append(broken)
+    site.school.challenges[broken.dojo_id] = others  # the load leaves one of them to us
+    user = site.webapp.create_user()
+    site.start(STATSD_RETRY_DELAYS="0.1,0.2,0.4").started()
+    with site.school.load(**CALM):
+        before, slow_before = speed(site, "all well")
+        site.execute("INSERT INTO faults.broken VALUES (:id)", id=broken.dojo_id)
+        site.webapp.solve(user, challenge)
+        site.publisher.publish(DojoStatsUpdate(broken.dojo_id), ChallengeSolve(user.id, challenge))
+        eventually(lambda: letters(site), "something is in the dead letters")
+        during, slow_during = speed(site, "one dojo broken")
+    eventually(lambda: debts(site.cache) == Debts(0, 0, 0), "nothing is owed any more", SETTLE)
+    assert during < 2 * before + 0.1
+    assert slow_during < 3 * slow_before + 0.5
+    return broken
+
+
+def mend_and_replay(site: Site, broken: Dojo) -> None:
+    """Only the replay makes the value right: nothing else owes it any more."""
+    site.faults["dead letters replayed"] = len(letters(site))
+    _, wrong = compare(site.webapp.engine, site.cache)
+    assert [value.key for value in wrong] == [keys.dojo_stats(broken.reference_id)]
+    site.execute("DELETE FROM faults.broken")
+    replay = [sys.executable, "-m", "statsd", "dead", "replay", "--all"]
+    addresses = {"DATABASE_URL": site.servers.database_url, "REDIS_URL": site.servers.redis_url}
+    subprocess.run(replay, env=environment(addresses), check=True, stdout=subprocess.DEVNULL)
+    site.settle()
+    site.finish()
+
+
+def test_a_calculation_that_always_fails_for_one_dojo(site: Site) -> None:
+    site.execute(BREAKS_CALCULATION)
+    broken = break_and_measure(site)
+    refresh = DojoStats(broken.dojo_id).name.encode()
+    for letter in letters(site):
+        assert letter[b"name"] == refresh
+        assert b"division by zero" in letter[b"error"]
+        assert letter[b"attempts"] == b"4"
+    mend_and_replay(site, broken)
+
+
+def test_a_handler_that_always_fails_for_one_dojo(site: Site) -> None:
+    """Its solves cannot be looked up: those events are set aside, and those of others are not."""
+    site.execute(BREAKS_HANDLER)
+    broken = break_and_measure(site)
+    events = [letter for letter in letters(site) if b"data" in letter]
+    assert events
+    for letter in events:
+        assert b"challenge_solve" in letter[b"data"]
+        assert b"division by zero" in letter[b"error"]
+    mend_and_replay(site, broken)

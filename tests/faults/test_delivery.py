@@ -1,0 +1,187 @@
+"""Events that come twice, late, in any order, too soon or never; changes between them."""
+
+from typing import Any
+
+import orjson
+import pytest
+import sqlalchemy as sa
+
+from statsd import keys
+from statsd.events import ChallengeSolve, DojoStatsUpdate, Event, encode
+from tests.faults.form import pass_time, sized
+from tests.faults.harness import Site
+from tests.support import eventually
+from tests.webapp import Dojo, Membership, Submission, solve_of
+
+pytestmark = pytest.mark.timeout(600)
+
+LOAD = sized(3.0, 20.0)  # seconds
+RESTLESS = {"unsolve": 30, "hide": 20, "join": 30, "leave": 15, "shut": 25, "replace_dojo": 4}
+"""Weights of a load in which what a solve counts for changes as often as solves come."""
+
+
+def stats(site: Site, dojo: Dojo) -> dict[str, object]:
+    raw = site.cache.get(keys.dojo_stats(dojo.reference_id))
+    return dict(orjson.loads(raw)) if raw else {}
+
+
+def counted(site: Site, dojo: Dojo, solves: int) -> bool:
+    return stats(site, dojo).get("solves") == solves
+
+
+def unread(site: Site) -> int:
+    return site.cache.xlen(keys.STREAM)
+
+
+def test_every_event_comes_twice(site: Site) -> None:
+    """At once, and again, as they were, when all is over."""
+    site.publisher.twice = True
+    with site.school.load():
+        pass_time(LOAD / 2)
+    copies: Any = site.cache.xrange(keys.STREAM)
+    site.start().started()
+    with site.school.load():
+        pass_time(LOAD / 2)
+    site.faults["duplicates"] = site.publisher.published // 2
+    eventually(lambda: unread(site) == 0, "all is read")
+    for _, fields in copies:
+        site.cache.xadd(keys.STREAM, fields)
+    site.faults["duplicates"] += len(copies)
+    site.finish()
+
+
+def test_the_events_of_a_run_come_shuffled(site: Site) -> None:
+    """Deletions, memberships, visibilities and hidden users lie between a change and its event.
+
+    The events of one part come when all has changed, those of the other while all changes.
+    """
+    site.start().started()
+    site.publisher.kept = []
+    with site.school.load(**RESTLESS):
+        pass_time(LOAD / 2)
+    site.faults["events shuffled"] = site.publisher.release(site.chance)
+    site.settle()
+    site.publisher.kept = []
+    with site.school.load(**RESTLESS):
+        pass_time(LOAD / 2)
+    with site.school.load(**RESTLESS):
+        early, site.publisher.kept = site.publisher.kept, None
+        site.chance.shuffle(early)
+        for event in early:
+            site.cache.xadd(keys.STREAM, {"data": encode(event)})
+            pass_time(LOAD / len(early))
+    site.faults["events shuffled"] += len(early)
+    site.finish()
+
+
+def test_events_come_before_their_commits(site: Site) -> None:
+    """All of them are handled when the commits land."""
+    site.start().started()
+    site.settle()
+    for _ in range(sized(3, 10)):
+        with site.silent.begin() as session:
+            events: list[Event] = []
+            for dojo in site.school.dojos:
+                challenge = site.chance.choice(site.school.challenges[dojo.dojo_id])
+                user = site.webapp.create_user()
+                session.add(solve_of(user, challenge))
+                session.add(Membership(dojo_id=dojo.dojo_id, user_id=user.id, type="member"))
+                events.append(ChallengeSolve(user.id, challenge))
+                events.append(DojoStatsUpdate(dojo.dojo_id))
+            session.flush()
+            site.faults["events too soon"] += site.publisher.publish(*events)
+            eventually(lambda: unread(site) == 0, "all events are handled")
+    site.finish()
+
+
+def test_a_solve_whose_event_never_comes(site: Site) -> None:
+    site.start().started()
+    site.probe()
+    site.settle()
+    user = site.webapp.create_user()
+    with site.silent.begin() as session:
+        session.add(solve_of(user, site.webapp.challenge_ids(site.quiet)[0]))
+    site.losses += 1
+    site.finish(within=30.0)
+    assert counted(site, site.quiet, 2)
+
+
+def test_a_membership_whose_event_never_comes(site: Site) -> None:
+    """Nothing but an audit can find it: it has neither an event nor a row of its own."""
+    private = site.webapp.create_dojo(data={})
+    user = site.webapp.create_user()
+    site.webapp.solve(user, site.webapp.challenge_ids(private)[0])
+    site.start().started()
+    site.settle()
+    assert counted(site, private, 0)
+    with site.silent.begin() as session:
+        session.add(Membership(dojo_id=private.dojo_id, user_id=user.id, type="member"))
+    site.losses += 1
+    site.finish(within=90.0)
+    assert counted(site, private, 1)
+
+
+def test_what_is_rolled_back_publishes_nothing(site: Site) -> None:
+    """Neither flushes nor savepoints of a transaction that is rolled back in the end."""
+    before = site.publisher.published
+    entries = unread(site)
+    for _ in range(sized(50, 500)):
+        site.school.change(**dict.fromkeys(RESTLESS, 0), solve=0, solve_and_join=0)
+    rolled_back = site.publisher.published - before
+    user = site.webapp.create_user()
+    with site.webapp.sessions() as session:
+        with session.begin_nested():
+            session.add(solve_of(user, 1))
+        session.rollback()
+    assert site.publisher.published - before == rolled_back == unread(site) - entries
+    site.start().started()
+    site.finish()
+
+
+def test_a_deleted_solve_makes_the_numbers_go_down(site: Site) -> None:
+    site.start().started()
+    for _ in range(3):
+        site.probe()
+    before = stats(site, site.quiet)
+    with site.webapp.sessions.begin() as session:
+        challenge = site.webapp.challenge_ids(site.quiet)[0]
+        solves = session.scalars(sa.select(Submission).filter_by(challenge_id=challenge)).all()
+        session.delete(solves[0])
+    eventually(lambda: counted(site, site.quiet, 2), "the solve is gone from the value")
+    assert (before["solves"], before["users"]) == (3, 3)
+    assert stats(site, site.quiet)["users"] == 2
+    site.finish()
+
+
+BLOCKED = """
+SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE usename = 'statsd' AND NOT granted
+"""
+
+
+def test_a_solve_committed_while_its_dojo_is_computed_counts_once(site: Site) -> None:
+    """The calculation has its snapshot, and waits for a table when the solve is committed.
+
+    Every other event comes when the calculation is over.
+    """
+    daemon = site.start().started()
+    site.settle()
+    rounds = sized(6, 60)
+    for number in range(1, rounds + 1):
+        user = site.webapp.create_user()
+        with site.webapp.engine.begin() as connection:
+            connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))
+            site.publisher.publish(DojoStatsUpdate(site.quiet.dojo_id))
+            eventually(lambda: site.execute(BLOCKED), "the calculation waits")
+            site.publisher.kept = [] if number % 2 else None
+            site.webapp.solve(user, site.webapp.challenge_ids(site.quiet)[0])
+            eventually(lambda: unread(site) == 0, "what was published is marks")
+        if number % 2:
+            site.publisher.release(site.chance)
+        eventually(lambda n=number: counted(site, site.quiet, n), "the solve is counted")  # type: ignore[misc]
+        site.faults["solves during a calculation"] += 1
+    again = sum(line.get("again", 0) for line in daemon.lines("refreshed"))
+    site.notes.append(f"{again} answers found their dojo marked meanwhile")
+    assert again >= rounds // 2
+    site.finish()
+    assert counted(site, site.quiet, rounds)

@@ -1,0 +1,57 @@
+"""SIGTERM under load: exit code 0 within the deadline, and nothing is lost."""
+
+import pytest
+import sqlalchemy as sa
+
+from statsd.events import DojoStatsUpdate
+from tests.faults.form import pass_time, sized
+from tests.faults.harness import Site
+from tests.support import eventually
+
+pytestmark = pytest.mark.timeout(600)
+
+MARGIN = 2.0  # seconds: leases are given back, the pool is closed, Python ends
+WAITING = """
+SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE usename = 'statsd' AND NOT granted
+"""
+
+
+def test_stopped_at_random_moments_under_load(site: Site) -> None:
+    deadline = 3.0
+    slowest = 0.0
+    with site.school.load():
+        for number in range(sized(6, 30)):
+            daemon = site.start(f"d{number % 3}", STATSD_DRAIN_DEADLINE=str(deadline)).started()
+            pass_time(site.chance.uniform(0.0, 1.0))
+            code, seconds = site.stop(daemon)
+            assert code == 0
+            slowest = max(slowest, seconds)
+    site.notes.append(f"slowest stop {slowest:.2f} s of {deadline:.0f}")
+    assert slowest < deadline + MARGIN
+    site.start()
+    site.finish()
+
+
+def test_stopped_while_calculations_hang(site: Site) -> None:
+    """What cannot be finished within the deadline is given back, and stays owed."""
+    deadline = 1.5
+    daemon = site.start("hangs", STATSD_DRAIN_DEADLINE=str(deadline)).started()
+    site.settle()
+    with site.school.load(), site.webapp.engine.begin() as connection:
+        connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))
+        site.publisher.publish(DojoStatsUpdate(site.quiet.dojo_id))
+        eventually(lambda: site.execute(WAITING), "a calculation waits")
+        code, seconds = site.stop(daemon)
+        connection.rollback()
+    assert code == 0
+    [stopped] = daemon.lines("stopped")
+    assert stopped["leases_released"] > 0
+    site.notes.append(
+        f"stopped in {seconds:.2f} s of {deadline}, "
+        f"{stopped['unfinished_tasks']} calculations unfinished, "
+        f"{stopped['leases_released']} leases given back"
+    )
+    assert seconds < deadline + MARGIN
+    site.start()
+    site.finish()
