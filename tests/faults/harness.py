@@ -88,7 +88,6 @@ class Site:
         self.webapp = WebApp(sa.create_engine(url, pool_pre_ping=True))
         self.silent = sessionmaker(self.webapp.engine, expire_on_commit=False)
         """Sessions that publish nothing."""
-        self._forget = listen(self.webapp.sessions, self.publisher)
         self.execute(ROLE)
         schema.metadata.create_all(self.webapp.engine)
         self.school = School(self.webapp, self.chance)
@@ -96,6 +95,7 @@ class Site:
         """A dojo that no load touches, to measure with."""
         [self._quiet_challenge] = self.webapp.challenge_ids(self.quiet)
         self._probes = 0
+        self._forget = listen(self.webapp.sessions, self.publisher)
 
     def execute(self, statement: str, **parameters: object) -> list[Any]:
         """Do something as the database's owner."""

@@ -23,7 +23,7 @@ from tests.webapp import Dojo
 
 pytestmark = pytest.mark.timeout(600)
 
-PROBES = sized(40, 300)
+PROBES = sized(30, 300)
 CALM = {"hide": 0, "replace_user": 0, "replace_dojo": 0, "rename": 0}
 """Weights of a load whose events are about one dojo each, and which keeps the dojos."""
 

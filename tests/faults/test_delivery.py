@@ -15,7 +15,7 @@ from tests.webapp import Dojo, Membership, Submission, solve_of
 
 pytestmark = pytest.mark.timeout(600)
 
-LOAD = sized(3.0, 20.0)  # seconds
+LOAD = sized(2.0, 20.0)  # seconds
 RESTLESS = {"unsolve": 30, "hide": 20, "join": 30, "leave": 15, "shut": 25, "replace_dojo": 4}
 """Weights of a load in which what a solve counts for changes as often as solves come."""
 

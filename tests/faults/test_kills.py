@@ -45,38 +45,35 @@ def test_one_daemon_killed_again_and_again(site: Site) -> None:
     site.finish()
 
 
-def test_one_of_two_daemons_killed_again_and_again(site: Site) -> None:
-    site.start("steady").started()
-    name = ""
-    with site.school.load():
-        for _ in range(sized(6, 25)):
-            name, daemon = start_again(site, name)
-            wait_for_a_bad_moment(site, daemon)
-            site.kill(daemon)
-    site.finish()
-
-
-def test_all_daemons_killed_at_once_again_and_again(site: Site) -> None:
+def test_one_of_two_daemons_and_then_all_killed_again_and_again(site: Site) -> None:
+    steady = site.start("steady").started()
     first = second = ""
     with site.school.load():
+        for _ in range(sized(5, 25)):
+            first, daemon = start_again(site, first)
+            wait_for_a_bad_moment(site, daemon)
+            site.kill(daemon)
+        site.kill(steady)
+        site.faults["kills of one of two"] = site.faults["kills"]
         for _ in range(sized(4, 20)):
             first, one = start_again(site, first)
             second, two = start_again(site, second)
             wait_for_a_bad_moment(site, one, two)
             for daemon in (one, two):
                 site.kill(daemon)
+            site.faults["kills of all"] += 1
     start_again(site, first)
     site.finish()
 
 
 def test_four_daemons_share_a_cold_start_and_the_load(site: Site) -> None:
     """Nothing is in Redis but what the load publishes while they start."""
-    site.plant(dojos=sized(200, 1000))
+    site.plant(dojos=sized(100, 1000))
     with site.school.load():
         daemons = [site.start(f"d{number}") for number in range(4)]
         for daemon in daemons:
             daemon.started()
-        pass_time(sized(3.0, 20.0))
+        pass_time(sized(2.0, 20.0))
     site.settle()
     for said in ("batch accepted", "refreshed"):
         shares = [len(daemon.lines(said)) for daemon in daemons]

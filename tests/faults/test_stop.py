@@ -21,7 +21,7 @@ def test_stopped_at_random_moments_under_load(site: Site) -> None:
     deadline = 3.0
     slowest = 0.0
     with site.school.load():
-        for number in range(sized(6, 30)):
+        for number in range(sized(5, 30)):
             daemon = site.start(f"d{number % 3}", STATSD_DRAIN_DEADLINE=str(deadline)).started()
             pass_time(site.chance.uniform(0.0, 1.0))
             code, seconds = site.stop(daemon)
