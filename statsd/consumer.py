@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 Decoded = tuple[Entry, Event]
 
 FIRST_COUNT = 50  # entries read at first, and after an error
+LOOK_INTERVAL = 10.0  # seconds between two looks at the server
 LARGE_BATCH = 4 * 1024 * 1024  # bytes
 
 
@@ -43,6 +44,7 @@ class Consumer:
         self._count = min(FIRST_COUNT, batch_size)
         self._start = PENDING
         self._more_pending = False
+        self._looked = 0.0
         self.last_turn = monotonic()
         """When the loop last came round (monotonic): by this others see that it turns."""
 
@@ -58,16 +60,26 @@ class Consumer:
         """Begin with the own pending entries again, as after any error."""
         self.read_again()
         self._count = min(FIRST_COUNT, self._count)  # a page that was too large is not read again
+        await self._look()
+
+    async def _look(self) -> None:
+        """See whether the group is there and the server the one that it was.
+
+        A restart may break no call of ours: connections that nobody waits on are made anew.
+        """
+        self._looked = monotonic()
         if await self._stream.prepare():
             log.warning("the group was made anew, or Redis is another; reconciling")
+            self.read_again()
             # Older data may hold leases of this daemon that it no longer works on. What it does
             # work on is refused when it comes, and done again.
             await self._marks.release()
-            await self._marks.mark([Mark(Reconcile())])
 
     async def step(self) -> None:
         """Handle one batch."""
         self._turn()
+        if monotonic() - self._looked > LOOK_INTERVAL:
+            await self._look()
         self._more_pending = False
         entries = await self._stream.read(self._start, self._count)
         self._count = self._next_count(entries)

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from statsd import keys, scripts
 from statsd.marks import packed, timestamp
@@ -85,6 +84,7 @@ class Stream:
         self._dead_limit = dead_limit
         self._accept = redis.register_script(scripts.source("accept"))
         self._claim = redis.register_script(scripts.source("claim"))
+        self._prepare = redis.register_script(scripts.source("prepare"))
         self._has_ackdel = False
         self._run_id: str | None = None
         self.server_version = ""
@@ -98,24 +98,19 @@ class Stream:
         """See what the server can do; make the group, with the stream, where it is not there.
 
         Return whether events or marks may have been lost: the group was not there, or the
-        server is another than before, and may have come back with older data.
+        server is another than before, and may have come back with older data. Everything is
+        owed then, from the same step on: nobody may be left to owe it after that.
         """
         server = await self._redis.info("server")
-        other_server = self._run_id not in {None, server.get("run_id")}
-        self._run_id = server.get("run_id")
+        run_id = str(server.get("run_id"))
         self.server_version = str(server.get("redis_version", ""))
         known = await self._redis.execute_command("COMMAND", "INFO", "XACKDEL")  # type: ignore[no-untyped-call]
         self._has_ackdel = any(known) and self.server_version not in UNSAFE_ACKDEL
-        return await self._make_group() or other_server
-
-    async def _make_group(self) -> bool:
-        try:
-            await self._redis.xgroup_create(keys.STREAM, keys.GROUP, "0", mkstream=True)
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
-            return False
-        return True
+        before = self._run_id
+        request = {"group": keys.GROUP, "run": run_id} | ({"before": before} if before else {})
+        in_doubt = await self._prepare([keys.STREAM], [scripts.encode(request)])
+        self._run_id = run_id
+        return bool(in_doubt) or before not in {None, run_id}
 
     async def read(self, start: str, count: int) -> list[Entry]:
         """Read up to `count` entries: new ones (`>`), or own pending ones after the id `start`.

@@ -4,7 +4,7 @@
 -- back. `now` orders what is due: TIME, less whatever the server's clock was set back by, so
 -- that a lease or a delay lasts as long as it should whatever that clock does.
 
-local CLOCK = 'stats:internal:clock'       -- hash: epoch, last (token), seen (TIME), offset
+local CLOCK = 'stats:internal:clock'       -- hash: epoch, last (token), seen (TIME), offset, run
 local LEASES = 'stats:internal:leases'     -- hash: name -> lease, of what is being worked on
 local LATER = 'stats:internal:later'       -- sorted set by time due: "bucket|class|name"
 local HOLDINGS = 'stats:internal:holdings' -- hash: name -> JSON array of the keys it wrote
