@@ -12,12 +12,14 @@ import sqlalchemy as sa
 
 from statsd import keys
 from statsd.calculators import Calculator
+from statsd.reconcile import Reconcile
 from statsd.refresh import Priority
 from statsd.statistics import CALCULATORS
 from tests.faults.school import Note
 
 SOON = 30  # seconds: marks due later than this wait for a moment, such as midnight
-DRIFT = f"{keys.INTERNAL}drift"
+OWED_KINDS = {each.refresh.kind for each in CALCULATORS} | {Reconcile.kind}
+"""What makes values right; the watch and the audit are owed every second."""
 
 
 class Debts(NamedTuple):
@@ -40,6 +42,7 @@ def debts(cache: "redis.Redis") -> Debts:
         for priority in Priority:
             pipeline.zrange(f"{keys.INTERNAL}due:{int(priority)}", 0, -1, withscores=True)
         offset, entries, group, leases, hashes, later, *due = pipeline.execute(raise_on_error=False)
+    later = [(entry.split(b"|", 2)[2], due) for entry, due in later]
     pending = -1 if isinstance(group, redis.ResponseError) else int(group["pending"])
     soon = (time() + SOON) * 1_000_000 + int(offset or 0)
     marks = dict(pair for pairs in due for pair in pairs)
@@ -47,11 +50,18 @@ def debts(cache: "redis.Redis") -> Debts:
     owed = {name for name, score in [*marks.items(), *later] if score <= soon}
     owed |= set(leases) | (marked ^ marks.keys())  # a mark is in two places, or it is lost
     owed |= {name for name in marks.keys() - owed if _has_failed(cache, name)}
-    return Debts(entries - max(0, pending), pending, len(owed))
+    count = sum(name.decode().split(":")[0] in OWED_KINDS for name in owed)
+    return Debts(entries - max(0, pending), pending, count)
 
 
 def _has_failed(cache: "redis.Redis", name: bytes) -> bool:
     return bool(cache.hget(f"{keys.INTERNAL}mark:".encode() + name, "attempts"))
+
+
+def drifted(cache: "redis.Redis") -> int:
+    """Return how many values an audit found to have drifted."""
+    audit: Any = cache.get(keys.AUDIT)
+    return sum(orjson.loads(audit or b"{}").get("drift", {}).values())
 
 
 class Value(NamedTuple):

@@ -18,7 +18,7 @@ from sqlalchemy.orm import sessionmaker
 from statsd import embedded, keys, schema
 from statsd.client import listen
 from statsd.client.publisher import sync_client
-from tests.faults.figures import DRIFT, Debts, Figures, compare, debts, lost
+from tests.faults.figures import Debts, Figures, compare, debts, drifted, lost
 from tests.faults.form import OUTAGE, SEED, pass_time
 from tests.faults.school import Recorder, School
 from tests.support import Daemon, eventually
@@ -34,6 +34,11 @@ ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO statsd;
 CREATE SCHEMA faults;
 GRANT USAGE ON SCHEMA faults TO statsd;
 ALTER ROLE statsd SET search_path = faults, public;
+"""
+
+BLOCKED = """
+SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE usename = 'statsd' AND NOT granted
 """
 
 PLANT_DOJOS = """
@@ -148,6 +153,13 @@ class Site:
         server.start(fresh=fresh)
         self.faults["outages"] += 1
 
+    def crash(self, server: embedded.Server) -> None:
+        """Let a server end in the midst of whatever it does, and start it again at once."""
+        pass_time(self.chance.uniform(0.5, 1.0))
+        server.stop(signal.SIGKILL)
+        server.start()
+        self.faults["crashes"] += 1
+
     def probe(self) -> float:
         """Solve something in the quiet dojo; return the seconds until its value has it."""
         self._probes += 1
@@ -165,6 +177,11 @@ class Site:
 
     # --- the end
 
+    @property
+    def untold(self) -> int:
+        """How many changes or events were not published, as far as can be known."""
+        return self.losses + self.publisher.failed + self.school.unanswered
+
     def wrong(self) -> bool:
         return bool(compare(self.webapp.engine, self.cache)[1])
 
@@ -175,7 +192,7 @@ class Site:
         the values are right too. Elsewhere they have to be right then.
         """
         began = monotonic()
-        heals = heals or self.losses > 0 or self.publisher.failed > 0
+        heals = heals or self.untold > 0
 
         def settled() -> bool:
             return debts(self.cache) == Debts(0, 0, 0) and not (heals and self.wrong())
@@ -196,9 +213,11 @@ class Site:
             self.notes.append(f"settled after {seconds:.1f} s")
         except AssertionError as error:
             overdue = error
+        if self.school.refused:
+            self.faults["changes refused"] = self.school.refused
+            self.faults["commits without an answer"] = self.school.unanswered
         compared, wrong = compare(self.webapp.engine, self.cache)
         owed = debts(self.cache)
-        drift: Any = self.cache.hgetall(DRIFT)
         figures = Figures(
             scenario=self.scenario,
             seed=SEED,
@@ -211,16 +230,14 @@ class Site:
             wrong=wrong,
             lost=lost(wrong, self.publisher.notes),
             dead=self.cache.xlen(keys.DEAD_LETTERS),
-            drift=sum(map(int, drift.values())),
+            drift=drifted(self.cache),
             exits=[daemon.stop() for daemon in self._daemons],
             seconds=monotonic() - self._began,
             notes=self.notes,
         )
-        if self.school.refused:
-            self.faults["changes refused"] = self.school.refused
         self.finished = True
         self._say(figures.line())
-        figures.check(dead=dead, drift=figures.unpublished > 0)
+        figures.check(dead=dead, drift=self.untold > 0)
         if overdue:
             raise overdue
         return figures

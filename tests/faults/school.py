@@ -27,7 +27,7 @@ from tests.webapp import (
 )
 
 DOJOS, CHALLENGES, USERS = 12, 6, 40
-UNREACHABLE = (sa.exc.OperationalError, sa.exc.InterfaceError)
+UNREACHABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.PendingRollbackError)
 
 ACTIONS = {
     "solve": 60,
@@ -38,6 +38,7 @@ ACTIONS = {
     "shut": 6,
     "require": 3,
     "rename": 2,
+    "swap": 2,
     "solve_and_join": 2,
     "roll_back": 4,
     "replace_dojo": 1,
@@ -83,6 +84,8 @@ class School:
         self.chance = chance
         self.refused = 0
         """Changes that PostgreSQL did not take, as it was not there."""
+        self.unanswered = 0
+        """Those of them whose COMMIT was sent: it may have been done, and no event tells."""
         self.users = [webapp.create_user() for _ in range(USERS)]
         self.dojos = [webapp.create_dojo(CHALLENGES, **_kind(i)) for i in range(DOJOS)]
         self.challenges = {dojo.dojo_id: webapp.challenge_ids(dojo) for dojo in self.dojos}
@@ -94,7 +97,8 @@ class School:
         dojo, user = self.chance.choice(self.dojos), self.chance.choice(self.users)
         try:
             getattr(self, f"_{action}")(dojo, user)
-        except UNREACHABLE:
+        except UNREACHABLE as error:
+            self.unanswered += _was_committing(error)
             self.refused += 1
             pass_time(0.02)
 
@@ -171,6 +175,13 @@ class School:
             found = session.get_one(Dojo, dojo.dojo_id)
             found.id = f"dojo-{self.chance.randrange(1_000_000_000)}"
 
+    def _swap(self, _dojo: Dojo, _user: User) -> None:
+        """Let two official dojos exchange their ids, and with them their keys."""
+        one, other = self.chance.sample([dojo for dojo in self.dojos if dojo.official], 2)
+        with self.webapp.sessions.begin() as session:
+            found = session.get_one(Dojo, one.dojo_id), session.get_one(Dojo, other.dojo_id)
+            found[0].id, found[1].id = found[1].id, found[0].id
+
     def _solve_and_join(self, dojo: Dojo, user: User) -> None:
         self._add(
             self._a_solve(dojo, user),
@@ -190,7 +201,8 @@ class School:
         try:
             self.webapp.delete([dojo])
         finally:
-            another = self.webapp.create_dojo(CHALLENGES, **_kind(self.chance.randrange(DOJOS)))
+            kind = {"official": True} if dojo.official else {}
+            another = self.webapp.create_dojo(CHALLENGES, **kind)
             self.challenges[another.dojo_id] = self.webapp.challenge_ids(another)
             self.dojos.append(another)
 
@@ -200,6 +212,12 @@ class School:
             self.webapp.delete([user])
         finally:
             self.users.append(self.webapp.create_user())
+
+
+def _was_committing(error: Exception) -> bool:
+    """Say whether a connection broke in a COMMIT, the one statement that an error does not name."""
+    broke = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+    return broke and getattr(error, "statement", None) is None
 
 
 def _kind(number: int) -> dict[str, object]:

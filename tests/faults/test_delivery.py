@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from statsd import keys
 from statsd.events import ChallengeSolve, DojoStatsUpdate, Event, encode
 from tests.faults.form import pass_time, sized
-from tests.faults.harness import Site
+from tests.faults.harness import BLOCKED, Site
 from tests.support import eventually
 from tests.webapp import Dojo, Membership, Submission, solve_of
 
@@ -151,12 +151,6 @@ def test_a_deleted_solve_makes_the_numbers_go_down(site: Site) -> None:
     assert (before["solves"], before["users"]) == (3, 3)
     assert stats(site, site.quiet)["users"] == 2
     site.finish()
-
-
-BLOCKED = """
-SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)
-WHERE usename = 'statsd' AND NOT granted
-"""
 
 
 def test_a_solve_committed_while_its_dojo_is_computed_counts_once(site: Site) -> None:

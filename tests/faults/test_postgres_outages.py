@@ -14,12 +14,14 @@ WHERE usename = 'statsd' AND state = 'active' AND query ~ 'submissions'
 """
 
 
-def test_postgresql_stopped_and_restarted(site: Site) -> None:
+def test_postgresql_stopped_and_restarted_and_then_killed(site: Site) -> None:
     """Changes are refused meanwhile; what was published before is handled after."""
     site.start().started()
     with site.school.load():
         site.outage(site.servers.postgres)
         seconds = site.probe()
+        for _ in range(sized(1, 5)):
+            site.crash(site.servers.postgres)
     site.notes.append(f"first event after its return is in its value after {seconds:.2f} s")
     assert seconds < 15
     site.finish()

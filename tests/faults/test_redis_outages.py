@@ -4,10 +4,14 @@ import signal
 
 import pytest
 import redis
+import sqlalchemy as sa
 
 from statsd import keys
+from statsd.events import ChallengeSolve
 from tests.faults.form import FULL, OUTAGE, pass_time, sized
-from tests.faults.harness import Site
+from tests.faults.harness import BLOCKED, Site
+from tests.support import eventually
+from tests.webapp import Dojo
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -28,6 +32,8 @@ def test_redis_stopped_and_restarted_with_its_data(site: Site) -> None:
     site.start().started()
     with site.school.load():
         site.outage(site.servers.redis)
+        for _ in range(sized(1, 5)):
+            site.crash(site.servers.redis)
         pass_time(1.0)
     site.finish(heals=True)
 
@@ -48,6 +54,31 @@ def test_redis_restarted_with_older_data(site: Site) -> None:
             site.faults["returns with older data"] += 1
         pass_time(1.0)
     site.finish(heals=True)
+
+
+def test_redis_restarted_with_older_data_while_nobody_waits_for_it(site: Site) -> None:
+    """The consumer waits for PostgreSQL just then; later its connections are made anew, unseen.
+
+    What changed since is a name, which neither a watch over solves nor another event tells.
+    """
+    daemon = site.start(STATSD_AUDIT_INTERVAL="0").started()
+    site.settle()
+    site.cache.save()
+    solved, renamed = site.school.dojos[:2]
+    with site.webapp.sessions.begin() as session:
+        session.get_one(Dojo, renamed.dojo_id).id = "renamed"
+    site.settle()
+    solve = ChallengeSolve(site.school.users[0].id, site.school.challenges[solved.dojo_id][0])
+    with site.webapp.engine.begin() as connection:
+        connection.execute(sa.text("LOCK TABLE submissions IN ACCESS EXCLUSIVE MODE"))
+        site.publisher.publish(solve)
+        eventually(lambda: site.execute(BLOCKED), "the consumer waits")
+        site.servers.redis.stop(signal.SIGKILL)
+        site.servers.redis.start()
+        site.faults["returns with older data"] += 1
+    site.finish(heals=True)
+    lost = [line["loop"] for line in daemon.lines("lost a server")]
+    site.notes.append(f"loops that saw it go: {lost}")
 
 
 def test_connections_to_redis_are_killed(site: Site) -> None:

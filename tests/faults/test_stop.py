@@ -5,16 +5,12 @@ import sqlalchemy as sa
 
 from statsd.events import DojoStatsUpdate
 from tests.faults.form import pass_time, sized
-from tests.faults.harness import Site
+from tests.faults.harness import BLOCKED, Site
 from tests.support import eventually
 
 pytestmark = pytest.mark.timeout(600)
 
 MARGIN = 2.0  # seconds: leases are given back, the pool is closed, Python ends
-WAITING = """
-SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)
-WHERE usename = 'statsd' AND NOT granted
-"""
 
 
 def test_stopped_at_random_moments_under_load(site: Site) -> None:
@@ -41,7 +37,7 @@ def test_stopped_while_calculations_hang(site: Site) -> None:
     with site.school.load(), site.webapp.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))
         site.publisher.publish(DojoStatsUpdate(site.quiet.dojo_id))
-        eventually(lambda: site.execute(WAITING), "a calculation waits")
+        eventually(lambda: site.execute(BLOCKED), "a calculation waits")
         code, seconds = site.stop(daemon)
         connection.rollback()
     assert code == 0

@@ -1,0 +1,25 @@
+"""Daemons that stand still, and go on as if nothing had happened since."""
+
+import os
+import signal
+
+import pytest
+
+from tests.faults.form import pass_time, sized
+from tests.faults.harness import Site
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_one_of_two_daemons_stands_still_for_longer_than_its_leases(site: Site) -> None:
+    """Its work is done by the other one meanwhile; the answers that it comes back with are old."""
+    daemons = [site.start(name).started() for name in ("a", "b")]
+    with site.school.load():
+        for seconds in sized((2.5, 3.5), (2.5, 3.5, 5.0, 17.0, 25.0, 3.0)):
+            daemon = site.chance.choice(daemons)
+            pass_time(site.chance.uniform(0.2, 0.6))
+            os.kill(daemon.process.pid, signal.SIGSTOP)
+            pass_time(seconds)
+            os.kill(daemon.process.pid, signal.SIGCONT)
+            site.faults["pauses"] += 1
+    site.finish()
