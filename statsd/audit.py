@@ -95,7 +95,7 @@ class Auditor:
         if attempt.token < before.rest_until:
             return dict.fromkeys(wanted, _answer(before, ()))
         began = monotonic()
-        suspects, drifted = await self._judged(before, attempt.token)
+        suspects, drifted = await self._judged(before, attempt)
         after = await self._compared(before, suspects, attempt)
         cost = (monotonic() - began) * SECOND
         after = msgspec.structs.replace(
@@ -106,10 +106,14 @@ class Auditor:
         return dict.fromkeys(wanted, _answer(after, drifted))
 
     async def _judged(
-        self, before: Rotation, token: int
+        self, before: Rotation, attempt: Attempt
     ) -> tuple[dict[str, Suspect], list[Refresh]]:
-        """Return who remains suspect, and who has drifted."""
-        settled = min(token, await settled_until(self._redis))
+        """Return who remains suspect, and who has drifted.
+
+        Those have to differ still: a dojo may have come and gone before it was computed once,
+        and what is not in the cache has no stamp that would show it.
+        """
+        settled = min(attempt.token, await settled_until(self._redis))
         due = {
             name: suspect.stamps
             for name, suspect in before.suspects.items()
@@ -122,7 +126,8 @@ class Auditor:
             if verdicts.get(name, Verdict.OWED) is Verdict.OWED
         }
         guilty = [name for name, verdict in verdicts.items() if verdict is Verdict.DRIFTED]
-        drifted = list(known(guilty))
+        compared = await self._comparison.compare(list(known(guilty)), attempt.now)
+        drifted = [difference.refresh for difference in compared.differences]
         for refresh in drifted:
             log.error(
                 "a cached value had drifted; computing it anew", extra={"refresh": refresh.name}

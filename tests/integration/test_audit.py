@@ -92,6 +92,18 @@ async def test_a_change_of_which_no_event_tells_is_found_counted_and_put_right(s
     assert (rotation.suspects, rotation.drift) == ({}, {"dojo_stats": 1})
 
 
+async def test_a_dojo_that_came_and_went_before_it_was_computed_has_not_drifted(
+    site: Site,
+) -> None:
+    dojo = site.webapp.create_dojo()
+    assert await site.audit() == set()
+    assert await site.suspects() == {name_of(dojo)}
+    site.webapp.delete([dojo])
+    assert await site.audit() == set()
+    rotation = await site.rotation()
+    assert (rotation.suspects, rotation.drift) == ({}, {})
+
+
 async def test_an_event_that_is_not_accepted_yet_is_waited_for(site: Site) -> None:
     first, *_ = site.dojos
     site.solve(first)
