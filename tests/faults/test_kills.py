@@ -14,12 +14,12 @@ _numbers = count(1)
 
 
 def start_again(site: Site, name: str) -> tuple[str, Daemon]:
-    """Start a daemon, now under the name of the one before, now under a new one.
+    """Start a daemon, now and then under the name of the one before, else under a new one.
 
-    Under the old name it finds the entries that the other had read; under a new one they are
-    taken over when they have been pending for long enough.
+    Under the old name it waits until the dead one is known to be dead, and finds the entries
+    that it had read; under a new one they are taken over when they were pending long enough.
     """
-    if not name or site.chance.random() < 0.7:
+    if not name or site.chance.random() < 0.8:
         name = f"d{next(_numbers)}"
     return name, site.start(name)
 
