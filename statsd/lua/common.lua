@@ -16,10 +16,35 @@ local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), c
 local MISSED, INTERACTIVE, ORDINARY, IDLE = 0, 1, 2, 5 -- classes, the most urgent first
 local BUCKET = 500000                      -- delayed marks of a name are told apart this finely
 
+local LARGEST = 9007199254740992           -- what a double counts to without gaps
+
 -- Lua's own conversion keeps 14 digits; a token has 16.
 local function digits(number) return string.format('%.0f', number) end
 
 local owe -- the clock, when it is made anew, owes everything
+
+-- The clock's key is gone, and maybe nothing else. No lease of its life counts any more, and what
+-- it had put off is due. Returns the newest moment that is left, from which tokens go on: the
+-- server's clock may have been set back, and show less.
+local function begin_anew(now)
+  local newest = 0
+  local function left(moment)
+    moment = tonumber(moment)
+    if moment and moment > newest and moment < LARGEST then newest = moment end
+  end
+  for _, key in ipairs(redis.call('HKEYS', OWNERS)) do
+    local stamp = redis.call('GET', key .. ':updated') or ''
+    left((stamp:gsub('%.', '')))
+  end
+  for class = MISSED, BACKGROUND do
+    for _, name in ipairs(redis.call('ZRANGE', DUE .. class, 0, -1)) do
+      left(redis.call('HGET', MARK .. name, 'marked'))
+      redis.call('ZADD', DUE .. class, 'LT', digits(now), name)
+    end
+  end
+  redis.call('DEL', LEASES)
+  return newest
+end
 
 local clock
 local function read_clock()
@@ -27,9 +52,11 @@ local function read_clock()
   local stored = redis.call('HMGET', CLOCK, 'epoch', 'last', 'seen', 'offset')
   local seen = time[1] * 1000000 + time[2]
   local offset = tonumber(stored[4] or 0) + math.max(0, tonumber(stored[3] or 0) - seen)
+  local last = tonumber(stored[2] or 0)
+  if not stored[1] then last = math.max(last, begin_anew(seen + offset)) end
   clock = {
     epoch = stored[1] or digits(seen),
-    token = math.max(tonumber(stored[2] or 0) + 1, seen),
+    token = math.max(last + 1, seen),
     now = seen + offset,
     seen = seen,
   }
