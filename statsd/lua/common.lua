@@ -15,7 +15,6 @@ local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), c
 
 local MISSED, INTERACTIVE, ORDINARY, IDLE = 0, 1, 2, 5 -- classes, the most urgent first
 local BUCKET = 500000                      -- delayed marks of a name are told apart this finely
-
 local LARGEST = 9007199254740992           -- what a double counts to without gaps
 
 -- Lua's own conversion keeps 14 digits; a token has 16.
@@ -36,7 +35,7 @@ local function begin_anew(now)
     local stamp = redis.call('GET', key .. ':updated') or ''
     left((stamp:gsub('%.', '')))
   end
-  for class = MISSED, BACKGROUND do
+  for class = MISSED, IDLE do
     for _, name in ipairs(redis.call('ZRANGE', DUE .. class, 0, -1)) do
       left(redis.call('HGET', MARK .. name, 'marked'))
       redis.call('ZADD', DUE .. class, 'LT', digits(now), name)
