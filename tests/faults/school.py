@@ -196,22 +196,16 @@ class School:
             session.rollback()
 
     def _replace_dojo(self, dojo: Dojo, _user: User) -> None:
-        # Forgotten first: an answer that is lost leaves it unknown whether the dojo is gone.
-        self.dojos.remove(dojo)
-        try:
-            self.webapp.delete([dojo])
-        finally:
-            kind = {"official": True} if dojo.official else {}
-            another = self.webapp.create_dojo(CHALLENGES, **kind)
-            self.challenges[another.dojo_id] = self.webapp.challenge_ids(another)
-            self.dojos.append(another)
+        kind = {"official": True} if dojo.official else {}
+        another = self.webapp.create_dojo(CHALLENGES, **kind)
+        self.challenges[another.dojo_id] = self.webapp.challenge_ids(another)
+        # Forgotten first: without an answer it is not known whether the dojo is gone.
+        self.dojos[self.dojos.index(dojo)] = another
+        self.webapp.delete([dojo])
 
     def _replace_user(self, _dojo: Dojo, user: User) -> None:
-        self.users.remove(user)
-        try:
-            self.webapp.delete([user])
-        finally:
-            self.users.append(self.webapp.create_user())
+        self.users[self.users.index(user)] = self.webapp.create_user()
+        self.webapp.delete([user])
 
 
 def _was_committing(error: Exception) -> bool:
