@@ -45,6 +45,7 @@ class Claims:
         self._cursor = claim.cursor
         if claim.taken:
             log.warning("took over events of another consumer", extra={"events": claim.taken})
+        if claim.taken or claim.deleted:  # which make up for each other in the count
             self._read_again()
         if claim.deleted:
             log.warning("pending events were deleted; reconciling", extra={"events": claim.deleted})

@@ -14,19 +14,18 @@ from statsd.errors import InvalidEventError
 from statsd.events import Event
 from statsd.isolate import isolate
 from statsd.marks import Marks
-from statsd.outage import brief, passes
+from statsd.outage import brief, is_outage, passes
+from statsd.paging import Paging
 from statsd.reconcile import Reconcile
 from statsd.refresh import Mark, Record
 from statsd.registry import Handler, handler_of
-from statsd.stream import NEW, PENDING, DeadEntry, Entry, Stream
+from statsd.stream import DeadEntry, Entry, Stream
 
 log = logging.getLogger(__name__)
 
 Decoded = tuple[Entry, Event]
 
-FIRST_COUNT = 50  # entries read at first, and after an error
 LOOK_INTERVAL = 10.0  # seconds between two looks at the server
-LARGE_BATCH = 4 * 1024 * 1024  # bytes
 
 
 class Consumer:
@@ -40,10 +39,8 @@ class Consumer:
         self._marks = marks
         self._database = database
         self._bell = bell
-        self._batch_size = batch_size
-        self._count = min(FIRST_COUNT, batch_size)
-        self._start = PENDING
-        self._more_pending = False
+        self._paging = Paging(batch_size)
+        self._suspect = False
         self._looked = 0.0
         self.last_turn = monotonic()
         """When the loop last came round (monotonic): by this others see that it turns."""
@@ -53,13 +50,12 @@ class Consumer:
 
     def read_again(self) -> None:
         """Read the own pending entries, from the first, before new ones."""
-        self._start = PENDING
-        self._more_pending = True
+        self._paging.again()
 
     async def recover(self) -> None:
         """Begin with the own pending entries again, as after any error."""
-        self.read_again()
-        self._count = min(FIRST_COUNT, self._count)  # a page that was too large is not read again
+        self._paging.failed(suspect=self._suspect)
+        self._suspect = False
         await self._look()
 
     async def _look(self) -> None:
@@ -80,21 +76,16 @@ class Consumer:
         self._turn()
         if monotonic() - self._looked > LOOK_INTERVAL:
             await self._look()
-        self._more_pending = False
-        entries = await self._stream.read(self._start, self._count)
-        self._count = self._next_count(entries)
-        if entries:
+        self._paging.begin()
+        page = await self._stream.read(self._paging.start, self._paging.count)
+        if entries := self._paging.take(page):
             await self._accept(entries)
-        # Pending entries are read in pages to the end; anew if others came in meanwhile.
-        if self._start != NEW and not self._more_pending:
-            self._start = entries[-1].id if entries else NEW
+        self._paging.done()
 
-    def _next_count(self, entries: Sequence[Entry]) -> int:
-        """Return how many entries to read next: fewer after large ones, which fill memory."""
-        size = sum(len(entry.data or b"") for entry in entries)
-        if size > LARGE_BATCH:
-            return max(1, self._count // 4)
-        return min(self._batch_size, self._count * 2)
+    def _passes(self, error: BaseException) -> bool:
+        """As `passes`; remembers an error that may be due to the very events in hand."""
+        self._suspect = passes(error) and not is_outage(error)
+        return passes(error)
 
     async def _accept(self, entries: Sequence[Entry]) -> None:
         began = monotonic()
@@ -106,7 +97,7 @@ class Consumer:
         for event_type, group in _by_type(decoded).items():
             handler = handler_of(event_type)
             if handler is not None:
-                found, failed = await isolate(group, self._planner(handler), passes)
+                found, failed = await isolate(group, self._planner(handler), self._passes)
                 records.update(*found)
                 dead += [_letter(entry, error) for (entry, _), error in failed]
         await self._stream.accept([entry.id for entry in entries], records, dead)

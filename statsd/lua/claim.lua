@@ -4,19 +4,35 @@
 -- KEYS[1] the stream
 -- request: group, consumer, idle (milliseconds an entry must have been pending), cursor, count,
 --          gone (milliseconds after which a silent consumer that holds nothing is dismissed)
--- reply: the next cursor, how many entries were taken over, how many had been deleted, the names
---        of those dismissed
+-- reply: the next cursor, how many entries were taken over from others, how many had been deleted,
+--        the names of those dismissed
 
+local function consumers()
+  local found = {}
+  for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], request.group)) do
+    local consumer = {}
+    for i = 1, #fields, 2 do consumer[fields[i]] = fields[i + 1] end
+    found[consumer.name] = consumer
+  end
+  return found
+end
+
+local function held()
+  local own = consumers()[request.consumer]
+  return own and own.pending or 0
+end
+
+-- Entries that this consumer leaves pending itself are claimed too, which is no news to it.
+local before = held()
 local claimed = redis.call('XAUTOCLAIM', KEYS[1], request.group, request.consumer,
   request.idle, request.cursor, 'COUNT', request.count, 'JUSTID')
+local taken = math.max(0, held() - before)
 
 local dismissed = {}
-for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], request.group)) do
-  local consumer = {}
-  for i = 1, #fields, 2 do consumer[fields[i]] = fields[i + 1] end
-  if consumer.pending == 0 and consumer.idle > request.gone and consumer.name ~= request.consumer then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], request.group, consumer.name)
-    dismissed[#dismissed + 1] = consumer.name
+for name, consumer in pairs(consumers()) do
+  if consumer.pending == 0 and consumer.idle > request.gone and name ~= request.consumer then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], request.group, name)
+    dismissed[#dismissed + 1] = name
   end
 end
-return {claimed[1], #claimed[2], claimed[3] and #claimed[3] or 0, dismissed}
+return {claimed[1], taken, claimed[3] and #claimed[3] or 0, dismissed}

@@ -73,6 +73,19 @@ async def test_many_entries_are_taken_over_page_by_page(
     assert consumer.told == 2
 
 
+async def test_what_this_consumer_leaves_pending_itself_is_no_news(
+    claims: Claims, consumer: Consumer, cache: "redis.Redis"
+) -> None:
+    cache.xadd(keys.STREAM, {"data": "{}"})
+    cache.xreadgroup(keys.GROUP, "living", {keys.STREAM: ">"})
+    await claims.step()
+    assert consumer.told == 0
+    leave_pending(cache, 2)
+    await claims.step()
+    assert consumer.told == 1
+    assert holders(cache) == {b"living": 3, b"dead": 0}
+
+
 async def test_what_was_read_a_moment_ago_is_left_to_its_reader(
     stream: Stream, async_cache: Redis, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
