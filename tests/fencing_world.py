@@ -93,6 +93,7 @@ class World:
     """Keys whose owners were forgotten, so that nobody deletes them if they have to go."""
     group_lost: bool = False
     unread: bool = False
+    evicted: bool = False
 
     def __post_init__(self) -> None:
         self.cache.flushall()
@@ -107,8 +108,9 @@ class World:
         self.land()
         self.read()
         self.accept()
-        while self.take(0, 10):
-            self.settle(self.work[-1])
+        for _ in PLACES:  # what the new clock owes, and the things
+            if self.take(0, 10):
+                self.settle(self.work[-1])
 
     def owe(self, refresh: Refresh) -> None:
         """Mark something, as the daemon itself does."""
@@ -183,6 +185,7 @@ class World:
 
     def take(self, daemon: int, most: int) -> bool:
         """Take what is due, up to `most` things; return whether there was any."""
+        self.pass_time(0.001)  # marks that were set together are due a few microseconds apart
         batches = {RECONCILE: 1, Thing.kind: most}
         attempt = self.run(self.daemons[daemon].take(batches)).attempt
         if attempt:
@@ -230,7 +233,20 @@ class World:
         value = {"thing": number_of(name), "version": row and row.version}
         return Answer({row.key: value} if row else {})
 
-    def fail(self, work: Work, *, last: bool) -> None:
+    def bury(self, work: Work) -> None:
+        """Fail for the last time."""
+        self.fail(work, last=True)
+
+    def die(self, work: Work) -> None:
+        """Leave without a word."""
+        self.work.remove(work)
+
+    def restart(self, work: Work) -> None:
+        """Leave, and give all leases of that daemon back, as it does when it starts."""
+        self.work.remove(work)
+        self.run(work.marks.release())
+
+    def fail(self, work: Work, *, last: bool = False) -> None:
         """Fail, the last time or not, all that was taken."""
         self.work.remove(work)
         for name in work.attempt.names:
@@ -246,9 +262,6 @@ class World:
         for thing in self.buried:
             self.owe(Thing(thing))
         self.buried = {}
-
-    def release(self, daemon: int) -> None:
-        self.run(self.daemons[daemon].release())
 
     def sweep(self) -> None:
         cursor = ""
@@ -273,10 +286,6 @@ class World:
 
     # --- losses
 
-    def lose(self, *names: str) -> None:
-        """Delete single public keys."""
-        self.cache.delete(*names)
-
     def flush(self) -> None:
         self.land()  # before anybody notices
         self.cache.flushall()
@@ -295,6 +304,7 @@ class World:
         """Delete a private key, and do what the daemon does when the server evicts."""
         self.land()
         self.cache.delete(name)
+        self.evicted = True
         if name in BOOKS:
             self.unclaimed |= set(self.names("stats:thing:*"))
         self.owe(Reconcile())

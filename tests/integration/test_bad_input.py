@@ -13,6 +13,8 @@ from statsd import embedded, keys
 from tests.support import Daemon, daemon, eventually
 from tests.webapp import Dojo, WebApp
 
+pytestmark = pytest.mark.every_redis
+
 RUBBISH = bytes(range(256)) * 4096  # 1 MiB
 
 

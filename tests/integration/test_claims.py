@@ -11,6 +11,8 @@ from statsd.claims import Claims
 from statsd.marks import Answer, Marks
 from statsd.stream import CLAIMED_AT_ONCE, Stream
 
+pytestmark = pytest.mark.every_redis
+
 
 class Consumer:
     """Counts how often it is told to read its pending entries again."""

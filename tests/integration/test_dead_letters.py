@@ -17,6 +17,8 @@ from statsd.refresh import Mark
 from statsd.stream import CUT, DeadEntry, Entry, Stream
 from tests.support import environment
 
+pytestmark = pytest.mark.every_redis
+
 Run = Callable[..., tuple[int, str]]
 
 

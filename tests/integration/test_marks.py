@@ -12,6 +12,8 @@ from statsd.marks import Answer, Attempt, Marks
 from statsd.reconcile import Reconcile
 from statsd.refresh import Mark, Priority, Refresh
 
+pytestmark = pytest.mark.every_redis
+
 BATCHES = {"reconcile": 1, "thing": 10, "other": 1}
 KEY = "stats:thing:1"
 SECOND = 1_000_000  # microseconds

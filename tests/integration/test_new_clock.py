@@ -12,6 +12,8 @@ from statsd.reconcile import Reconcile
 from statsd.refresh import Mark, Priority
 from tests.integration.test_marks import BATCHES, KEY, SECOND, Thing, answer, marks_of, take
 
+pytestmark = pytest.mark.every_redis
+
 CLOCK = f"{keys.INTERNAL}clock"
 HOUR = 3600 * SECOND
 

@@ -11,6 +11,8 @@ from statsd.reconcile import Reconcile
 from statsd.refresh import Mark
 from statsd.sweep import PAGE, Sweep
 
+pytestmark = pytest.mark.every_redis
+
 BATCHES = {"reconcile": 1, "dojo_stats": 1000}
 DOJOS = 2 * PAGE
 
@@ -63,9 +65,9 @@ async def test_without_a_cold_start_absent_values_stay_absent(
     assert await swept(sweep, marks) == set()
 
 
-async def test_evictions_lead_to_a_reconciliation() -> None:
+async def test_evictions_lead_to_a_reconciliation(redis_server: embedded.Redis) -> None:
     """What was evicted may have been a mark, of which nothing else is left to tell."""
-    with embedded.redis() as server:
+    with embedded.redis(binary=redis_server.binary) as server:
         async with Redis.from_url(server.url, protocol=2) as client:
             marks = Marks(client, "one", lease=30, dead_limit=10)
             await marks.mark([])
