@@ -17,8 +17,6 @@ from statsd.refresh import Mark
 from statsd.stream import CUT, DeadEntry, Entry, Stream
 from tests.support import environment
 
-pytestmark = pytest.mark.every_redis
-
 Run = Callable[..., tuple[int, str]]
 
 
@@ -100,6 +98,7 @@ async def test_a_letter_is_shown_whole_and_harmlessly(dead: Run, async_cache: Re
     assert "consumer: one" in said
 
 
+@pytest.mark.every_redis
 async def test_a_replayed_entry_is_in_the_stream_again(
     dead: Run, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
@@ -111,6 +110,7 @@ async def test_a_replayed_entry_is_in_the_stream_again(
     assert cache.xlen(keys.DEAD_LETTERS) == 0
 
 
+@pytest.mark.every_redis
 async def test_a_replayed_refresh_is_owed_again(
     dead: Run, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
