@@ -15,6 +15,7 @@ local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), c
 
 local MISSED, INTERACTIVE, ORDINARY, IDLE = 0, 1, 2, 5 -- classes, the most urgent first
 local BUCKET = 500000                      -- delayed marks of a name are told apart this finely
+local SOON = 3000000                       -- longer than a commit under way is waited for
 local LARGEST = 9007199254740992           -- what a double counts to without gaps
 
 -- Lua's own conversion keeps 14 digits; a token has 16.
@@ -23,8 +24,8 @@ local function digits(number) return string.format('%.0f', number) end
 local owe -- the clock, when it is made anew, owes everything
 
 -- The clock's key is gone, and maybe nothing else. No lease of its life counts any more, and what
--- it had put off is due. Returns the newest moment that is left, from which tokens go on: the
--- server's clock may have been set back, and show less.
+-- it had put off is due, or soon will be. Returns the newest moment that is left, from which
+-- tokens go on: the server's clock may have been set back, and show less.
 local function begin_anew(now)
   local newest = 0
   local function left(moment)
@@ -38,8 +39,12 @@ local function begin_anew(now)
   for class = MISSED, IDLE do
     for _, name in ipairs(redis.call('ZRANGE', DUE .. class, 0, -1)) do
       left(redis.call('HGET', MARK .. name, 'marked'))
+      redis.call('HDEL', MARK .. name, 'retry_at')
       redis.call('ZADD', DUE .. class, 'LT', digits(now), name)
     end
+  end
+  for _, entry in ipairs(redis.call('ZRANGE', LATER, 0, -1)) do
+    redis.call('ZADD', LATER, 'LT', digits(now + SOON), entry)
   end
   redis.call('DEL', LEASES)
   return newest

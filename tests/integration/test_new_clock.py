@@ -82,3 +82,20 @@ async def test_a_burial_from_before_leaves_the_new_debt(marks: Marks, cache: "re
     assert not cache.exists(keys.DEAD_LETTERS)
     await work(marks, "after")
     assert cache.get(KEY) == b'"after"'
+
+
+async def test_a_delayed_mark_is_due_soon(marks: Marks, cache: "redis.Redis") -> None:
+    await marks.mark([Mark(Thing(2), delay=2)])
+    cache.delete(CLOCK)
+    await work(marks, "after")
+    taken = await marks.take(BATCHES)
+    assert taken.wait is not None
+    assert 1 < taken.wait <= 3
+
+
+async def test_what_failed_is_tried_again(marks: Marks, cache: "redis.Redis") -> None:
+    await marks.mark([Mark(Thing(1))])
+    await marks.fail(await take(marks), [5.0], {"error": "no"})
+    cache.delete(CLOCK)
+    await work(marks, "after")
+    assert cache.get(KEY) == b'"after"'
