@@ -277,12 +277,32 @@ class World:
         if self.cache.exists(CLOCK):
             self.cache.hincrby(CLOCK, "offset", int(seconds * SECOND))
 
-    def jump(self, seconds: int, *, back: bool) -> None:
-        """Set the server's clock ahead; with `back`, let a script run, and set it right again."""
+    def set_ahead(self, seconds: int) -> None:
+        """Set the server's clock ahead."""
         self.land()
         if self.cache.exists(CLOCK):
             self.cache.hincrby(CLOCK, "last", seconds * SECOND)
-            self.cache.hincrby(CLOCK, "seen" if back else "offset", seconds * SECOND)
+            self.cache.hincrby(CLOCK, "offset", seconds * SECOND)
+
+    def set_back(self, seconds: int) -> None:
+        """Set the server's clock back: all that it has told so far is that much ahead of it."""
+        shift = seconds * SECOND
+        for name in self.names("stats:thing:*:updated"):
+            stamp: Any = self.cache.get(name)
+            if stamp:
+                whole, rest = stamp.decode().split(".")
+                self.cache.set(name, f"{int(whole) + seconds}.{rest}")
+        for name in (*self.names(f"{keys.INTERNAL}due:*"), f"{keys.INTERNAL}later"):
+            members: Any = self.cache.zrange(name, 0, -1)
+            for member in members:
+                self.cache.zincrby(name, shift, member)
+        hashes = dict.fromkeys(self.names(f"{keys.INTERNAL}mark:*"), ("marked", "retry_at"))
+        for name, told in (hashes | {CLOCK: ("last", "seen")}).items():
+            for moment in told:
+                if self.cache.hexists(name, moment):
+                    self.cache.hincrby(name, moment, shift)
+        for work in self.work:
+            work.attempt = replace(work.attempt, token=work.attempt.token + shift)
 
     # --- losses
 
