@@ -37,6 +37,7 @@ _TRANSIENT = ("53", "57014", "55P03", "40", "42P01", "42703", "3F000")
 # anew), a script of somebody else's runs, it cannot save and so does not write, its
 # replicas are away.
 _PASSING = ("NOGROUP", "UNBLOCKED", "BUSY ", "MISCONF", "NOREPLICAS")
+_CLOSED = "the handler is closed"
 _POSTGRES = (
     OSError,  # refused, reset, no such host; TimeoutError is one too
     sqlalchemy.exc.TimeoutError,  # no connection of the pool came free
@@ -62,6 +63,9 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
         return True
     if isinstance(error, redis.ResponseError) and str(error).startswith(_PASSING):
+        return True
+    # How uvloop says that the other side has closed the connection that is written to.
+    if isinstance(error, RuntimeError) and str(error).endswith(_CLOSED):
         return True
     return (sqlstate(error) or "").startswith(_SQLSTATES)
 

@@ -36,6 +36,9 @@ TOTAL_EVENTS = 5_000
 TROUBLE = (RedisError, OSError)
 """What a Redis that cannot be reached or does not answer raises; timeouts are among them."""
 
+ASYNC_TROUBLE = (*TROUBLE, RuntimeError)
+"""With asyncio too: uvloop raises RuntimeError when a connection that is lost is written to."""
+
 
 def sync_client(url: str | None, options: dict[str, Any]) -> redis.Redis:
     """Return a client whose calls take a bounded time; it connects with the first.
@@ -198,7 +201,7 @@ class AsyncPublisher(_Tally):
                 for entry in entries:
                     pipeline.xadd(keys.STREAM, entry)
                 replies = await pipeline.execute(raise_on_error=False)
-        except TROUBLE as error:
+        except ASYNC_TROUBLE as error:
             return self.lose(events, error)
         return self.settle(events, replies)
 

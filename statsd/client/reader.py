@@ -18,7 +18,7 @@ import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import keys, scripts
 from statsd.calculators import Calculator, Values, dojo_stats
 from statsd.calculators.dojo_stats import DojoStats
-from statsd.client.publisher import TROUBLE, async_client, sync_client
+from statsd.client.publisher import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
 from statsd.references import find_dojo
 from statsd.refresh import Priority, Refresh, asking
 from statsd.switches import read_switch
@@ -197,7 +197,7 @@ class AsyncReader(_Reading):
             return None, False
         try:
             return self.parse(await self._client.get(key.encode(errors="replace"))), True
-        except TROUBLE as error:
+        except ASYNC_TROUBLE as error:
             self.trouble(error)
             return None, False
 
@@ -215,7 +215,7 @@ class AsyncReader(_Reading):
     async def _ask(self, refresh: Refresh) -> None:
         try:
             await self._ask_script(args=[self.request(refresh)])
-        except TROUBLE as error:
+        except ASYNC_TROUBLE as error:
             self.trouble(error)
 
     async def aclose(self) -> None:

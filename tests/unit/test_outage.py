@@ -1,11 +1,13 @@
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
 import pytest
 import redis
 import sqlalchemy.exc
+import uvloop
 from redis._parsers import BaseParser
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
@@ -46,7 +48,28 @@ def closed() -> Exception:
     return sqlalchemy.exc.InterfaceError("SELECT 1", {}, adapted, connection_invalidated=True)
 
 
+def written_to_a_closed_connection() -> Exception:
+    """Return what uvloop raises then."""
+
+    async def write() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            transport.abort()
+            await asyncio.sleep(0)
+            transport.writelines([b"PING"])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(write())
+        except RuntimeError as error:
+            return error
+    raise AssertionError("it was written")
+
+
 OUTAGES = [
+    written_to_a_closed_connection(),
     redis.ConnectionError("Connection refused"),
     redis.TimeoutError("Timeout reading from socket"),
     redis.BusyLoadingError("Redis is loading the dataset in memory"),
