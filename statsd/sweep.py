@@ -51,5 +51,5 @@ class Sweep:
         self._evicted = evicted
 
     async def recover(self) -> None:
-        """Begin anew."""
-        self._cursor, self._evicted = "0", None
+        """Begin anew. What was evicted meanwhile is still in the server's count."""
+        self._cursor = "0"
