@@ -106,7 +106,7 @@ class Comparison:
                     for key, value in computed[refresh].items()
                     if key not in found.foreign
                 }
-                if what := list(_differences(found.values, own)):
+                if what := list(dict.fromkeys(_differences(found.values, own))):
                     compared.differences.append(
                         Difference(refresh, found.stamps, found.moment is not None, what)
                     )

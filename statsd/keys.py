@@ -44,6 +44,28 @@ def dojo_stats(reference: str) -> str:
     return f"stats:dojo:{reference}"
 
 
+def scoreboard(dojo_id: int, module_index: int | None = None, days: int = 0) -> str:
+    """Return the key of the scoreboard of a dojo or of one of its modules.
+
+    `days` is the window: 7, 30, or 0 for all time.
+    """
+    return f"stats:scoreboard:{_place(dojo_id, module_index)}:{days}"
+
+
+def challenge_solves(dojo_id: int, module_index: int) -> str:
+    """Return the key of the numbers of solves of a module's challenges."""
+    return f"stats:challenge_solves:{_place(dojo_id, module_index)}"
+
+
+def scores(dojo_id: int, module_index: int | None = None) -> str:
+    """Return the key of the scores in a dojo or in one of its modules."""
+    return f"stats:scores:{_place(dojo_id, module_index)}"
+
+
+def _place(dojo_id: int, module_index: int | None) -> str:
+    return f"dojo:{dojo_id}" if module_index is None else f"module:{dojo_id}:{module_index}"
+
+
 def updated(key: str) -> str:
     """Return the key that holds the moment `key`'s value is true for, in Redis seconds."""
     return f"{key}:updated"

@@ -2,6 +2,25 @@
 
 from typing import Any
 
-from statsd.calculators import Calculator, dojo_stats
+from statsd.calculators import Calculator, challenge_solves, dojo_stats, scoreboard, scores
+from statsd.calculators.challenge_solves import ChallengeSolves
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.calculators.scoreboard import Scoreboard
+from statsd.calculators.scores import Scores
+from statsd.refresh import Refresh
 
-CALCULATORS: tuple[Calculator[Any], ...] = (dojo_stats.calculator,)
+CALCULATORS: tuple[Calculator[Any], ...] = (
+    dojo_stats.calculator,
+    scoreboard.calculator,
+    challenge_solves.calculator,
+    scores.calculator,
+)
+
+
+def of_dojo(dojo_id: int) -> tuple[Refresh, ...]:
+    """Return what depends on a dojo's rows and on the solves of its challenges.
+
+    A dojo that is open to few has no scores, but it may have had some; finding that out costs
+    less than looking up which dojo is of which sort.
+    """
+    return DojoStats(dojo_id), Scoreboard(dojo_id), ChallengeSolves(dojo_id), Scores(dojo_id)

@@ -28,8 +28,13 @@ class World:
 class CountedSolve:
     id: int
     user_id: int
-    date: datetime
+    challenge_id: int
+    module_index: int
+    date: datetime | None
     challenge_name: str | None
+
+    def since(self, moment: datetime) -> bool:
+        return self.date is not None and self.date >= moment
 
 
 def visibility_of(world: World, row: Row) -> tuple[datetime | None, datetime | None]:
@@ -41,23 +46,29 @@ def visibility_of(world: World, row: Row) -> tuple[datetime | None, datetime | N
     return None, None
 
 
-def includes(bounds: tuple[datetime | None, datetime | None], moment: datetime) -> bool:
+def includes(bounds: tuple[datetime | None, datetime | None], moment: datetime | None) -> bool:
     start, stop = bounds
+    if moment is None:
+        return start is None and stop is None
     return not (start is not None and moment < start) and not (stop is not None and moment > stop)
+
+
+def is_open_to_all(dojo: Row) -> bool:
+    data = dojo["data"]
+    return dojo["official"] is True or (isinstance(data, dict) and data.get("type") == "public")
+
+
+def modules_of(world: World, dojo: Row) -> list[int]:
+    return [row["module_index"] for row in world.dojo_modules if row["dojo_id"] == dojo["dojo_id"]]
 
 
 def counted_solves(world: World, dojo: Row) -> list[CountedSolve]:
     members = {
         row["user_id"]: row["type"] for row in world.dojo_users if row["dojo_id"] == dojo["dojo_id"]
     }
-    modules = {
-        row["module_index"] for row in world.dojo_modules if row["dojo_id"] == dojo["dojo_id"]
-    }
+    modules = modules_of(world, dojo)
     hidden = {user["id"] for user in world.users if user["hidden"]}
-    data = dojo["data"]
-    open_to_all = dojo["official"] is True or (
-        isinstance(data, dict) and data.get("type") == "public"
-    )
+    open_to_all = is_open_to_all(dojo)
     counted = []
     for row in world.dojo_challenges:
         if row["dojo_id"] != dojo["dojo_id"] or not row["required"]:
@@ -75,7 +86,16 @@ def counted_solves(world: World, dojo: Row) -> list[CountedSolve]:
                 continue
             if includes(bounds, solve["date"]):
                 name = row["name"] or row["id"]
-                counted.append(CountedSolve(solve["id"], user_id, solve["date"], name))
+                counted.append(
+                    CountedSolve(
+                        solve["id"],
+                        user_id,
+                        solve["challenge_id"],
+                        row["module_index"],
+                        solve["date"],
+                        name,
+                    )
+                )
     return counted
 
 
@@ -100,7 +120,8 @@ def dojo_stats(world: World, dojo: Row, now: datetime) -> DojoStats:
     solves, users = [], []
     for days in (1, 7, 30, 60):
         start = midnight - timedelta(days=days)
-        on_day = [solve for solve in counted if start <= solve.date < start + timedelta(days=1)]
+        stop = start + timedelta(days=1)
+        on_day = [solve for solve in counted if solve.since(start) and not solve.since(stop)]
         solves.append(len(on_day))
         users.append(len({solve.user_id for solve in on_day}))
     value = {
@@ -123,7 +144,7 @@ def dojo_stats(world: World, dojo: Row, now: datetime) -> DojoStats:
     recent = [
         (solve.date, solve.challenge_name)
         for solve in counted
-        if solve.date >= now - timedelta(days=7)
+        if solve.date is not None and solve.since(now - timedelta(days=7))
     ]
     return DojoStats(value, sorted(recent, key=lambda pair: pair[0], reverse=True))
 

@@ -1,4 +1,7 @@
-"""A counted solve, as the contract's section 4 defines it, in SQL."""
+"""What calculators have in common: dojos, modules, and a counted solve in SQL.
+
+The contract's section 4 defines a counted solve.
+"""
 
 from typing import Any
 
@@ -44,6 +47,59 @@ def visible_at(moment: Any) -> "sa.ColumnElement[bool]":
     )
 
 
+def every_dojo() -> "sa.Select[Any]":
+    """List all dojos, the busiest first, as a sample of one block in a hundred shows them."""
+    sampled = sa.tablesample(solve, sa.func.system(1))
+    solves = (
+        sa.select(row.c.dojo_id, sa.func.count().label("solves"))
+        .select_from(row.join(sampled, sampled.c.challenge_id == row.c.challenge_id))
+        .where(sampled.c.type == "correct")
+        .group_by(row.c.dojo_id)
+        .subquery()
+    )
+    return (
+        sa.select(dojos.c.dojo_id)
+        .select_from(dojos.outerjoin(solves, solves.c.dojo_id == dojos.c.dojo_id))
+        .order_by(sa.func.coalesce(solves.c.solves, 0).desc(), dojos.c.dojo_id)
+    )
+
+
+def places() -> "sa.Select[Any]":
+    """Select the dojos in the parameter `dojo_ids` with the index of each module.
+
+    A dojo without modules has one row, whose `module_index` is null.
+    """
+    return (
+        sa.select(dojos.c.dojo_id, module.c.module_index)
+        .select_from(dojos.outerjoin(module, module.c.dojo_id == dojos.c.dojo_id))
+        .where(among(dojos.c.dojo_id, DOJO_IDS))
+    )
+
+
+def open_to_all() -> "sa.ColumnElement[bool]":
+    """Say that a dojo is official or public; not true, perhaps null, where it is neither."""
+    return sa.or_(dojos.c.official, dojos.c.data.op("->>")("type") == "public")
+
+
+def with_solves(rows: "sa.sql.expression.FromClause") -> "sa.sql.expression.FromClause":
+    """Join challenge rows to their dojo, their module and the solves of their challenge."""
+    return (
+        rows.join(dojos, dojos.c.dojo_id == row.c.dojo_id)
+        .join(
+            module,
+            sa.and_(module.c.dojo_id == row.c.dojo_id, module.c.module_index == row.c.module_index),
+        )
+        .join(
+            solve,
+            sa.and_(
+                solve.c.challenge_id == row.c.challenge_id,
+                solve.c.type == "correct",
+                solve.c.user_id.is_not(None),
+            ),
+        )
+    )
+
+
 def counted_solves(*columns: Any) -> "sa.Select[Any]":
     """Select `columns` over the counted solves of the dojos in the parameter `dojo_ids`.
 
@@ -53,22 +109,7 @@ def counted_solves(*columns: Any) -> "sa.Select[Any]":
     return (
         sa.select(*columns)
         .select_from(
-            row_and_visibility()
-            .join(dojos, dojos.c.dojo_id == row.c.dojo_id)
-            .join(
-                module,
-                sa.and_(
-                    module.c.dojo_id == row.c.dojo_id, module.c.module_index == row.c.module_index
-                ),
-            )
-            .join(
-                solve,
-                sa.and_(
-                    solve.c.challenge_id == row.c.challenge_id,
-                    solve.c.type == "correct",
-                    solve.c.user_id.is_not(None),
-                ),
-            )
+            with_solves(row_and_visibility())
             .join(solver, solver.c.id == solve.c.user_id)
             .outerjoin(
                 membership,
@@ -81,11 +122,7 @@ def counted_solves(*columns: Any) -> "sa.Select[Any]":
         .where(
             among(row.c.dojo_id, DOJO_IDS),
             row.c.required,
-            sa.or_(
-                dojos.c.official,
-                dojos.c.data.op("->>")("type") == "public",
-                membership.c.user_id.is_not(None),
-            ),
+            sa.or_(open_to_all(), membership.c.user_id.is_not(None)),
             solver.c.hidden.is_not(True),
             sa.func.coalesce(membership.c.type, "") != "admin",
             visible_at(solve.c.date),

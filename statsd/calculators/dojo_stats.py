@@ -13,6 +13,7 @@ from statsd.calculators.counted import (
     DOJO_IDS,
     among,
     counted_solves,
+    every_dojo,
     row_and_visibility,
     visible_at,
 )
@@ -31,23 +32,6 @@ class DojoStats(Refresh, frozen=True):
 
     kind: ClassVar[str] = "dojo_stats"
     dojo_id: int
-
-
-def _every() -> "sa.Select[Any]":
-    """List all dojos, the busiest first, as a sample of one block in a hundred shows them."""
-    sampled = sa.tablesample(solve, sa.func.system(1))
-    solves = (
-        sa.select(row.c.dojo_id, sa.func.count().label("solves"))
-        .select_from(row.join(sampled, sampled.c.challenge_id == row.c.challenge_id))
-        .where(sampled.c.type == "correct")
-        .group_by(row.c.dojo_id)
-        .subquery()
-    )
-    return (
-        sa.select(dojos.c.dojo_id)
-        .select_from(dojos.outerjoin(solves, solves.c.dojo_id == dojos.c.dojo_id))
-        .order_by(sa.func.coalesce(solves.c.solves, 0).desc(), dojos.c.dojo_id)
-    )
 
 
 def _moment(parameter: str) -> "sa.BindParameter[datetime]":
@@ -194,4 +178,6 @@ def _trend(last: int, before: int) -> int:
     return max(lowest, min(highest, round((last - before) / before * 100)))
 
 
-calculator = Calculator(DojoStats, _every(), (_dojos(), _totals(), _newest()), parameters, shape)
+calculator = Calculator(
+    DojoStats, every_dojo(), (_dojos(), _totals(), _newest()), parameters, shape
+)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
-from statsd.calculators.dojo_stats import DojoStats
 from statsd.events import DojoStatsUpdate
 from statsd.refresh import Mark, now_and_again
 from statsd.registry import Lookup, handles
+from statsd.statistics import of_dojo
 
 
 @handles(DojoStatsUpdate)
 async def dojo_changed(events: Sequence[DojoStatsUpdate], _lookup: Lookup) -> Iterable[Mark]:
-    """Mark the dojo's statistics; for a dojo that is gone, that removes its keys."""
-    return now_and_again(DojoStats(dojo_id) for dojo_id in {event.dojo_id for event in events})
+    """Mark all statistics of the dojo; for a dojo that is gone, that removes its keys."""
+    dojo_ids = {event.dojo_id for event in events}
+    return now_and_again(refresh for dojo_id in dojo_ids for refresh in of_dojo(dojo_id))

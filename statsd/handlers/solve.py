@@ -6,16 +6,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from statsd.calculators.counted import among
-from statsd.calculators.dojo_stats import DojoStats
 from statsd.events import ChallengeSolve
 from statsd.refresh import RECHECK_DELAY, Covered, Mark, Record
 from statsd.registry import Lookup, handles
 from statsd.schema import dojo_challenges as row, submissions
+from statsd.statistics import of_dojo
 
 
 @handles(ChallengeSolve)
 async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> Iterable[Record]:
-    """Mark the statistics of every dojo that requires the challenge.
+    """Mark all statistics of every dojo that requires the challenge.
 
     A solve that is not in the database yet was published before its commit (or is deleted, or
     never came to be): its dojos are marked once more, when it has had time to land.
@@ -28,9 +28,10 @@ async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> 
     missing = {challenge_id for challenge_id, _ in pairs - here}
     records: set[Record] = {Covered(each.submission_id) for each in landed}
     for each in await lookup.rows(_DOJOS, {"challenge_ids": sorted(set(challenge_ids))}):
-        records.add(Mark(DojoStats(each.dojo_id)))
+        stale = of_dojo(each.dojo_id)
+        records.update(map(Mark, stale))
         if each.challenge_id in missing:
-            records.add(Mark(DojoStats(each.dojo_id), RECHECK_DELAY))
+            records.update(Mark(refresh, RECHECK_DELAY) for refresh in stale)
     return records
 
 

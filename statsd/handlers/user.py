@@ -6,25 +6,27 @@ from typing import Any
 import sqlalchemy as sa
 
 from statsd.calculators.counted import among
-from statsd.calculators.dojo_stats import DojoStats
 from statsd.events import UserUpdate
 from statsd.refresh import Mark, now_and_again
 from statsd.registry import Lookup, handles
 from statsd.schema import dojo_challenges as row, dojos, submissions, users
+from statsd.statistics import of_dojo
 
 
 @handles(UserUpdate)
 async def user_changed(events: Sequence[UserUpdate], lookup: Lookup) -> Iterable[Mark]:
-    """Mark the statistics of every dojo in which one of the users solved anything.
+    """Mark all statistics of every dojo in which one of the users solved anything.
 
-    A deleted user's solves are gone with them, and nothing says which dojos had counted them:
-    then every dojo is marked. Deleting users is rare, and equal marks are one.
+    Scores too, though they have neither names nor hidden users: the event may be that of a
+    deletion which is not committed yet. A deleted user's solves are gone with them, and nothing
+    says which dojos had counted them: then every dojo is marked. Deleting users is rare, and
+    equal marks are one.
     """
     parameters = {"user_ids": sorted({event.user_id for event in events})}
     known = await lookup.rows(_USERS, parameters)
     some_are_gone = len(known) < len(parameters["user_ids"])
     found = await lookup.rows(_ALL_DOJOS if some_are_gone else _DOJOS, parameters)
-    return now_and_again(DojoStats(each.dojo_id) for each in found)
+    return now_and_again(refresh for each in found for refresh in of_dojo(each.dojo_id))
 
 
 def _dojos_of_users() -> sa.Select[Any]:

@@ -7,6 +7,7 @@ import psycopg2
 import pytest
 import redis
 import redis.asyncio
+import sqlalchemy as sa
 
 from statsd import embedded
 
@@ -47,6 +48,14 @@ def database(postgres: embedded.Postgres, contract_template: str) -> Iterator[st
     _execute(postgres, f"CREATE DATABASE {name} TEMPLATE {contract_template}")
     yield postgres.url_of(name)
     _execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def engine(database: str) -> Iterator[sa.Engine]:
+    """An engine of the database, as a web application has one."""
+    engine = sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg2"))
+    yield engine
+    engine.dispose()
 
 
 def _execute(postgres: embedded.Postgres, statement: str) -> None:

@@ -15,6 +15,7 @@ from statsd.calculators import dojo_stats
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.database import Database
 from statsd.refresh import Mark
+from statsd.statistics import of_dojo
 from tests.parts import Parts
 from tests.webapp import Dojo, WebApp, webapp_of
 
@@ -72,11 +73,15 @@ def name_of(dojo: Dojo) -> str:
     return DojoStats(dojo.dojo_id).name
 
 
+def names_of(*dojos: Dojo) -> set[str]:
+    return {refresh.name for dojo in dojos for refresh in of_dojo(dojo.dojo_id)}
+
+
 async def test_where_all_is_right_nothing_is_suspect(site: Site) -> None:
     for _ in range(3):
         assert await site.audit() == set()
     rotation = await site.rotation()
-    assert (rotation.compared, rotation.rounds) == (9, 3)
+    assert (rotation.compared, rotation.rounds) == (36, 3)
     assert (rotation.suspects, rotation.drift) == ({}, {})
 
 
@@ -84,12 +89,13 @@ async def test_a_change_of_which_no_event_tells_is_found_counted_and_put_right(s
     first, *_ = site.dojos
     site.solve(first)
     assert await site.audit() == set()
-    assert await site.suspects() == {name_of(first)}
-    assert await site.audit() == {name_of(first)}
+    assert await site.suspects() == names_of(first)
+    assert await site.audit() == names_of(first)
     assert await site.solves(first) == 1
     assert await site.audit() == set()
     rotation = await site.rotation()
-    assert (rotation.suspects, rotation.drift) == ({}, {"dojo_stats": 1})
+    kinds = ["dojo_stats", "scoreboard", "challenge_solves", "scores"]
+    assert (rotation.suspects, rotation.drift) == ({}, dict.fromkeys(kinds, 1))
 
 
 async def test_a_dojo_that_came_and_went_before_it_was_computed_has_not_drifted(
@@ -110,7 +116,7 @@ async def test_an_event_that_is_not_accepted_yet_is_waited_for(site: Site) -> No
     await site.publish(first)
     for _ in range(3):
         assert await site.audit() == set()
-        assert await site.suspects() == {name_of(first)}
+        assert await site.suspects() == names_of(first)
     await site.consume()
     assert await site.audit() == set()
     rotation = await site.rotation()
@@ -121,14 +127,15 @@ async def test_what_is_owed_is_waited_for(site: Site) -> None:
     """As long as its retry is put off, for example."""
     first, *_ = site.dojos
     site.solve(first)
-    await site.marks.mark([Mark(DojoStats(first.dojo_id))])
-    attempt = (await site.marks.take({"dojo_stats": 1})).attempt
-    assert attempt is not None
-    await site.marks.fail(attempt, [3600.0], {"error": "no"})
+    for refresh in of_dojo(first.dojo_id):
+        await site.marks.mark([Mark(refresh)])
+        attempt = (await site.marks.take({refresh.kind: 1})).attempt
+        assert attempt is not None
+        await site.marks.fail(attempt, [3600.0], {"error": "no"})
     for _ in range(3):
         assert await site.audit() == set()
     rotation = await site.rotation()
-    assert (set(rotation.suspects), rotation.drift) == ({name_of(first)}, {})
+    assert (set(rotation.suspects), rotation.drift) == (names_of(first), {})
 
 
 async def test_a_value_that_somebody_changed_is_put_right(site: Site, cache: "redis.Redis") -> None:
@@ -148,7 +155,7 @@ async def test_a_dojo_that_was_made_or_deleted_unnoticed_is_found(
     made = site.webapp.create_dojo()
     site.webapp.delete([first])
     await site.audit()
-    assert await site.audit() == {name_of(first), name_of(made)}
+    assert await site.audit() == names_of(first, made)
     assert await site.solves(made) == 0
     assert not cache.exists(keys.dojo_stats(first.reference_id))
 
@@ -166,7 +173,7 @@ async def test_without_a_cold_start_absent_values_stay_absent(
     key = keys.dojo_stats(second.reference_id)
     cache.delete(key, keys.updated(key))
     await site.audit()
-    assert await site.audit() == {name_of(first)}
+    assert await site.audit() == names_of(first)
     assert not cache.exists(key)
 
 
@@ -175,6 +182,8 @@ async def test_what_time_alone_changes_is_no_drift(site: Site, cache: "redis.Red
     first, *_ = site.dojos
     [challenge_id, *_] = site.webapp.challenge_ids(first)
     site.webapp.solve(site.user, challenge_id, ago=timedelta(days=9))
+    await site.publish(first)
+    await site.consume()
     moment = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=8)
     with site.webapp.engine.connect() as connection:
         wanted = [DojoStats(first.dojo_id)]
@@ -214,5 +223,5 @@ async def test_one_value_that_cannot_be_computed_does_not_hide_another(
         )
     site.solve(second)
     await site.audit()
-    assert await site.suspects() == {name_of(second)}
-    assert await site.audit() == {name_of(second)}
+    assert await site.suspects() == names_of(second)
+    assert await site.audit() == names_of(second)

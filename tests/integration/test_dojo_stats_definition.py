@@ -1,8 +1,5 @@
 """The calculator against the definition in plain Python, over random small databases."""
 
-from collections.abc import Iterator
-
-import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 
@@ -11,13 +8,6 @@ from statsd.calculators import dojo_stats
 from statsd.calculators.dojo_stats import DojoStats
 from tests.naive import World, check_dojo_stats, dojo_stats as naive_dojo_stats
 from tests.worlds import NOW, insert, worlds
-
-
-@pytest.fixture
-def engine(database: str) -> Iterator[sa.Engine]:
-    engine = sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg2"))
-    yield engine
-    engine.dispose()
 
 
 @given(world=worlds())

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from statsd import embedded, keys, urls
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.database import Database
+from statsd.statistics import of_dojo
 from tests.parts import Parts
 from tests.support import daemon, environment, eventually
 from tests.webapp import Dojo, WebApp, cached, publish, solves_of, webapp_of
@@ -77,8 +78,8 @@ def name_of(dojo: Dojo) -> str:
 
 @pytest.mark.usefixtures("parts")
 def test_where_all_is_right_it_says_so(run: Run) -> None:
-    assert run("--dry-run")[:2] == (0, "3 compared, 0 wrong\n")
-    assert run()[:2] == (0, "3 compared, 0 wrong\n")
+    assert run("--dry-run")[:2] == (0, "12 compared, 0 wrong\n")
+    assert run()[:2] == (0, "12 compared, 0 wrong\n")
 
 
 async def test_what_differs_is_printed_and_marked(
@@ -86,25 +87,33 @@ async def test_what_differs_is_printed_and_marked(
 ) -> None:
     first, *_ = dojos
     solve(webapp, first)
+    challenge_id, *_ = webapp.challenge_ids(first)
+    differences = [
+        "recent_solves differs; solves is 0, should be 1; users is 0, should be 1",
+        "differs",
+        f"{challenge_id} differs",
+        "ranks differs; solves differs",
+    ]
+    names = [refresh.name for refresh in of_dojo(first.dojo_id)]
     lines = (
-        f"{name_of(first)}  recent_solves differs; solves is 0, should be 1; users is 0, "
-        "should be 1\n3 compared, 1 wrong"
+        "".join(f"{name}  {what}\n" for name, what in zip(names, differences, strict=True))
+        + "12 compared, 4 wrong"
     )
     assert run("--dry-run")[:2] == (1, lines + "\n")
     assert await parts.answer() == set()
     assert run()[:2] == (0, lines + ", now marked for a daemon to compute\n")
-    assert await parts.answer() == {name_of(first)}
-    assert run()[:2] == (0, "3 compared, 0 wrong\n")
+    assert await parts.answer() == set(names)
+    assert run()[:2] == (0, "12 compared, 0 wrong\n")
 
 
 @pytest.mark.usefixtures("parts")
 def test_one_dojo_is_looked_at_alone(run: Run, webapp: WebApp, dojos: list[Dojo]) -> None:
     first, second, _ = dojos
     solve(webapp, first)
-    assert run("--dry-run", "--dojo", second.reference_id)[:2] == (0, "1 compared, 0 wrong\n")
+    assert run("--dry-run", "--dojo", second.reference_id)[:2] == (0, "4 compared, 0 wrong\n")
     code, said, _ = run("--dry-run", "--dojo", first.reference_id)
     assert code == 1
-    assert said.endswith("1 compared, 1 wrong\n")
+    assert said.endswith("4 compared, 4 wrong\n")
 
 
 async def test_a_dojo_that_is_gone_is_found_by_its_key(
@@ -132,7 +141,7 @@ def test_what_is_missing_is_left_so_where_nothing_is_filled_at_the_start(
 ) -> None:
     key = keys.dojo_stats(dojos[0].reference_id)
     cache.delete(key, keys.updated(key))
-    assert run("--dry-run", SKIP_COLD_START="1")[:2] == (0, "3 compared, 0 wrong\n")
+    assert run("--dry-run", SKIP_COLD_START="1")[:2] == (0, "12 compared, 0 wrong\n")
     code, said, _ = run("--dry-run")
     assert code == 1
     assert said.startswith(f"{name_of(dojos[0])}  missing\n")

@@ -9,9 +9,9 @@ from redis.asyncio import Redis
 
 import statsd.handlers  # noqa: F401 - registers the handler of solves
 from statsd import embedded, keys, schema, urls
-from statsd.calculators.dojo_stats import DojoStats
 from statsd.client import Publisher, listen
 from statsd.database import Database
+from statsd.statistics import of_dojo
 from statsd.watch import OVERLAP
 from tests.parts import Parts
 from tests.webapp import Dojo, WebApp, solve_of
@@ -57,14 +57,14 @@ def publishing(webapp: WebApp, redis_server: embedded.Redis) -> Iterator[None]:
     publisher.close()
 
 
-def name_of(dojo: Dojo) -> str:
-    return DojoStats(dojo.dojo_id).name
+def names_of(dojo: Dojo) -> set[str]:
+    return {refresh.name for refresh in of_dojo(dojo.dojo_id)}
 
 
 async def test_a_solve_of_which_no_event_told_is_found_at_the_second_look(site: Site) -> None:
     site.webapp.solve(site.user, site.challenges[0])
     assert await site.look() == set()
-    assert await site.look() == {name_of(site.dojo)}
+    assert await site.look() == names_of(site.dojo)
     assert await site.look() == set()
     assert (await site.watermark()).missed == 1
 
@@ -128,7 +128,7 @@ async def test_the_watermark_waits_for_open_transactions_and_finds_what_they_com
         assert (await site.watermark()).low < (late_id or 0)
         transaction.commit()
     found = [await site.look() for _ in range(2)]
-    assert found == [set(), {name_of(site.dojo)}]
+    assert found == [set(), names_of(site.dojo)]
     await site.look()
     assert (await site.watermark()).low > (late_id or 0)
 
@@ -145,7 +145,7 @@ async def test_a_row_below_the_watermark_is_found_if_it_is_not_far_below(site: S
     solve.id = early
     site.webapp.add(solve)
     found = [await site.look() for _ in range(2)]
-    assert found == [set(), {name_of(site.dojo)}]
+    assert found == [set(), names_of(site.dojo)]
 
 
 async def failed_attempts(site: Site, count: int) -> None:
@@ -181,7 +181,7 @@ async def test_a_database_that_was_restored_from_before_is_watched_from_where_it
     await site.look()
     site.webapp.solve(site.user, site.challenges[0])
     found = [await site.look() for _ in range(2)]
-    assert found == [set(), {name_of(site.dojo)}]
+    assert found == [set(), names_of(site.dojo)]
 
 
 async def test_a_watermark_that_is_lost_leads_to_a_reconciliation(
@@ -189,7 +189,7 @@ async def test_a_watermark_that_is_lost_leads_to_a_reconciliation(
 ) -> None:
     site.webapp.solve(site.user, site.challenges[0])
     cache.delete(keys.WATERMARK)
-    assert await site.look() == {name_of(site.dojo)}
+    assert await site.look() == names_of(site.dojo)
     assert await site.look() == set()
     assert (await site.watermark()).missed == 0
 

@@ -95,6 +95,12 @@ def test_the_public_keys_are_those_of_the_contract() -> None:
         "stat:events:dead",
     )
     assert keys.dojo_stats("intro~deadbeef") == "stats:dojo:intro~deadbeef"
+    assert keys.scoreboard(-5) == "stats:scoreboard:dojo:-5:0"
+    assert keys.scoreboard(-5, days=30) == "stats:scoreboard:dojo:-5:30"
+    assert keys.scoreboard(-5, 0, 7) == "stats:scoreboard:module:-5:0:7"
+    assert keys.challenge_solves(-5, 12) == "stats:challenge_solves:module:-5:12"
+    assert keys.scores(-5) == "stats:scores:dojo:-5"
+    assert keys.scores(-5, 0) == "stats:scores:module:-5:0"
     assert keys.updated("stats:belts") == "stats:belts:updated"
 
 

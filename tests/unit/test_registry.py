@@ -7,7 +7,14 @@ import pytest
 
 import statsd.handlers
 from statsd.errors import DuplicateError
-from statsd.events import ChallengeSolve, DojoStatsUpdate, Event, UserUpdate
+from statsd.events import (
+    ChallengeSolve,
+    DojoStatsUpdate,
+    Event,
+    ScoreboardUpdate,
+    ScoresUpdate,
+    UserUpdate,
+)
 from statsd.refresh import Mark
 from statsd.registry import Lookup, handler_of, handles
 
@@ -65,8 +72,10 @@ def test_a_module_with_a_second_handler_cannot_be_imported(tmp_path: Path) -> No
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
-def test_the_package_of_handlers_registers_those_of_solves_dojos_and_users() -> None:
+def test_the_package_of_handlers_registers_all_of_them() -> None:
     handlers = statsd.handlers
     assert handler_of(ChallengeSolve) is handlers.solve.challenge_solved
     assert handler_of(DojoStatsUpdate) is handlers.dojo.dojo_changed
     assert handler_of(UserUpdate) is handlers.user.user_changed
+    assert handler_of(ScoreboardUpdate) is handlers.scoreboard.standings_changed
+    assert handler_of(ScoresUpdate) is handlers.scores.scores_changed

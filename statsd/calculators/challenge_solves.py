@@ -1,0 +1,60 @@
+"""How often each challenge of a module was solved (contract, section 4)."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+
+from statsd import keys
+from statsd.calculators import Calculator, Values
+from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, places
+from statsd.refresh import Priority, Refresh
+from statsd.schema import dojo_challenges as row
+
+
+class ChallengeSolves(Refresh, frozen=True):
+    """The solves of the challenges of all modules of one dojo.
+
+    The modules are one refresh, since one pass over the dojo's solves gives them all. The pass
+    costs as much as the dojo has solves.
+    """
+
+    kind: ClassVar[str] = "challenge_solves"
+    priority: ClassVar[Priority] = Priority.EXPORT
+    dojo_id: int
+
+
+def _counts() -> "sa.Select[Any]":
+    challenge = (row.c.dojo_id, row.c.module_index, row.c.challenge_id)
+    return counted_solves(*challenge, sa.func.count().label("solves")).group_by(*challenge)
+
+
+def parameters(wanted: Sequence[ChallengeSolves], _now: datetime) -> Mapping[str, Any]:
+    """Return what the statements are bound to."""
+    return {DOJO_IDS: [refresh.dojo_id for refresh in wanted]}
+
+
+def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[ChallengeSolves, Values]:
+    """Return the counts of each module; a challenge without solves is not there.
+
+    A dojo without modules has no keys, like one that is gone.
+    """
+    found, counts = results
+    values: dict[ChallengeSolves, Values] = {}
+    for place in found:
+        own = values.setdefault(ChallengeSolves(place.dojo_id), {})
+        if place.module_index is not None:
+            own[keys.challenge_solves(place.dojo_id, place.module_index)] = empty()
+    for count in counts:
+        key = keys.challenge_solves(count.dojo_id, count.module_index)
+        values[ChallengeSolves(count.dojo_id)][key][str(count.challenge_id)] = count.solves
+    return values
+
+
+def empty() -> dict[str, int]:
+    """Return the counts of a module in which nobody solved anything."""
+    return {}
+
+
+calculator = Calculator(ChallengeSolves, every_dojo(), (places(), _counts()), parameters, shape)
