@@ -1,11 +1,11 @@
-"""Finding the dojo that a reference id names."""
+"""Finding dojos and modules."""
 
 from typing import Any
 
 import sqlalchemy as sa
 
 from statsd import keys
-from statsd.schema import dojos
+from statsd.schema import dojo_modules, dojos
 
 
 def find_dojo(reference_id: str) -> "sa.Select[Any]":
@@ -17,3 +17,12 @@ def find_dojo(reference_id: str) -> "sa.Select[Any]":
         own_form = sa.and_(sa.not_(official), dojos.c.dojo_id == dojo_id, dojos.c.id == slug)
         called_so = sa.or_(called_so, own_form)
     return sa.select(dojos.c.dojo_id).where(called_so).order_by(dojos.c.dojo_id).limit(1)
+
+
+def find_place(dojo_id: int, module_index: int | None) -> "sa.Select[Any]":
+    """Select the `dojo_id` of a dojo or, with an index, of a module, if it exists."""
+    if module_index is None:
+        return sa.select(dojos.c.dojo_id).where(dojos.c.dojo_id == dojo_id)
+    return sa.select(dojo_modules.c.dojo_id).where(
+        dojo_modules.c.dojo_id == dojo_id, dojo_modules.c.module_index == module_index
+    )

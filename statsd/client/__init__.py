@@ -13,12 +13,23 @@ from statsd.client.publisher import AsyncPublisher, Publisher
 if TYPE_CHECKING:
     from statsd.client.listeners import listen
     from statsd.client.reader import AsyncReader, Reader
+    from statsd.client.wanted import ScoreboardEntry, ScoreboardPage
 
-__all__ = ["AsyncPublisher", "AsyncReader", "Publisher", "Reader", "listen"]
+__all__ = [
+    "AsyncPublisher",
+    "AsyncReader",
+    "Publisher",
+    "Reader",
+    "ScoreboardEntry",
+    "ScoreboardPage",
+    "listen",
+]
 
 _NEED_SQLALCHEMY = {
     "AsyncReader": "statsd.client.reader",
     "Reader": "statsd.client.reader",
+    "ScoreboardEntry": "statsd.client.wanted",
+    "ScoreboardPage": "statsd.client.wanted",
     "listen": "statsd.client.listeners",
 }
 

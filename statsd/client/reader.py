@@ -1,223 +1,142 @@
-"""Reading statistics, from inside a web request.
+"""Reading statistics: one method for each, in a sync and an async form.
 
-A hit is the cached value. On a miss the value is computed, from the very statements and shaping
-of the daemon, and its key is marked so that the daemon writes it: once for all web workers in a
-few seconds. A Redis that cannot be reached is a miss. Only the daemon writes values.
+Who may see a dojo is the caller's business. On a miss all values of the dojo and of that sort
+are computed, in which the one that is wanted is; that takes as long as the dojo is large.
 """
 
-import logging
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
-import orjson
-import redis
-import redis.asyncio
-import sqlalchemy as sa
-
-import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
-from statsd import keys, scripts
-from statsd.calculators import Calculator, Values, dojo_stats
-from statsd.calculators.dojo_stats import DojoStats
-from statsd.client.publisher import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
-from statsd.references import find_dojo
-from statsd.refresh import Priority, Refresh, asking
-from statsd.switches import read_switch
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
-log = logging.getLogger("statsd.client")
-
-ASK_INTERVAL = 5.0  # seconds in which a missed key is asked for once
-SNAPSHOT = "REPEATABLE READ"  # all statements of a computed value see one moment
+from statsd.client.reading import AsyncReading, Reading
+from statsd.client.wanted import (
+    ScoreboardPage,
+    challenge_solves_of,
+    check_page,
+    dojo_stats_of,
+    entry_of,
+    page_of,
+    scoreboard_of,
+    scores_of,
+)
 
 
-class _Reading:
-    """What both readers know: the switches, and how values are found without the cache."""
-
-    def __init__(self, *, enabled: bool | None, fallback: bool | None) -> None:
-        self._enabled = (
-            read_switch("BACKGROUND_STATS_ENABLED", default=True) if enabled is None else enabled
-        )
-        # With no daemon to fill the cache, computing is all there is.
-        self._computes = not self._enabled or (
-            read_switch("BACKGROUND_STATS_FALLBACK", default=True) if fallback is None else fallback
-        )
-
-    def parse(self, raw: Any) -> Any:
-        """Return the value in a cached text; None, a miss, where there is none."""
-        try:
-            return None if raw is None else orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            log.warning("a cached value is no JSON; it counts as missing")
-            return None
-
-    def trouble(self, error: Exception) -> None:
-        """Say that Redis did not serve: that is a miss."""
-        log.warning("Redis did not serve a reader: %s", type(error).__name__)
-
-    def request(self, refresh: Refresh) -> bytes:
-        """Return what the script `ask` takes."""
-        return scripts.encode(asking(refresh, Priority.MISSED, ASK_INTERVAL))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
-
-
-class Reader(_Reading):
-    """Reads through a `redis.Redis`; computes on connections of a SQLAlchemy engine.
-
-    The switches `BACKGROUND_STATS_ENABLED` and `BACKGROUND_STATS_FALLBACK` are read once, here,
-    unless `enabled` and `fallback` say otherwise. Who may see a dojo is the caller's business.
-    """
-
-    def __init__(
-        self,
-        client: redis.Redis,
-        engine: "sa.engine.Engine",
-        *,
-        enabled: bool | None = None,
-        fallback: bool | None = None,
-    ) -> None:
-        super().__init__(enabled=enabled, fallback=fallback)
-        self._client = client
-        self._engine = engine
-        self._ask_script = client.register_script(scripts.source("ask"))
-
-    @classmethod
-    def from_url(
-        cls,
-        engine: "sa.engine.Engine",
-        url: str | None = None,
-        *,
-        enabled: bool | None = None,
-        fallback: bool | None = None,
-        **options: Any,
-    ) -> Self:
-        """Make a reader with a client of its own, to be closed with `close`.
-
-        `url` and `options` are those of `Publisher.from_url`, and so are the timeouts.
-        """
-        return cls(sync_client(url, options), engine, enabled=enabled, fallback=fallback)
+class Reader(Reading):
+    """Reads statistics through a `redis.Redis`; computes on connections of a SQLAlchemy engine."""
 
     def get_dojo_stats(self, reference_id: str) -> dict[str, Any]:
         """Return the statistics of the dojo of that reference id: the contract's `stats:dojo:`.
 
         The empty default for a dojo that does not exist, and on a miss without the fallback.
         """
-        key = keys.dojo_stats(reference_id)
-        value, served = self._cached(key)
-        if value is None and self._computes and keys.is_storable(reference_id):
-            dojo_id = self._dojo_id(reference_id)
-            if dojo_id is not None:
-                refresh = DojoStats(dojo_id)
-                value = self._compute(dojo_stats.calculator, refresh).get(key)
-                if served:
-                    self._ask(refresh)
-        return dojo_stats.empty() if value is None else value
+        value: dict[str, Any] = self._value(dojo_stats_of(reference_id))
+        return value
 
-    def _cached(self, key: str) -> tuple[Any, bool]:
-        """Return the cached value, None on a miss, and whether Redis served."""
-        if not self._enabled:
-            return None, False
-        try:
-            return self.parse(self._client.get(key.encode(errors="replace"))), True
-        except TROUBLE as error:
-            self.trouble(error)
-            return None, False
-
-    def _dojo_id(self, reference_id: str) -> int | None:
-        with self._engine.connect() as connection:
-            dojo_id: int | None = connection.scalar(find_dojo(reference_id))
-        return dojo_id
-
-    def _compute(self, calculator: Calculator[Any], refresh: Refresh) -> Values:
-        with self._engine.connect() as plain:
-            connection = plain.execution_options(isolation_level=SNAPSHOT)
-            values = calculator.compute(connection, [refresh], _now())
-        return values.get(refresh, {})
-
-    def _ask(self, refresh: Refresh) -> None:
-        try:
-            self._ask_script(args=[self.request(refresh)])
-        except TROUBLE as error:
-            self.trouble(error)
-
-    def close(self) -> None:
-        """Close the client's connections; reading again opens them again."""
-        self._client.close()
-
-
-class AsyncReader(_Reading):
-    """`Reader` for a `redis.asyncio.Redis` and an `AsyncEngine`."""
-
-    def __init__(
+    def get_scoreboard(
         self,
-        client: redis.asyncio.Redis,
-        engine: "AsyncEngine",
+        dojo_id: int,
+        module_index: int | None = None,
+        days: int = 0,
+        page: int = 1,
+        per_page: int = 20,
         *,
-        enabled: bool | None = None,
-        fallback: bool | None = None,
-    ) -> None:
-        super().__init__(enabled=enabled, fallback=fallback)
-        self._client = client
-        self._engine = engine
-        self._ask_script = client.register_script(scripts.source("ask"))
+        me: int | None = None,
+    ) -> ScoreboardPage:
+        """Return a page of the scoreboard of a dojo, or of one of its modules.
 
-    @classmethod
-    def from_url(
-        cls,
-        engine: "AsyncEngine",
-        url: str | None = None,
-        *,
-        enabled: bool | None = None,
-        fallback: bool | None = None,
-        **options: Any,
-    ) -> Self:
-        """As `Reader.from_url`; to be closed with `aclose`."""
-        return cls(async_client(url, options), engine, enabled=enabled, fallback=fallback)
+        `days` is the window, 7 or 30, or 0 for all time; pages are counted from 1; `me` is the
+        id of the user whose own entry is wanted beside the page. Entries are those of the cache
+        and contain e-mail addresses, which pages must not show. A page behind the last one has
+        no entries, and a dojo or module that does not exist has an empty board. Raises
+        ValueError for other windows, and for pages or sizes below 1.
+        """
+        check_page(page, per_page)
+        board = self._value(scoreboard_of(dojo_id, module_index, days))
+        return page_of(board, page, per_page, me)
+
+    def get_rank(
+        self, dojo_id: int, user_id: int, module_index: int | None = None, days: int = 0
+    ) -> int | None:
+        """Return a user's rank on a scoreboard, from 1; None for a user who is not on it."""
+        entry = entry_of(self._value(scoreboard_of(dojo_id, module_index, days)), user_id)
+        return None if entry is None else entry["rank"]
+
+    def get_solves(
+        self, dojo_id: int, user_id: int, module_index: int | None = None, days: int = 0
+    ) -> int:
+        """Return a user's number of solves on a scoreboard; 0 for a user who is not on it."""
+        entry = entry_of(self._value(scoreboard_of(dojo_id, module_index, days)), user_id)
+        return 0 if entry is None else entry["solves"]
+
+    def get_dojo_scores(self, dojo_id: int) -> dict[str, Any]:
+        """Return the scores in a public or official dojo: the contract's `stats:scores:dojo:`.
+
+        `ranks` has user ids, the best first; `solves` has counts by user id, as a text. Other
+        dojos have empty ones.
+        """
+        value: dict[str, Any] = self._value(scores_of(dojo_id, None))
+        return value
+
+    def get_module_scores(self, dojo_id: int, module_index: int) -> dict[str, Any]:
+        """As `get_dojo_scores`, in one module."""
+        value: dict[str, Any] = self._value(scores_of(dojo_id, module_index))
+        return value
+
+    def get_challenge_solves(self, dojo_id: int, module_index: int) -> dict[str, int]:
+        """Return how often each challenge of a module was solved, by its id, as a text.
+
+        A challenge that nobody solved is not there.
+        """
+        value: dict[str, int] = self._value(challenge_solves_of(dojo_id, module_index))
+        return value
+
+
+class AsyncReader(AsyncReading):
+    """`Reader` for a `redis.asyncio.Redis` and an `AsyncEngine`."""
 
     async def get_dojo_stats(self, reference_id: str) -> dict[str, Any]:
         """As `Reader.get_dojo_stats`."""
-        key = keys.dojo_stats(reference_id)
-        value, served = await self._cached(key)
-        if value is None and self._computes and keys.is_storable(reference_id):
-            dojo_id = await self._dojo_id(reference_id)
-            if dojo_id is not None:
-                refresh = DojoStats(dojo_id)
-                value = (await self._compute(dojo_stats.calculator, refresh)).get(key)
-                if served:
-                    await self._ask(refresh)
-        return dojo_stats.empty() if value is None else value
+        value: dict[str, Any] = await self._value(dojo_stats_of(reference_id))
+        return value
 
-    async def _cached(self, key: str) -> tuple[Any, bool]:
-        """Return the cached value, None on a miss, and whether Redis served."""
-        if not self._enabled:
-            return None, False
-        try:
-            return self.parse(await self._client.get(key.encode(errors="replace"))), True
-        except ASYNC_TROUBLE as error:
-            self.trouble(error)
-            return None, False
+    async def get_scoreboard(
+        self,
+        dojo_id: int,
+        module_index: int | None = None,
+        days: int = 0,
+        page: int = 1,
+        per_page: int = 20,
+        *,
+        me: int | None = None,
+    ) -> ScoreboardPage:
+        """As `Reader.get_scoreboard`."""
+        check_page(page, per_page)
+        board = await self._value(scoreboard_of(dojo_id, module_index, days))
+        return page_of(board, page, per_page, me)
 
-    async def _dojo_id(self, reference_id: str) -> int | None:
-        async with self._engine.connect() as connection:
-            dojo_id: int | None = await connection.scalar(find_dojo(reference_id))
-        return dojo_id
+    async def get_rank(
+        self, dojo_id: int, user_id: int, module_index: int | None = None, days: int = 0
+    ) -> int | None:
+        """As `Reader.get_rank`."""
+        entry = entry_of(await self._value(scoreboard_of(dojo_id, module_index, days)), user_id)
+        return None if entry is None else entry["rank"]
 
-    async def _compute(self, calculator: Calculator[Any], refresh: Refresh) -> Values:
-        async with self._engine.connect() as plain:
-            connection = await plain.execution_options(isolation_level=SNAPSHOT)
-            values = await calculator.acompute(connection, [refresh], _now())
-        return values.get(refresh, {})
+    async def get_solves(
+        self, dojo_id: int, user_id: int, module_index: int | None = None, days: int = 0
+    ) -> int:
+        """As `Reader.get_solves`."""
+        entry = entry_of(await self._value(scoreboard_of(dojo_id, module_index, days)), user_id)
+        return 0 if entry is None else entry["solves"]
 
-    async def _ask(self, refresh: Refresh) -> None:
-        try:
-            await self._ask_script(args=[self.request(refresh)])
-        except ASYNC_TROUBLE as error:
-            self.trouble(error)
+    async def get_dojo_scores(self, dojo_id: int) -> dict[str, Any]:
+        """As `Reader.get_dojo_scores`."""
+        value: dict[str, Any] = await self._value(scores_of(dojo_id, None))
+        return value
 
-    async def aclose(self) -> None:
-        """Close the client's connections; reading again opens them again."""
-        await self._client.aclose()
+    async def get_module_scores(self, dojo_id: int, module_index: int) -> dict[str, Any]:
+        """As `Reader.get_module_scores`."""
+        value: dict[str, Any] = await self._value(scores_of(dojo_id, module_index))
+        return value
+
+    async def get_challenge_solves(self, dojo_id: int, module_index: int) -> dict[str, int]:
+        """As `Reader.get_challenge_solves`."""
+        value: dict[str, int] = await self._value(challenge_solves_of(dojo_id, module_index))
+        return value

@@ -10,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool
 
-from statsd import embedded, keys
-from statsd.client import AsyncPublisher, Publisher, listen
+from statsd import embedded, keys, schema
+from statsd.client import AsyncPublisher, AsyncReader, Publisher, Reader, listen
 from statsd.events import Event, decode
 from tests.client import ctfd
 
 Work = Callable[[Any], object]
+Read = Callable[..., Awaitable[Any]]
 Run = Callable[[Work], Awaitable[set[Event]]]
 
 
@@ -106,6 +107,47 @@ def async_sessions(async_engine: Any, async_publisher: AsyncPublisher) -> Iterat
     remove = listen(factory, async_publisher)
     yield factory
     remove()
+
+
+@pytest.fixture
+def required(engine: Any) -> None:
+    """All challenges of the dojo are required; the second one is solved once."""
+    with engine.begin() as connection:
+        connection.execute(sa.update(schema.dojo_challenges).values(required=True, id="level"))
+
+
+@pytest.fixture
+def reader(engine: Any, redis_server: embedded.Redis) -> Iterator[Reader]:
+    made = Reader.from_url(engine, redis_server.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def async_reader(
+    async_engine: Any, redis_server: embedded.Redis
+) -> AsyncIterator[AsyncReader]:
+    made = AsyncReader.from_url(async_engine, redis_server.url)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture(params=["sync", "async"])
+def read(request: pytest.FixtureRequest) -> Read:
+    """Call a method of a reader, by its name."""
+    if request.param == "async":
+        async_reader = request.getfixturevalue("async_reader")
+
+        async def aread(method: str, *arguments: Any, **named: Any) -> Any:
+            return await getattr(async_reader, method)(*arguments, **named)
+
+        return aread
+    reader = request.getfixturevalue("reader")
+
+    async def read(method: str, *arguments: Any, **named: Any) -> Any:
+        return getattr(reader, method)(*arguments, **named)
+
+    return read
 
 
 @pytest.fixture(params=["sync", "async"])

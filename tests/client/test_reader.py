@@ -1,7 +1,6 @@
 """Readers: hits, misses computed from the daemon's statements, and a Redis that does not serve."""
 
 import socket
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from time import monotonic
 from typing import Any
@@ -36,27 +35,7 @@ COMPUTED = {
 }
 
 
-@pytest.fixture(autouse=True)
-def required(engine: Any) -> None:
-    """All challenges of the dojo are required; the second one is solved once."""
-    with engine.begin() as connection:
-        connection.execute(sa.update(schema.dojo_challenges).values(required=True, id="level"))
-
-
-@pytest.fixture
-def reader(engine: Any, redis_server: embedded.Redis) -> Iterator[Reader]:
-    made = Reader.from_url(engine, redis_server.url)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-async def async_reader(
-    async_engine: Any, redis_server: embedded.Redis
-) -> AsyncIterator[AsyncReader]:
-    made = AsyncReader.from_url(async_engine, redis_server.url)
-    yield made
-    await made.aclose()
+pytestmark = pytest.mark.usefixtures("required")
 
 
 def test_a_hit_is_the_cached_value(reader: Reader, cache: redis.Redis) -> None:

@@ -1,0 +1,217 @@
+"""How statistics are read from inside a web request, whichever they are.
+
+A hit is the cached value. On a miss the value is computed, from the very statements and shaping
+of the daemon, and its key is marked so that the daemon writes it: once for all web workers in a
+few seconds. A Redis that cannot be reached is a miss. Only the daemon writes values.
+"""
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+import orjson
+import redis
+import redis.asyncio
+import sqlalchemy as sa
+
+import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
+from statsd import scripts
+from statsd.calculators import Values
+from statsd.client.publisher import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
+from statsd.client.wanted import Wanted
+from statsd.refresh import Priority, Refresh, asking
+from statsd.switches import read_switch
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+log = logging.getLogger("statsd.client")
+
+ASK_INTERVAL = 5.0  # seconds in which a missed key is asked for once
+SNAPSHOT = "REPEATABLE READ"  # all statements of a computed value see one moment
+
+
+class _Common:
+    """What both forms know: the switches, and how values are found without the cache."""
+
+    def __init__(self, *, enabled: bool | None, fallback: bool | None) -> None:
+        self._enabled = (
+            read_switch("BACKGROUND_STATS_ENABLED", default=True) if enabled is None else enabled
+        )
+        # With no daemon to fill the cache, computing is all there is.
+        self._computes = not self._enabled or (
+            read_switch("BACKGROUND_STATS_FALLBACK", default=True) if fallback is None else fallback
+        )
+
+    def parse(self, raw: Any) -> Any:
+        """Return the value in a cached text; None, a miss, where there is none."""
+        try:
+            return None if raw is None else orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            log.warning("a cached value is no JSON; it counts as missing")
+            return None
+
+    def trouble(self, error: Exception) -> None:
+        """Say that Redis did not serve: that is a miss."""
+        log.warning("Redis did not serve a reader: %s", type(error).__name__)
+
+    def request(self, refresh: Refresh) -> bytes:
+        """Return what the script `ask` takes."""
+        return scripts.encode(asking(refresh, Priority.MISSED, ASK_INTERVAL))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class Reading(_Common):
+    """Reads through a `redis.Redis`; computes on connections of a SQLAlchemy engine.
+
+    The switches `BACKGROUND_STATS_ENABLED` and `BACKGROUND_STATS_FALLBACK` are read once, here,
+    unless `enabled` and `fallback` say otherwise. Who may see a dojo is the caller's business.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        engine: "sa.engine.Engine",
+        *,
+        enabled: bool | None = None,
+        fallback: bool | None = None,
+    ) -> None:
+        super().__init__(enabled=enabled, fallback=fallback)
+        self._client = client
+        self._engine = engine
+        self._ask_script = client.register_script(scripts.source("ask"))
+
+    @classmethod
+    def from_url(
+        cls,
+        engine: "sa.engine.Engine",
+        url: str | None = None,
+        *,
+        enabled: bool | None = None,
+        fallback: bool | None = None,
+        **options: Any,
+    ) -> Self:
+        """Make a reader with a client of its own, to be closed with `close`.
+
+        `url` and `options` are those of `Publisher.from_url`, and so are the timeouts.
+        """
+        return cls(sync_client(url, options), engine, enabled=enabled, fallback=fallback)
+
+    def _value(self, wanted: Wanted) -> Any:
+        """Return what is cached, else computed (and asked for), else empty."""
+        value, served = self._cached(wanted.key)
+        if value is None and self._computes and wanted.find is not None:
+            dojo_id = self._found(wanted.find())
+            if dojo_id is not None:
+                refresh = wanted.calculator.refresh.of(dojo_id)
+                value = self._compute(wanted, refresh).get(wanted.key)
+                if served:
+                    self._ask(refresh)
+        return wanted.empty() if value is None else value
+
+    def _cached(self, key: str) -> tuple[Any, bool]:
+        """Return the cached value, None on a miss, and whether Redis served."""
+        if not self._enabled:
+            return None, False
+        try:
+            return self.parse(self._client.get(key.encode(errors="replace"))), True
+        except TROUBLE as error:
+            self.trouble(error)
+            return None, False
+
+    def _found(self, statement: "sa.Select[Any]") -> int | None:
+        with self._engine.connect() as connection:
+            dojo_id: int | None = connection.scalar(statement)
+        return dojo_id
+
+    def _compute(self, wanted: Wanted, refresh: Refresh) -> Values:
+        with self._engine.connect() as plain:
+            connection = plain.execution_options(isolation_level=SNAPSHOT)
+            values = wanted.calculator.compute(connection, [refresh], _now())
+        return values.get(refresh, {})
+
+    def _ask(self, refresh: Refresh) -> None:
+        try:
+            self._ask_script(args=[self.request(refresh)])
+        except TROUBLE as error:
+            self.trouble(error)
+
+    def close(self) -> None:
+        """Close the client's connections; reading again opens them again."""
+        self._client.close()
+
+
+class AsyncReading(_Common):
+    """`Reading` for a `redis.asyncio.Redis` and an `AsyncEngine`."""
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        engine: "AsyncEngine",
+        *,
+        enabled: bool | None = None,
+        fallback: bool | None = None,
+    ) -> None:
+        super().__init__(enabled=enabled, fallback=fallback)
+        self._client = client
+        self._engine = engine
+        self._ask_script = client.register_script(scripts.source("ask"))
+
+    @classmethod
+    def from_url(
+        cls,
+        engine: "AsyncEngine",
+        url: str | None = None,
+        *,
+        enabled: bool | None = None,
+        fallback: bool | None = None,
+        **options: Any,
+    ) -> Self:
+        """As `Reading.from_url`; to be closed with `aclose`."""
+        return cls(async_client(url, options), engine, enabled=enabled, fallback=fallback)
+
+    async def _value(self, wanted: Wanted) -> Any:
+        """As `Reading._value`."""
+        value, served = await self._cached(wanted.key)
+        if value is None and self._computes and wanted.find is not None:
+            dojo_id = await self._found(wanted.find())
+            if dojo_id is not None:
+                refresh = wanted.calculator.refresh.of(dojo_id)
+                value = (await self._compute(wanted, refresh)).get(wanted.key)
+                if served:
+                    await self._ask(refresh)
+        return wanted.empty() if value is None else value
+
+    async def _cached(self, key: str) -> tuple[Any, bool]:
+        """Return the cached value, None on a miss, and whether Redis served."""
+        if not self._enabled:
+            return None, False
+        try:
+            return self.parse(await self._client.get(key.encode(errors="replace"))), True
+        except ASYNC_TROUBLE as error:
+            self.trouble(error)
+            return None, False
+
+    async def _found(self, statement: "sa.Select[Any]") -> int | None:
+        async with self._engine.connect() as connection:
+            dojo_id: int | None = await connection.scalar(statement)
+        return dojo_id
+
+    async def _compute(self, wanted: Wanted, refresh: Refresh) -> Values:
+        async with self._engine.connect() as plain:
+            connection = await plain.execution_options(isolation_level=SNAPSHOT)
+            values = await wanted.calculator.acompute(connection, [refresh], _now())
+        return values.get(refresh, {})
+
+    async def _ask(self, refresh: Refresh) -> None:
+        try:
+            await self._ask_script(args=[self.request(refresh)])
+        except ASYNC_TROUBLE as error:
+            self.trouble(error)
+
+    async def aclose(self) -> None:
+        """Close the client's connections; reading again opens them again."""
+        await self._client.aclose()

@@ -1,0 +1,171 @@
+"""Readers of scoreboards, scores and solves of challenges, sync and async."""
+
+from typing import Any
+
+import orjson
+import pytest
+import redis
+import sqlalchemy as sa
+
+from statsd import embedded, keys, schema
+from statsd.calculators.challenge_solves import ChallengeSolves
+from statsd.calculators.scoreboard import Scoreboard
+from statsd.calculators.scores import Scores
+from statsd.client import Reader, ScoreboardEntry, ScoreboardPage
+from tests.client.conftest import Read
+from tests.client.ctfd import DOJO, OTHER_DOJO
+
+pytestmark = pytest.mark.usefixtures("required")
+
+EMPTY_SCORES: dict[str, Any] = {"ranks": [], "solves": {}}
+ENTRY = {"rank": 1, "solves": 1, "user_id": 2, "name": "user 2", "email": "two@example.com"}
+BOARD: list[ScoreboardEntry] = [
+    {"rank": n, "solves": 100 - n, "user_id": 1000 + n, "name": f"u{n}", "email": None}
+    for n in range(1, 46)
+]
+NOWHERE = [(123_456, None), (123_456, 0), (DOJO, 2), (DOJO, -1), (2**31, None), (DOJO, 2**70)]
+
+
+@pytest.fixture(autouse=True)
+def email(engine: Any) -> None:
+    with engine.begin() as connection:
+        user = schema.users.c.id == 2
+        connection.execute(sa.update(schema.users).where(user).values(email="two@example.com"))
+
+
+@pytest.fixture
+def board(cache: redis.Redis) -> None:
+    """The cache has a scoreboard of 45 users."""
+    cache.set(keys.scoreboard(DOJO), orjson.dumps(BOARD))
+
+
+# --- from the cache
+
+
+@pytest.mark.usefixtures("board")
+async def test_a_page_of_a_scoreboard_has_its_entries_and_the_total(read: Read) -> None:
+    assert await read("get_scoreboard", DOJO) == ScoreboardPage(BOARD[:20], 45, None)
+    last = await read("get_scoreboard", DOJO, None, 0, 3, 20)
+    assert last == (BOARD[40:], 45, None)
+    five = await read("get_scoreboard", DOJO, page=2, per_page=5)
+    assert five.entries == BOARD[5:10]
+
+
+@pytest.mark.usefixtures("board")
+@pytest.mark.parametrize("page", [4, 10**30])
+async def test_a_page_behind_the_last_is_empty(read: Read, page: int) -> None:
+    assert await read("get_scoreboard", DOJO, page=page) == ([], 45, None)
+
+
+@pytest.mark.usefixtures("board")
+async def test_ones_own_entry_is_there_on_every_page(read: Read) -> None:
+    page = await read("get_scoreboard", DOJO, page=1, per_page=10, me=1044)
+    assert (len(page.entries), page.me) == (10, BOARD[43])
+    assert (await read("get_scoreboard", DOJO, me=7)).me is None
+
+
+@pytest.mark.usefixtures("board")
+async def test_rank_and_solves_of_a_user(read: Read) -> None:
+    assert await read("get_rank", DOJO, 1045) == 45
+    assert await read("get_solves", DOJO, 1045) == 55
+    assert await read("get_rank", DOJO, 7) is None
+    assert await read("get_solves", DOJO, 7) == 0
+
+
+async def test_each_value_is_read_from_its_own_key(read: Read, cache: redis.Redis) -> None:
+    for number, key in enumerate(
+        [
+            keys.scoreboard(DOJO, None, 7),
+            keys.scoreboard(DOJO, 1, 30),
+            keys.scores(DOJO),
+            keys.scores(DOJO, 1),
+            keys.challenge_solves(DOJO, 1),
+        ]
+    ):
+        value = [number] if "scoreboard" in key else {"number": number}
+        cache.set(key, orjson.dumps(value))
+    assert (await read("get_scoreboard", DOJO, days=7)).entries == [0]
+    assert (await read("get_scoreboard", DOJO, 1, 30)).entries == [1]
+    assert await read("get_dojo_scores", DOJO) == {"number": 2}
+    assert await read("get_module_scores", DOJO, 1) == {"number": 3}
+    assert await read("get_challenge_solves", DOJO, 1) == {"number": 4}
+
+
+# --- computed
+
+
+async def test_what_is_missing_is_computed_and_owed(read: Read, cache: redis.Redis) -> None:
+    assert await read("get_scoreboard", DOJO, me=2) == ([ENTRY], 1, ENTRY)
+    assert await read("get_scoreboard", DOJO, 0) == ([ENTRY], 1, None)
+    assert await read("get_rank", DOJO, 2, module_index=0) == 1
+    assert await read("get_solves", DOJO, 2, 0) == 1
+    score = {"ranks": [2], "solves": {"2": 1}}
+    assert await read("get_dojo_scores", DOJO) == score
+    assert await read("get_module_scores", DOJO, 0) == score
+    assert await read("get_challenge_solves", DOJO, 0) == {"2": 1}
+    for refresh in (Scoreboard(DOJO), Scores(DOJO), ChallengeSolves(DOJO)):
+        assert cache.hget(keys.mark(refresh.name), "class") == b"0"
+    assert not cache.exists(keys.scoreboard(DOJO))
+
+
+async def test_where_nobody_solved_anything_it_is_empty(read: Read) -> None:
+    for days in (7, 30):  # the solve is older
+        assert await read("get_scoreboard", DOJO, days=days) == ([], 0, None)
+        assert await read("get_rank", DOJO, 2, days=days) is None
+    assert await read("get_scoreboard", DOJO, 1) == ([], 0, None)
+    assert await read("get_module_scores", DOJO, 1) == EMPTY_SCORES
+    assert await read("get_challenge_solves", DOJO, 1) == {}
+
+
+async def test_a_private_dojo_has_empty_scores(read: Read) -> None:
+    assert await read("get_dojo_scores", OTHER_DOJO) == EMPTY_SCORES
+    assert await read("get_module_scores", OTHER_DOJO, 0) == EMPTY_SCORES
+
+
+@pytest.mark.parametrize(("dojo_id", "module_index"), NOWHERE)
+async def test_what_does_not_exist_is_empty_and_nothing_is_asked_for(
+    read: Read, cache: redis.Redis, dojo_id: int, module_index: int | None
+) -> None:
+    assert await read("get_scoreboard", dojo_id, module_index) == ([], 0, None)
+    assert await read("get_rank", dojo_id, 2, module_index) is None
+    if module_index is None:
+        assert await read("get_dojo_scores", dojo_id) == EMPTY_SCORES
+    else:
+        assert await read("get_module_scores", dojo_id, module_index) == EMPTY_SCORES
+        assert await read("get_challenge_solves", dojo_id, module_index) == {}
+    assert not cache.keys("stats:*")
+
+
+@pytest.mark.parametrize(
+    "named", [{"days": 1}, {"days": -7}, {"page": 0}, {"page": -1}, {"per_page": 0}], ids=str
+)
+async def test_nonsense_is_refused(read: Read, named: dict[str, int]) -> None:
+    [name] = named
+    with pytest.raises(ValueError, match=rf"{name} must be"):
+        await read("get_scoreboard", DOJO, **named)
+
+
+async def test_a_window_that_there_is_not_has_no_ranks(read: Read) -> None:
+    for method in ("get_rank", "get_solves"):
+        with pytest.raises(ValueError, match="days must be one of"):
+            await read(method, DOJO, 2, days=14)
+
+
+def test_without_the_fallback_a_miss_is_empty_and_nothing_is_asked_for(
+    engine: Any, redis_server: embedded.Redis, cache: redis.Redis
+) -> None:
+    reader = Reader.from_url(engine, redis_server.url, fallback=False)
+    assert reader.get_scoreboard(DOJO, me=2) == ([], 0, None)
+    assert reader.get_dojo_scores(DOJO) == EMPTY_SCORES
+    assert reader.get_challenge_solves(DOJO, 0) == {}
+    assert not cache.keys("stats:*")
+    reader.close()
+
+
+def test_switched_off_a_scoreboard_is_computed(
+    engine: Any, redis_server: embedded.Redis, cache: redis.Redis
+) -> None:
+    cache.set(keys.scoreboard(DOJO), orjson.dumps(BOARD))
+    reader = Reader.from_url(engine, redis_server.url, enabled=False)
+    assert reader.get_scoreboard(DOJO) == ([ENTRY], 1, None)
+    reader.close()
