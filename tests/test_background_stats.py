@@ -206,6 +206,32 @@ def test_multiple_solves_update_stats(
         assert (stats["solves"], stats["users"]) == (number, 1)
 
 
+def test_a_solve_is_on_the_boards(
+    webapp: WebApp, stats_test_dojo: Dojo, stats_test_user: User, reader: Reader
+) -> None:
+    """On those of the dojo and of its module, among the scores and the challenge's solves."""
+    user, dojo_id = stats_test_user, stats_test_dojo.dojo_id
+    challenge_id, *_ = webapp.challenge_ids(stats_test_dojo)
+    webapp.solve(user, challenge_id)
+    board = [{"rank": 1, "solves": 1, "user_id": user.id, "name": user.name, "email": user.email}]
+    score = {"ranks": [user.id], "solves": {str(user.id): 1}}
+    expected: dict[str, Any] = {
+        keys.scoreboard(dojo_id): board,
+        keys.scoreboard(dojo_id, 0, 7): board,
+        keys.scores(dojo_id): score,
+        keys.scores(dojo_id, 0): score,
+        keys.challenge_solves(dojo_id, 0): {str(challenge_id): 1},
+    }
+
+    def are_cached() -> bool:
+        found = get_redis_client().mget(list(expected))
+        return [orjson.loads(raw or b"null") for raw in found] == list(expected.values())
+
+    eventually(are_cached, "the solve is in every value")
+    assert reader.get_scoreboard(dojo_id, 0, 30, me=user.id) == (board, 1, board[0])
+    assert reader.get_dojo_scores(dojo_id) == score
+
+
 def test_concurrent_solves(webapp: WebApp, stats_test_dojo: Dojo) -> None:
     """Ten students at once, each with a session of their own."""
     challenge_ids = webapp.challenge_ids(stats_test_dojo)

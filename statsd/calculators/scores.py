@@ -95,7 +95,7 @@ def empty() -> dict[str, Any]:
 
 calculator = Calculator(
     Scores,
-    every_dojo(),
+    every_dojo(),  # whether a dojo is open to all is seen when it is computed, one by one
     (places().where(open_to_all()), _ranks()),
     parameters,
     shape,

@@ -236,6 +236,21 @@ async def test_a_deleted_user_is_nowhere(site: Site) -> None:
     assert await site.value(keys.scores(dojo_id, 0)) == {"ranks": [], "solves": {}}
 
 
+async def test_solves_that_outlive_their_user_count_for_scores_alone(site: Site) -> None:
+    """A database may keep them; ours takes them along."""
+    dojo_id = site.dojo.dojo_id
+    with site.webapp.engine.begin() as connection:
+        for statement in (
+            "ALTER TABLE submissions DROP CONSTRAINT submissions_user_id_fkey",
+            f"DELETE FROM users WHERE id = {site.user.id}",
+        ):
+            connection.execute(sa.text(statement))
+    await site.stale_after("user_update", user_id=site.user.id)
+    assert await site.value(keys.scoreboard(dojo_id)) == []
+    assert await site.value(keys.challenge_solves(dojo_id, 0)) == {}
+    assert (await site.value(keys.scores(dojo_id)))["ranks"] == [site.user.id]
+
+
 @pytest.mark.usefixtures("publishing")
 async def test_the_keys_of_a_deleted_dojo_go_and_no_others(site: Site) -> None:
     before = await site.keys_of(site.other)
