@@ -91,8 +91,12 @@ def test_bad_entries_are_set_aside_and_the_good_ones_among_them_take_effect(site
             assert letter[b"data"] == data
         else:
             assert letter[b"data"] == data[: 64 * 1024] + b" [cut by statsd]"
-    logged = {line["entry"] for line in site.daemon.lines("an event went to the dead letters")}
-    assert logged == {entry.decode() for entry in ids.values()}
+    expected = {entry.decode() for entry in ids.values()}
+
+    def logged() -> set[str]:
+        return {line["entry"] for line in site.daemon.lines("an event went to the dead letters")}
+
+    eventually(lambda: logged() == expected, "each is in the log, which comes after the letter")
 
 
 def test_the_keys_of_a_dojo_that_is_gone_go(site: Site) -> None:
