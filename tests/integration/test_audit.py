@@ -103,7 +103,7 @@ async def test_a_dojo_that_came_and_went_before_it_was_computed_has_not_drifted(
 ) -> None:
     dojo = site.webapp.create_dojo()
     assert await site.audit() == set()
-    assert await site.suspects() == {name_of(dojo)}
+    assert await site.suspects() == names_of(dojo)
     site.webapp.delete([dojo])
     assert await site.audit() == set()
     rotation = await site.rotation()
