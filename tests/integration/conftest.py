@@ -9,7 +9,9 @@ import redis
 import redis.asyncio
 import sqlalchemy as sa
 
-from statsd import embedded
+from statsd import embedded, urls
+from statsd.database import Database
+from tests.webapp import WebApp
 
 _numbers = count(1)
 
@@ -56,6 +58,22 @@ def engine(database: str) -> Iterator[sa.Engine]:
     engine = sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg2"))
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def webapp(engine: sa.Engine) -> WebApp:
+    """An application with that engine, which publishes nothing unless it is told to."""
+    return WebApp(engine)
+
+
+@pytest.fixture
+async def snapshots(database: str) -> AsyncIterator[Database]:
+    """The database as a daemon reads it."""
+    snapshots = Database(
+        urls.database_url(database), pool_size=4, statement_timeout=30, prepared_statements=True
+    )
+    yield snapshots
+    await snapshots.close()
 
 
 def _execute(postgres: embedded.Postgres, statement: str) -> None:

@@ -1,6 +1,5 @@
 """Values that no event will put right are found; what is under way is left alone."""
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,14 +9,14 @@ import redis
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from statsd import keys, urls
+from statsd import keys
 from statsd.calculators import dojo_stats
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.database import Database
 from statsd.refresh import Mark
 from statsd.statistics import of_dojo
 from tests.parts import Parts
-from tests.webapp import Dojo, WebApp, webapp_of
+from tests.webapp import Dojo, WebApp
 
 
 class Site(Parts):
@@ -47,24 +46,8 @@ class Site(Parts):
 
 
 @pytest.fixture
-def webapp(database: str) -> Iterator[WebApp]:
-    webapp = webapp_of(database)
-    yield webapp
-    webapp.engine.dispose()
-
-
-@pytest.fixture
-async def engine(database: str) -> AsyncIterator[Database]:
-    engine = Database(
-        urls.database_url(database), pool_size=4, statement_timeout=10, prepared_statements=True
-    )
-    yield engine
-    await engine.close()
-
-
-@pytest.fixture
-async def site(async_cache: Redis, engine: Database, webapp: WebApp) -> Site:
-    site = Site(async_cache, engine, webapp)
+async def site(async_cache: Redis, snapshots: Database, webapp: WebApp) -> Site:
+    site = Site(async_cache, snapshots, webapp)
     await site.start()
     return site
 
@@ -161,9 +144,9 @@ async def test_a_dojo_that_was_made_or_deleted_unnoticed_is_found(
 
 
 async def test_without_a_cold_start_absent_values_stay_absent(
-    async_cache: Redis, engine: Database, webapp: WebApp, cache: "redis.Redis"
+    async_cache: Redis, snapshots: Database, webapp: WebApp, cache: "redis.Redis"
 ) -> None:
-    site = Site(async_cache, engine, webapp, refill=False)
+    site = Site(async_cache, snapshots, webapp, refill=False)
     await site.start()
     first, second, _ = site.dojos
     for dojo in (first, second):

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
@@ -15,13 +14,6 @@ import sqlalchemy as sa
 from statsd import embedded, keys, schema
 from tests.support import DEADLINE, daemon, environment, eventually
 from tests.webapp import WebApp, cached, publish, solves_of, webapp_of
-
-
-@pytest.fixture
-def webapp(database: str) -> Iterator[WebApp]:
-    webapp = webapp_of(database)
-    yield webapp
-    webapp.engine.dispose()
 
 
 def refusal(**variables: str) -> tuple[int, str]:

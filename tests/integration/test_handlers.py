@@ -1,6 +1,6 @@
 """What each type of event makes stale, through the stream; and what becomes of the values."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -9,7 +9,7 @@ import redis
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from statsd import embedded, keys, urls
+from statsd import embedded, keys
 from statsd.calculators.challenge_solves import ChallengeSolves
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.scores import Scores
@@ -61,19 +61,10 @@ class Site(Parts):
 
 
 @pytest.fixture
-def webapp(engine: sa.Engine) -> WebApp:
-    return WebApp(engine)
-
-
-@pytest.fixture
-async def site(async_cache: Redis, database: str, webapp: WebApp) -> AsyncIterator[Site]:
-    connections = Database(
-        urls.database_url(database), pool_size=4, statement_timeout=30, prepared_statements=True
-    )
-    site = Site(async_cache, connections, webapp)
+async def site(async_cache: Redis, snapshots: Database, webapp: WebApp) -> Site:
+    site = Site(async_cache, snapshots, webapp)
     await site.start()
-    yield site
-    await connections.close()
+    return site
 
 
 @pytest.fixture

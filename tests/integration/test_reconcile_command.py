@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -10,7 +10,7 @@ import pytest
 import redis
 from redis.asyncio import Redis
 
-from statsd import embedded, keys, urls
+from statsd import embedded, keys
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.database import Database
 from statsd.statistics import of_dojo
@@ -22,28 +22,17 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def webapp(database: str) -> Iterator[WebApp]:
-    webapp = webapp_of(database)
-    yield webapp
-    webapp.engine.dispose()
-
-
-@pytest.fixture
 def dojos(webapp: WebApp) -> list[Dojo]:
     return [webapp.create_dojo() for _ in range(3)]
 
 
 @pytest.fixture
-async def parts(async_cache: Redis, database: str, dojos: list[Dojo]) -> AsyncIterator[Parts]:
+async def parts(async_cache: Redis, snapshots: Database, dojos: list[Dojo]) -> Parts:
     """A daemon's parts, which have filled the cache and do nothing by themselves."""
     assert dojos
-    engine = Database(
-        urls.database_url(database), pool_size=4, statement_timeout=10, prepared_statements=True
-    )
-    parts = Parts(async_cache, engine)
+    parts = Parts(async_cache, snapshots)
     await parts.start()
-    yield parts
-    await engine.close()
+    return parts
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Solves of which no event told are found, and no others."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 import redis
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from redis.asyncio import Redis
 
 import statsd.handlers  # noqa: F401 - registers the handler of solves
-from statsd import embedded, keys, schema, urls
+from statsd import embedded, keys, schema
 from statsd.client import Publisher, listen
 from statsd.database import Database
 from statsd.statistics import of_dojo
@@ -29,22 +29,10 @@ class Site(Parts):
 
 
 @pytest.fixture
-def webapp(database: str) -> Iterator[WebApp]:
-    url = sa.make_url(database).set(drivername="postgresql+psycopg2")
-    webapp = WebApp(sa.create_engine(url))
-    yield webapp
-    webapp.engine.dispose()
-
-
-@pytest.fixture
-async def site(async_cache: Redis, database: str, webapp: WebApp) -> AsyncIterator[Site]:
-    engine = Database(
-        urls.database_url(database), pool_size=4, statement_timeout=10, prepared_statements=True
-    )
-    site = Site(async_cache, engine, webapp)
+async def site(async_cache: Redis, snapshots: Database, webapp: WebApp) -> Site:
+    site = Site(async_cache, snapshots, webapp)
     await site.start()
-    yield site
-    await engine.close()
+    return site
 
 
 @pytest.fixture
