@@ -117,9 +117,14 @@ class Watch:
         look = await self._look(connection, before)
         if look.top < before.low:  # deleted, or a database from before, which uses ids again
             await self._redis.zremrangebyscore(keys.COVERED, f"({look.top}", "+inf")
-        missed = await self._missed(before, attempt, connection)
+        if not await self._is_ripe(before, attempt):
+            return _answer(_moved(before, look, _waiting(before, look), attempt), ())
+        missed = await self._missed(before, connection)
         records = await _as_if_events_had_come(missed, connection)
-        return _answer(_moved(before, look, records, attempt), records)
+        found = {record.submission_id for record in records if isinstance(record, Covered)}
+        look = look._replace(uncovered=[each for each in look.uncovered if each not in found])
+        after = _moved(before, look, (), attempt)
+        return _answer(msgspec.structs.replace(after, missed=before.missed + len(found)), records)
 
     async def _watermark(self) -> Watermark | None:
         raw: Any = await self._redis.get(keys.WATERMARK)
@@ -140,35 +145,42 @@ class Watch:
         scores = await self._redis.zmscore(keys.COVERED, [str(solve) for solve in solves])
         return [solve for solve, score in zip(solves, scores, strict=True) if score is None]
 
-    async def _missed(
-        self, before: Watermark, attempt: Attempt, connection: AsyncConnection
-    ) -> Sequence[sa.Row[Any]]:
-        """Return the suspects whose event should have been accepted by now, and was not."""
+    async def _is_ripe(self, before: Watermark, attempt: Attempt) -> bool:
+        """Say whether every event of the suspects has been accepted, if there ever was one."""
         published = before.since + self._grace
-        if attempt.token < published or await settled_until(self._redis) < published:
-            return ()
+        return published <= min(attempt.token, await settled_until(self._redis))
+
+    async def _missed(
+        self, before: Watermark, connection: AsyncConnection
+    ) -> Sequence[sa.Row[Any]]:
+        """Return the suspects that still are, and are still there."""
         solves = await self._uncovered(before.suspects)
         return await rows(connection, _SUSPECTS, {"solves": solves}) if solves else ()
 
 
-def _moved(
-    before: Watermark, look: _Look, records: Sequence[Record], attempt: Attempt
-) -> Watermark:
-    """Return the watermark after a look."""
-    found = {record.submission_id for record in records if isinstance(record, Covered)}
-    left = [solve for solve in look.uncovered if solve not in found]
-    waiting = tuple(solve for solve in before.suspects if solve in left)
+def _waiting(before: Watermark, look: _Look) -> tuple[int, ...]:
+    """Return the suspects that are not covered yet, or that the look no longer reached."""
+    reached, uncovered = before.low - OVERLAP, set(look.uncovered)
+    return tuple(solve for solve in before.suspects if solve in uncovered or solve <= reached)
+
+
+def _moved(before: Watermark, look: _Look, waiting: tuple[int, ...], attempt: Attempt) -> Watermark:
+    """Return the watermark after a look; `waiting` are the suspects that remain so.
+
+    It never goes back, or it would come to solves that are no longer remembered as covered:
+    unless the database did.
+    """
     high, xid, low = before.high, before.xid, before.low
     if look.ended >= before.xid:
-        low = min([high, *(solve - 1 for solve in left)])
+        low = max(low, min([high, *(each - 1 for each in look.uncovered if each > low)]))
         high, xid = look.top, look.begun
     return Watermark(
         low=min(low, look.top),
         high=high,
         xid=xid,
-        suspects=waiting or tuple(left[:SUSPECTS_AT_ONCE]),
+        suspects=waiting or tuple(look.uncovered[:SUSPECTS_AT_ONCE]),
         since=before.since if waiting else attempt.token,
-        missed=before.missed + len(found),
+        missed=before.missed,
     )
 
 

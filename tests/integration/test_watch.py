@@ -193,3 +193,39 @@ async def test_what_is_covered_is_remembered_no_longer_than_it_is_looked_at(
         await failed_attempts(site, OVERLAP)
         await site.look()
     assert cache.zcard(keys.COVERED) == 0
+
+
+async def test_the_watermark_does_not_go_back_where_redis_forgot_what_is_covered(
+    site: Site, cache: "redis.Redis"
+) -> None:
+    for challenge_id in site.challenges[:4]:
+        site.webapp.solve(site.user, challenge_id)
+        for _ in range(3):
+            await failed_attempts(site, OVERLAP // 2)
+            await site.look()
+    before = await site.watermark()
+    assert before.low > 4 * OVERLAP
+    cache.delete(keys.COVERED)
+    for _ in range(4):
+        await site.look()
+        assert (await site.watermark()).low >= before.low
+    assert (await site.watermark()).missed <= before.missed + 1
+
+
+async def test_a_suspect_is_not_forgotten_when_many_others_come_before_it_is_judged(
+    site: Site,
+) -> None:
+    with site.webapp.engine.begin() as connection:
+        early = connection.scalar(sa.text("SELECT nextval('submissions_id_seq')"))
+    await failed_attempts(site, OVERLAP // 2)
+    for _ in range(3):
+        await site.look()
+    await site.cache.xadd(keys.STREAM, {"data": b"not accepted yet"})
+    solve = solve_of(site.user, site.challenges[0])
+    solve.id = early
+    site.webapp.add(solve)
+    for _ in range(4):
+        assert await site.look() == set()
+        await failed_attempts(site, OVERLAP)
+    await site.consume()
+    assert await site.look() == names_of(site.dojo)
