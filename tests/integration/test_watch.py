@@ -198,18 +198,17 @@ async def test_what_is_covered_is_remembered_no_longer_than_it_is_looked_at(
 async def test_the_watermark_does_not_go_back_where_redis_forgot_what_is_covered(
     site: Site, cache: "redis.Redis"
 ) -> None:
-    for challenge_id in site.challenges[:4]:
+    for challenge_id in site.challenges:
+        await failed_attempts(site, OVERLAP // 2)
         site.webapp.solve(site.user, challenge_id)
         for _ in range(3):
-            await failed_attempts(site, OVERLAP // 2)
             await site.look()
     before = await site.watermark()
-    assert before.low > 4 * OVERLAP
     cache.delete(keys.COVERED)
-    for _ in range(4):
+    for _ in range(6):
         await site.look()
         assert (await site.watermark()).low >= before.low
-    assert (await site.watermark()).missed <= before.missed + 1
+    assert (await site.watermark()).missed <= before.missed + 2  # those that are looked at again
 
 
 async def test_a_suspect_is_not_forgotten_when_many_others_come_before_it_is_judged(
