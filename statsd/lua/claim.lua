@@ -7,6 +7,9 @@
 -- reply: the next cursor, how many entries were taken over from others, how many had been deleted,
 --        the names of those dismissed
 
+-- XINFO says something else of a stream that is not there than what a missing group is known by.
+if redis.call('EXISTS', KEYS[1]) == 0 then return redis.error_reply('NOGROUP there is no stream') end
+
 local function consumers()
   local found = {}
   for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], request.group)) do

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from statsd import keys
 from statsd.claims import Claims
 from statsd.marks import Answer, Marks
+from statsd.outage import passes
 from statsd.stream import CLAIMED_AT_ONCE, Stream
 
 pytestmark = pytest.mark.every_redis
@@ -127,3 +128,11 @@ async def test_a_silent_consumer_is_dismissed_only_when_it_holds_nothing(
     cache.xgroup_createconsumer(keys.STREAM, keys.GROUP, "living")
     await claims.step()
     assert holders(cache) == {b"dead": 1, b"living": 0}
+
+
+async def test_a_stream_that_is_gone_is_waited_for(claims: Claims, cache: "redis.Redis") -> None:
+    """The consumer, which makes it anew, may be waiting for PostgreSQL just then."""
+    cache.flushall()
+    with pytest.raises(redis.ResponseError, match="NOGROUP") as raised:
+        await claims.step()
+    assert passes(raised.value)
