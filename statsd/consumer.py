@@ -76,8 +76,10 @@ class Consumer:
         self._turn()
         if monotonic() - self._looked > LOOK_INTERVAL:
             await self._look()
+        self._turn()
         self._paging.begin()
         page = await self._stream.read(self._paging.start, self._paging.count)
+        self._turn()
         if entries := self._paging.take(page):
             await self._accept(entries)
         self._paging.done()

@@ -19,14 +19,14 @@ from statsd.bell import Bell
 from statsd.claims import Claims
 from statsd.compare import Comparison
 from statsd.consumer import Consumer
-from statsd.database import POOL_TIMEOUT, Database
+from statsd.database import ANSWER_MARGIN, CONNECT_TIMEOUT, POOL_TIMEOUT, Database
 from statsd.marks import Marks
 from statsd.name import Name
 from statsd.outage import Servers, brief, is_outage, passes, pause_unless, wait_for
 from statsd.progress import Progress
 from statsd.reconcile import Reconcile, Reconciler
 from statsd.refresh import Mark
-from statsd.servers import checked, redis_client
+from statsd.servers import COMMAND_TIMEOUT, READ_MARGIN, checked, redis_client
 from statsd.settings import Settings, declared
 from statsd.statistics import CALCULATORS
 from statsd.stream import Stream
@@ -40,7 +40,18 @@ from statsd.worker import Performer, Worker, calculate
 log = logging.getLogger(__name__)
 
 LEAVE_TIMEOUT = 2.0  # seconds for giving leases back at the end; they expire by themselves too
-STUCK = 10.0  # seconds without a turn of the consumer's loop, beyond what one statement may take
+STUCK = 10.0  # seconds without a turn of the consumer, beyond what it may have to wait for
+
+
+def stuck_after(settings: Settings) -> float:
+    """Return the seconds after which a consumer that did not come round hangs.
+
+    Between two turns it waits for new entries, or for one statement, with a connection to be
+    waited for and made, or for some commands of Redis.
+    """
+    entries = settings.block + READ_MARGIN
+    statement = POOL_TIMEOUT + CONNECT_TIMEOUT + settings.statement_timeout + ANSWER_MARGIN
+    return max(entries, statement, 3 * COMMAND_TIMEOUT) + STUCK
 
 
 class Loop(Protocol):
@@ -169,8 +180,7 @@ class Daemon:
                 ]
                 for loops in (self._loops, self._side_loops)
             )
-            stuck = POOL_TIMEOUT + self._settings.statement_timeout + STUCK
-            with Watchdog(self._last_turn, stuck):
+            with Watchdog(self._last_turn, stuck_after(self._settings)):
                 await self._stopping.wait()
             log.info("stopping", extra={"deadline": self._settings.drain_deadline})
             _, late = await asyncio.wait(main, timeout=self._settings.drain_deadline)

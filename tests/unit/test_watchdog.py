@@ -3,6 +3,10 @@
 import threading
 from time import monotonic
 
+from statsd.daemon import stuck_after
+from statsd.database import ANSWER_MARGIN, CONNECT_TIMEOUT, POOL_TIMEOUT
+from statsd.servers import READ_MARGIN
+from statsd.settings import load
 from statsd.watchdog import Watchdog
 
 
@@ -45,3 +49,15 @@ def test_nothing_is_watched_once_the_context_is_closed() -> None:
         pass
     assert not watchdog.watching
     assert not end.codes
+
+
+def test_a_consumer_that_waits_as_long_as_the_settings_let_it_does_not_hang() -> None:
+    given = {
+        "DATABASE_URL": "postgresql://db/ctfd",
+        "STATSD_BLOCK": "30",
+        "STATSD_DRAIN_DEADLINE": "60",
+        "STATSD_STATEMENT_TIMEOUT": "1",
+    }
+    assert stuck_after(load(given)) > 30 + READ_MARGIN
+    slow = load(given | {"STATSD_BLOCK": "1", "STATSD_STATEMENT_TIMEOUT": "59"})
+    assert stuck_after(slow) > POOL_TIMEOUT + CONNECT_TIMEOUT + 59 + ANSWER_MARGIN
