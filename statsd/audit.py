@@ -7,6 +7,7 @@ owed for this value, answered; if the value still is what it was, it has drifted
 counted, logged and marked.
 """
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,13 +18,15 @@ import msgspec
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.compare import Comparison, Verdict, is_statistic
+from statsd.compare import Comparison, Difference, Verdict, is_statistic
 from statsd.marks import SECOND, Answer, Attempt, settled_until
 from statsd.refresh import Mark, Priority, Refresh, known, register_kind
 
 log = logging.getLogger(__name__)
 
-PAGE = 20  # refreshes compared in one step
+PAGE = 20  # refreshes compared in one step, at the most
+LONGEST_STEP = 10.0  # seconds; an answer over a minute old is refused
+LONGEST_COMPARISON = 10.0  # seconds for one refresh
 SCANNED_AT_ONCE = 200  # names read from Redis at once, about
 GRACE = 10.0  # seconds; solves without an event are found sooner than that
 SHARE = 0.02  # of one core's time, at the most, for comparing
@@ -126,8 +129,7 @@ class Auditor:
             if verdicts.get(name, Verdict.OWED) is Verdict.OWED
         }
         guilty = [name for name, verdict in verdicts.items() if verdict is Verdict.DRIFTED]
-        compared = await self._comparison.compare(list(known(guilty)), attempt.now)
-        drifted = [difference.refresh for difference in compared.differences]
+        drifted = [refresh for refresh in known(guilty) if await self._difference(refresh, attempt)]
         for refresh in drifted:
             log.error(
                 "a cached value had drifted; computing it anew", extra={"refresh": refresh.name}
@@ -142,22 +144,41 @@ class Auditor:
         if not left:
             cursor, left = await self._names(cursor)
             rounds += cursor == "0"
-        page = [each for each in known(left[:PAGE]) if is_statistic(each)]
-        compared = await self._comparison.compare(page, attempt.now)
-        for difference in compared.differences:
-            name = difference.refresh.name
-            if name not in suspects and (difference.present or self._refill):
-                suspects[name] = Suspect(attempt.token, difference.stamps)
-        for refresh, error in compared.failures:
-            log.debug("could not be audited", extra={"refresh": refresh.name}, exc_info=error)
+        done, compared, began = 0, 0, monotonic()
+        for name in left[:PAGE]:
+            if monotonic() - began > LONGEST_STEP:
+                break
+            done += 1
+            for refresh in filter(is_statistic, known([name])):
+                compared += 1
+                difference = await self._difference(refresh, attempt)
+                if difference and name not in suspects:
+                    suspects[name] = Suspect(attempt.token, difference.stamps)
         return msgspec.structs.replace(
             before,
             cursor=cursor,
-            left=left[PAGE:],
+            left=left[done:],
             suspects=suspects,
-            compared=before.compared + len(page),
+            compared=before.compared + compared,
             rounds=rounds,
         )
+
+    async def _difference(self, refresh: Refresh, attempt: Attempt) -> Difference | None:
+        """Compare one; what cannot be computed in good time is its own refresh's business."""
+        try:
+            async with asyncio.timeout(LONGEST_COMPARISON) as limit:
+                compared = await self._comparison.compare([refresh], attempt.now)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            log.debug("took too long to audit", extra={"refresh": refresh.name})
+            return None
+        for _, error in compared.failures:
+            log.debug("could not be audited", extra={"refresh": refresh.name}, exc_info=error)
+        for difference in compared.differences:
+            if difference.present or self._refill:
+                return difference
+        return None
 
     async def _names(self, cursor: str) -> tuple[str, tuple[str, ...]]:
         """Read names of what is cached; in the end, of what exists and is not."""

@@ -19,7 +19,6 @@ from statsd import keys
 from statsd.calculators import Calculator
 from statsd.database import Database
 from statsd.isolate import isolate
-from statsd.outage import passes
 from statsd.refresh import Refresh
 from statsd.statistics import CALCULATORS
 
@@ -121,7 +120,7 @@ class Comparison:
                 found = await calculator.acompute(connection, part, moment)
             return {refresh: found.get(refresh, {}) for refresh in part}
 
-        parts, failed = await isolate(group, compute, passes)
+        parts, failed = await isolate(group, compute)
         return {refresh: part[refresh] for part in parts for refresh in part}, failed
 
     async def _cached(self, names: Iterable[str]) -> dict[str, Cached]:

@@ -9,7 +9,7 @@ import redis
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from statsd import keys
+from statsd import keys, urls
 from statsd.calculators import dojo_stats
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.database import Database
@@ -208,3 +208,31 @@ async def test_one_value_that_cannot_be_computed_does_not_hide_another(
     await site.audit()
     assert await site.suspects() == names_of(second)
     assert await site.audit() == names_of(second)
+
+
+async def test_one_value_that_takes_too_long_does_not_stop_the_audit(
+    async_cache: Redis, database: str, webapp: WebApp
+) -> None:
+    impatient = Database(
+        urls.database_url(database), pool_size=4, statement_timeout=0.2, prepared_statements=True
+    )
+    site = Site(async_cache, impatient, webapp)
+    await site.start()
+    first, second, _ = site.dojos
+    with webapp.engine.begin() as connection:
+        connection.exec_driver_sql(_SLOW_SLUG.format(dojo_id=first.dojo_id))
+    site.solve(second)
+    await site.audit()
+    assert await site.suspects() == names_of(second)
+    assert (await site.rotation()).rounds == 1
+    await impatient.close()
+
+
+_SLOW_SLUG = """
+CREATE FUNCTION slowly(slug text) RETURNS text STABLE LANGUAGE plpgsql
+AS $$ BEGIN PERFORM pg_sleep(30); RETURN slug; END $$;
+ALTER TABLE dojos RENAME TO real_dojos;
+CREATE VIEW dojos AS
+SELECT dojo_id, CASE WHEN dojo_id = {dojo_id} THEN slowly(id) ELSE id END AS id,
+  name, official, data FROM real_dojos
+"""
