@@ -2,9 +2,8 @@
 
 There should be none, so that each is a bug to be seen, here or in the web application. In idle
 time all cached values are compared in rotation with computed ones. A difference is a suspicion
-until everything that was published for some seconds from then on has been accepted and, what was
-owed for this value, answered; if the value still is what it was, it has drifted. Then it is
-counted, logged and marked.
+until everything that was published for some seconds from then on has been accepted; if the value
+still is what it was, and nobody owes it, it has drifted. Then it is counted, logged and marked.
 """
 
 import asyncio
@@ -18,9 +17,13 @@ import msgspec
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.compare import Comparison, Difference, Verdict, is_statistic
-from statsd.marks import SECOND, Answer, Attempt, settled_until
+from statsd.accepted import Wait, intake
+from statsd.compare import Comparison, Difference, Verdict
+from statsd.database import Database
+from statsd.marks import SECOND, Answer, Attempt
 from statsd.refresh import Mark, Priority, Refresh, known, register_kind
+from statsd.state import remembered
+from statsd.statistics import every_statistic, is_statistic
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +48,10 @@ register_kind(Audit)
 class Suspect(msgspec.Struct, frozen=True):
     """A refresh whose values differed."""
 
-    since: int
-    """The token of the step that saw it."""
+    wait: Wait
+    """For the events of the moment at which it was seen."""
     stamps: str
-    """What its values' stamps were."""
+    """A digest of what its values' stamps were."""
 
 
 class Rotation(msgspec.Struct, frozen=True):
@@ -59,8 +62,10 @@ class Rotation(msgspec.Struct, frozen=True):
     left: tuple[str, ...] = ()
     """Names that were read and not compared yet."""
     suspects: Mapping[str, Suspect] = {}
-    rest_until: int = 0
-    """The token before which nothing is compared, for what the last step took."""
+    stepped: int = 0
+    """When the last step began, in scheduling time."""
+    rest: int = 0
+    """For how many microseconds from then on nothing is compared, for what that step took."""
     compared: int = 0
     rounds: int = 0
     """How often all values were compared."""
@@ -74,7 +79,7 @@ class Auditor:
     def __init__(
         self,
         redis: Redis,
-        comparison: Comparison,
+        database: Database,
         *,
         refill: bool,
         grace: float = GRACE,
@@ -86,16 +91,16 @@ class Auditor:
         of the time may go into comparing.
         """
         self._redis = redis
-        self._comparison = comparison
+        self._database = database
+        self._comparison = Comparison(redis, database)
         self._refill = refill
         self._grace = int(grace * SECOND)
         self._share = share
 
     async def perform(self, wanted: Sequence[Audit], attempt: Attempt) -> Mapping[Audit, Answer]:
         """Judge those who have been suspect for long enough, and compare some more."""
-        raw: Any = await self._redis.get(keys.AUDIT)
-        before = msgspec.json.decode(raw, type=Rotation) if raw else Rotation()
-        if attempt.token < before.rest_until:
+        before = await remembered(self._redis, keys.AUDIT, Rotation) or Rotation()
+        if 0 <= attempt.moment - before.stepped < before.rest:
             return dict.fromkeys(wanted, _answer(before, ()))
         began = monotonic()
         suspects, drifted = await self._judged(before, attempt)
@@ -103,7 +108,8 @@ class Auditor:
         cost = (monotonic() - began) * SECOND
         after = msgspec.structs.replace(
             after,
-            rest_until=attempt.token + int(cost / self._share),
+            stepped=attempt.moment,
+            rest=int(cost / self._share),
             drift=dict(Counter(before.drift) + Counter(each.kind for each in drifted)),
         )
         return dict.fromkeys(wanted, _answer(after, drifted))
@@ -116,18 +122,15 @@ class Auditor:
         Those have to differ still: a dojo may have come and gone before it was computed once,
         and what is not in the cache has no stamp that would show it.
         """
-        settled = min(attempt.token, await settled_until(self._redis))
-        due = {
-            name: suspect.stamps
-            for name, suspect in before.suspects.items()
-            if suspect.since + self._grace <= settled
-        }
+        seen = await intake(self._redis) if before.suspects else None
+        remaining, due = {}, {}
+        for name, suspect in before.suspects.items():
+            wait = suspect.wait.go_on(seen, attempt.moment, self._grace)
+            if wait.is_over(seen, attempt.moment):
+                due[name] = suspect.stamps
+            else:
+                remaining[name] = Suspect(wait, suspect.stamps)
         verdicts = await self._comparison.verdicts(due) if due else {}
-        remaining = {
-            name: suspect
-            for name, suspect in before.suspects.items()
-            if verdicts.get(name, Verdict.OWED) is Verdict.OWED
-        }
         guilty = [name for name, verdict in verdicts.items() if verdict is Verdict.DRIFTED]
         drifted = [refresh for refresh in known(guilty) if await self._difference(refresh, attempt)]
         for refresh in drifted:
@@ -153,7 +156,7 @@ class Auditor:
                 compared += 1
                 difference = await self._difference(refresh, attempt)
                 if difference and name not in suspects:
-                    suspects[name] = Suspect(attempt.token, difference.stamps)
+                    suspects[name] = Suspect(Wait(attempt.moment), difference.stamps)
         return msgspec.structs.replace(
             before,
             cursor=cursor,
@@ -164,7 +167,11 @@ class Auditor:
         )
 
     async def _difference(self, refresh: Refresh, attempt: Attempt) -> Difference | None:
-        """Compare one; what cannot be computed in good time is its own refresh's business."""
+        """Compare one.
+
+        What cannot be computed in good time is its own refresh's business; what was deleted or
+        evicted is the sweep's (`statsd/sweep.py`), and no drift.
+        """
         try:
             async with asyncio.timeout(LONGEST_COMPARISON) as limit:
                 compared = await self._comparison.compare([refresh], attempt.now)
@@ -176,7 +183,7 @@ class Auditor:
         for _, error in compared.failures:
             log.debug("could not be audited", extra={"refresh": refresh.name}, exc_info=error)
         for difference in compared.differences:
-            if difference.present or self._refill:
+            if not difference.lost and (difference.held or self._refill):
                 return difference
         return None
 
@@ -186,7 +193,7 @@ class Auditor:
         following, found = reply
         names = [name.decode() for name in found]
         if not int(following) and self._refill:
-            exist = [refresh.name for refresh in await self._comparison.every()]
+            exist = [refresh.name for refresh in await every_statistic(self._database)]
             held = await self._redis.hmget(keys.HOLDINGS, exist) if exist else []
             names += [name for name, own in zip(exist, held, strict=True) if own is None]
         return str(following), tuple(names)

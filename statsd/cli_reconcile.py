@@ -23,7 +23,7 @@ def reconcile(
         str | None, typer.Option(metavar="REF", help="Only the dojo of this reference id.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what differs; then the exit code is 1.")
+        bool, typer.Option("--dry-run", help="Only say what differs; the exit code is 1 then.")
     ] = False,
 ) -> None:
     """Compare cached values with computed ones, and mark those that are wrong.
@@ -78,4 +78,4 @@ def _report(findings: list[Finding], compared: int, *, dry_run: bool) -> bool:
     if failed:
         sentence += f"; {failed} could not be computed: see `statsd dead list`"
     typer.echo(sentence)
-    return not failed and not (wrong and dry_run)
+    return not failed and not (dry_run and (wrong or owed))

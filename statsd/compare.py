@@ -5,6 +5,7 @@ makes no difference. What differs is at first a suspicion. The event, or the mar
 it right may be under way.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,13 +17,13 @@ import orjson
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.calculators import Calculator
 from statsd.database import Database
 from statsd.isolate import isolate
 from statsd.refresh import Refresh
-from statsd.statistics import CALCULATORS
+from statsd.statistics import calculator_of
 
-_calculators: Mapping[str, Calculator[Any]] = {each.refresh.kind: each for each in CALCULATORS}
+GARBLED: Any = object()
+DIGEST = 8  # bytes
 
 
 class Cached(NamedTuple):
@@ -33,9 +34,9 @@ class Cached(NamedTuple):
     foreign: frozenset[str]
     """Keys that another refresh has written since: two dojos may claim one reference id."""
     stamps: str
-    """The stamps of all keys, in one text: as long as it stays the same, nothing was written."""
+    """A digest of the stamps of all keys: as long as it is the same, nothing was written."""
     moment: datetime | None
-    """What the values are true for, naive UTC; None where there are none."""
+    """What the values are true for, naive UTC; None where no stamp says."""
 
 
 class Difference(NamedTuple):
@@ -43,8 +44,10 @@ class Difference(NamedTuple):
 
     refresh: Refresh
     stamps: str
-    present: bool
-    """Whether the cache has anything for it."""
+    held: bool
+    """Whether it was ever cached, as far as the cache knows."""
+    lost: bool
+    """Whether all that differs was cached and is gone: deleted, or evicted."""
     what: list[str]
     """For people: counts, and names of fields."""
 
@@ -65,26 +68,12 @@ class Verdict(Enum):
     DRIFTED = "wrong, and nothing is under way to put it right"
 
 
-def is_statistic(refresh: Refresh) -> bool:
-    """Say whether a refresh has a calculator, and so a value to compare."""
-    return refresh.kind in _calculators
-
-
 class Comparison:
     """Compares the cache with the database."""
 
     def __init__(self, redis: Redis, database: Database) -> None:
         self._redis = redis
         self._database = database
-
-    async def every(self) -> list[Refresh]:
-        """List all statistics that exist in the database, the busiest first."""
-        async with self._database.snapshot() as connection:
-            return [
-                calculator.refresh.of(*row)
-                for calculator in CALCULATORS
-                for row in await connection.execute(calculator.every)
-            ]
 
     async def compare(self, refreshes: Sequence[Refresh], now: datetime) -> Compared:
         """Compare; what is not in the cache is computed for `now`.
@@ -98,24 +87,18 @@ class Comparison:
             moment = cached[group[0].name].moment or now
             computed, failed = await self._computed(group, moment)
             compared.failures.extend(failed)
-            for refresh in computed:
-                found = cached[refresh.name]
-                own = {
-                    key: value
-                    for key, value in computed[refresh].items()
-                    if key not in found.foreign
-                }
-                if what := list(dict.fromkeys(_differences(found.values, own))):
-                    compared.differences.append(
-                        Difference(refresh, found.stamps, found.moment is not None, what)
-                    )
+            compared.differences.extend(
+                difference
+                for refresh in computed
+                if (difference := _difference(refresh, cached[refresh.name], computed[refresh]))
+            )
         return compared
 
     async def _computed(
         self, group: Sequence[Refresh], moment: datetime
     ) -> tuple[Mapping[Refresh, Mapping[str, Any]], list[tuple[Refresh, Exception]]]:
         async def compute(part: Sequence[Refresh]) -> Mapping[Refresh, Mapping[str, Any]]:
-            calculator = _calculators[part[0].kind]
+            calculator = calculator_of(part[0].kind)
             async with self._database.snapshot() as connection:
                 found = await calculator.acompute(connection, part, moment)
             return {refresh: found.get(refresh, {}) for refresh in part}
@@ -142,17 +125,11 @@ class Comparison:
         both = [form for key in own for form in (key, keys.updated(key))]
         found: Any = await self._redis.mget(both) if both else []
         values, stamps = found[::2], found[1::2]
-        moments = [float(stamp) for stamp in stamps if stamp is not None]
         return Cached(
-            {
-                key: None if value is None else orjson.loads(value)
-                for key, value in zip(own, values, strict=True)
-            },
+            {key: _decoded(value) for key, value in zip(own, values, strict=True)},
             frozenset(holdings) - frozenset(own),
-            " ".join(
-                f"{key}={stamp and stamp.decode()}" for key, stamp in zip(own, stamps, strict=True)
-            ),
-            datetime.fromtimestamp(max(moments), UTC).replace(tzinfo=None) if moments else None,
+            hashlib.blake2b(repr((own, stamps)).encode(), digest_size=DIGEST).hexdigest(),
+            max((moment for moment in map(_moment, stamps) if moment), default=None),
         )
 
     async def verdicts(self, suspects: Mapping[str, str]) -> dict[str, Verdict]:
@@ -182,31 +159,72 @@ def _batches(
     for refresh in refreshes:
         groups[refresh.kind, cached[refresh.name].moment].append(refresh)
     for (kind, _), group in groups.items():
-        size = _calculators[kind].batch
+        size = calculator_of(kind).batch
         yield from (group[first : first + size] for first in range(0, len(group), size))
 
 
-def _differences(cached: Mapping[str, Any], computed: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what differs. No texts, which are other people's, and no names of dojos."""
-    for key in sorted({*cached, *computed}):
-        found, wanted = cached.get(key), msgspec.to_builtins(computed.get(key))
-        if found == wanted:
-            continue
-        if key not in computed:
-            yield "should not be there"
-        elif found is None:
-            yield "missing"
-        elif isinstance(found, dict) and isinstance(wanted, dict):
-            yield from (
-                _difference(field, found.get(field), wanted.get(field))
-                for field in sorted({*found, *wanted})
-                if found.get(field) != wanted.get(field)
+def _decoded(raw: bytes | None) -> Any:
+    """Return a cached value; anything else that somebody put there equals no computed one."""
+    if raw is None:
+        return None
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return GARBLED
+    return GARBLED if value is None else value
+
+
+def _moment(stamp: bytes | None) -> datetime | None:
+    try:
+        seconds = float(stamp or "")
+        return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _difference(refresh: Refresh, cached: Cached, computed: Mapping[str, Any]) -> Difference | None:
+    own = {
+        key: msgspec.to_builtins(value)
+        for key, value in computed.items()
+        if key not in cached.foreign
+    }
+    differing = [
+        key for key in sorted({*cached.values, *own}) if cached.values.get(key) != own.get(key)
+    ]
+    if not differing:
+        return None
+    return Difference(
+        refresh,
+        cached.stamps,
+        held=bool(cached.values or cached.foreign),
+        lost=all(key in cached.values and cached.values[key] is None for key in differing),
+        what=list(
+            dict.fromkeys(
+                what
+                for key in differing
+                for what in _descriptions(cached.values.get(key), own.get(key))
             )
-        else:
-            yield "differs"
+        ),
+    )
 
 
-def _difference(field: str, found: Any, wanted: Any) -> str:
+def _descriptions(found: Any, wanted: Any) -> Iterator[str]:
+    """Yield what differs. No texts, which are other people's, and no names of dojos."""
+    if wanted is None:
+        yield "should not be there"
+    elif found is None:
+        yield "missing"
+    elif found is GARBLED:
+        yield "is garbled"
+    elif isinstance(found, dict) and isinstance(wanted, dict):
+        for field in sorted({*found, *wanted}):
+            if found.get(field) != wanted.get(field):
+                yield _description(field, found.get(field), wanted.get(field))
+    else:
+        yield "differs"
+
+
+def _description(field: str, found: Any, wanted: Any) -> str:
     if isinstance(found, int) and isinstance(wanted, int):
         return f"{field} is {found}, should be {wanted}"
     return f"{field} differs"

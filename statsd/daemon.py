@@ -17,7 +17,6 @@ from statsd import watch
 from statsd.audit import Audit, Auditor
 from statsd.bell import Bell
 from statsd.claims import Claims
-from statsd.compare import Comparison
 from statsd.consumer import Consumer
 from statsd.database import ANSWER_MARGIN, CONNECT_TIMEOUT, POOL_TIMEOUT, Database
 from statsd.marks import Marks
@@ -121,8 +120,8 @@ class Daemon:
     def _performers(self) -> dict[str, Performer]:
         database, skip = self._database, self._settings.skip_cold_start
         missed = Watch(self._cache, database)
-        reconciler = Reconciler(self._marks, database, missed.begin, only_present=skip)
-        auditor = Auditor(self._cache, Comparison(self._cache, database), refill=not skip)
+        reconciler = Reconciler(self._marks, database, only_present=skip)
+        auditor = Auditor(self._cache, database, refill=not skip)
         performers = {each.refresh.kind: calculate(each, database) for each in CALCULATORS}
         performers[Reconcile.kind] = Performer(reconciler.perform, batch=1)
         performers[MissedSolves.kind] = Performer(missed.perform, batch=1, log_level=logging.DEBUG)
@@ -157,8 +156,10 @@ class Daemon:
         self._build()
         await self._consumer.recover()
         released = await self._marks.release()
+        owed = [Mark(MissedSolves())]  # first: if it has to begin anew, it owes the other too
         if not self._settings.skip_cold_start:
-            await self._marks.mark([Mark(Reconcile())])
+            owed.append(Mark(Reconcile()))
+        await self._marks.mark(owed)
         log.info(
             "started",
             extra={

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from statsd import keys
+from statsd.accepted import intake
 from statsd.calculators.dojo_stats import DojoStats
-from statsd.compare import Comparison, Difference, Verdict, is_statistic
+from statsd.compare import Compared, Comparison, Difference, Verdict
 from statsd.database import Database
 from statsd.errors import StatsdError
-from statsd.marks import SECOND, settled_until
 from statsd.references import find_dojo
 from statsd.refresh import Refresh, known
+from statsd.statistics import every_statistic, is_statistic
 
 PAGE = 50  # refreshes compared at once
 GRACE = 2.0  # seconds for an event that is about to be published
@@ -55,7 +56,7 @@ class Inspection:
         """
         held: Any = await self._redis.hkeys(keys.HOLDINGS)
         cached = [each for each in known(name.decode() for name in held) if is_statistic(each)]
-        found = dict.fromkeys([*await self._comparison.every(), *cached])
+        found = dict.fromkeys([*await every_statistic(self._database), *cached])
         if reference is None:
             return list(found)
         dojo_id = await self._dojo_id(reference)
@@ -80,14 +81,17 @@ class Inspection:
         """Compare; yield how many were, as it goes on."""
         for first in range(0, len(refreshes), PAGE):
             page = refreshes[first : first + PAGE]
-            seconds, micros = await self._redis.time()
-            now = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None, microsecond=micros)
-            compared = await self._comparison.compare(page, now)
-            self._differences += [
-                each for each in compared.differences if each.present or self._refill
-            ]
-            self._failures += compared.failures
+            differences, failures = await self._compared(page)
+            self._differences += differences
+            self._failures += failures
             yield len(page)
+
+    async def _compared(self, page: Sequence[Refresh]) -> Compared:
+        seconds, micros = await self._redis.time()
+        now = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None, microsecond=micros)
+        differences, failures = await self._comparison.compare(page, now)
+        wanted = [each for each in differences if self._refill or (each.held and not each.lost)]
+        return Compared(wanted, failures)
 
     async def findings(self) -> list[Finding]:
         """Wait for what is under way, and say of all that differed what became of it."""
@@ -102,18 +106,31 @@ class Inspection:
         ]
 
     async def _verdicts(self) -> dict[str, Verdict]:
+        await self._wait()
         suspects = {each.refresh.name: each.stamps for each in self._differences}
-        seconds, _ = await self._redis.time()
-        published = (seconds + 1 + GRACE) * SECOND
-        deadline = monotonic() + PATIENCE
-        while True:
-            verdicts = await self._comparison.verdicts(suspects)
-            if Verdict.OWED not in verdicts.values() and await self._settled(published):
-                return await self._comparison.verdicts(suspects)
-            if monotonic() > deadline:
-                return verdicts
-            await asyncio.sleep(LOOK_INTERVAL)
+        verdicts = await self._comparison.verdicts(suspects)
+        guilty = [
+            each.refresh
+            for each in self._differences
+            if verdicts[each.refresh.name] is Verdict.DRIFTED
+        ]
+        # What is not in the cache has no stamp that would show that it came and went.
+        for first in range(0, len(guilty), PAGE):
+            page = guilty[first : first + PAGE]
+            still = {each.refresh for each in (await self._compared(page)).differences}
+            verdicts |= {each.name: Verdict.WRITTEN for each in page if each not in still}
+        return verdicts
 
-    async def _settled(self, published: float) -> bool:
-        seconds, _ = await self._redis.time()
-        return min(seconds * SECOND, await settled_until(self._redis)) >= published
+    async def _wait(self) -> None:
+        """Return when all that was published until now is accepted and answered, or is late."""
+        await asyncio.sleep(GRACE)
+        began = await intake(self._redis)
+        suspects = {each.refresh.name: each.stamps for each in self._differences}
+        deadline = monotonic() + PATIENCE
+        while monotonic() < deadline:
+            seen = await intake(self._redis)
+            accepted = not began or (seen and seen.has_accepted(began.newest))
+            verdicts = await self._comparison.verdicts(suspects)
+            if accepted and Verdict.OWED not in verdicts.values():
+                return
+            await asyncio.sleep(LOOK_INTERVAL)

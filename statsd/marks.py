@@ -5,7 +5,6 @@ token, and goes when an answer with a newer token than the mark was written. See
 `statsd/lua/common.lua` for how it lies in Redis.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,6 +28,8 @@ class Attempt:
     names: tuple[str, ...]
     token: int
     """Microseconds of the server's clock: what the answer is true for."""
+    moment: int
+    """Microseconds of scheduling time, which no step of that clock moves: for measuring waits."""
     epoch: str
     """Which life of the clock the token is from."""
     lease: str
@@ -82,20 +83,20 @@ class Marks:
 
     async def take(self, batches: Mapping[str, int]) -> Taken:
         """Lease what is due: the most urgent, and as many more of its kind as `batches` says."""
-        token, epoch, lease, wait, more, *names = await self._run(
+        token, moment, epoch, lease, wait, more, *names = await self._run(
             "take", {"owner": self._owner, "lease": self._lease, "batches": batches}
         )
         attempt = None
         if names:
             decoded = tuple(name.decode() for name in names)
-            attempt = Attempt(decoded, int(token), epoch.decode(), lease.decode())
+            attempt = Attempt(decoded, int(token), int(moment), epoch.decode(), lease.decode())
         return Taken(attempt, bool(more), None if int(wait) < 0 else int(wait) / SECOND)
 
     async def renew(self, attempt: Attempt) -> Attempt:
         """Prolong the lease; return the attempt with a newer token, for another try."""
         request = {"lease": attempt.lease, "names": attempt.names, "duration": self._lease}
-        token, epoch = await self._run("renew", request)
-        return replace(attempt, token=int(token), epoch=epoch.decode())
+        token, moment, epoch = await self._run("renew", request)
+        return replace(attempt, token=int(token), moment=int(moment), epoch=epoch.decode())
 
     async def settle(self, attempt: Attempt, answers: Mapping[str, Answer]) -> list[str]:
         """Write the answers and remove the marks they answer; return what became of each.
@@ -164,12 +165,6 @@ class Marks:
         """Return the names of all refreshes that have keys in the cache."""
         names: list[bytes] = await self._redis.hkeys(keys.HOLDINGS)  # type: ignore[assignment]
         return [name.decode() for name in names]
-
-
-async def settled_until(redis: Redis) -> float:
-    """Return the moment (microseconds) up to which every event that was published is accepted."""
-    oldest: Any = await redis.xrange(keys.STREAM, count=1)
-    return int(oldest[0][0].split(b"-")[0]) * 1000 if oldest else math.inf
 
 
 def timestamp() -> str:

@@ -5,15 +5,13 @@ eviction), when a daemon starts, and when the consumer group had to be made: so 
 it, and a crash half-way brings it back.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
-
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statsd.database import Database
 from statsd.marks import Answer, Attempt, Marks
 from statsd.refresh import Mark, Priority, Refresh, known, register_kind
-from statsd.statistics import CALCULATORS
+from statsd.statistics import every_statistic, is_statistic
 
 
 class Reconcile(Refresh, frozen=True):
@@ -32,35 +30,21 @@ class Reconciler:
         self,
         marks: Marks,
         database: Database,
-        begin: Callable[[AsyncConnection], Awaitable[Answer]],
         *,
         only_present: bool,
     ) -> None:
-        """With `only_present`, what is not in the cache stays so (SKIP_COLD_START).
-
-        `begin` gives what is to be written with the marks, for those who go on from the same
-        snapshot.
-        """
+        """With `only_present`, what is not in the cache stays so (SKIP_COLD_START)."""
         self._marks = marks
         self._database = database
-        self._begin = begin
         self._only_present = only_present
 
     async def perform(
         self, wanted: Sequence[Reconcile], _attempt: Attempt
     ) -> Mapping[Reconcile, Answer]:
         """List what exists in the snapshot, then what has keys and may be gone."""
-        async with self._database.snapshot() as connection:
-            owed = {} if self._only_present else await _existing(connection)
-            values, records = await self._begin(connection)
-        owed |= dict.fromkeys(known(await self._marks.held()))
-        marks = [Mark(refresh, priority=Priority.BACKGROUND) for refresh in owed]
-        return dict.fromkeys(wanted, Answer(values, [*records, *marks]))
-
-
-async def _existing(connection: AsyncConnection) -> dict[Refresh, None]:
-    return {
-        calculator.refresh.of(*row): None
-        for calculator in CALCULATORS
-        for row in await connection.execute(calculator.every)
-    }
+        owed = [] if self._only_present else await every_statistic(self._database)
+        held = filter(is_statistic, known(await self._marks.held()))
+        marks = [
+            Mark(refresh, priority=Priority.BACKGROUND) for refresh in dict.fromkeys([*owed, *held])
+        ]
+        return dict.fromkeys(wanted, Answer({}, marks))

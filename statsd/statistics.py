@@ -1,5 +1,6 @@
 """All statistics there are. A new one adds its calculator here."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from statsd.calculators import Calculator, challenge_solves, dojo_stats, scoreboard, scores
@@ -7,6 +8,7 @@ from statsd.calculators.challenge_solves import ChallengeSolves
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.scores import Scores
+from statsd.database import Database
 from statsd.refresh import Refresh
 
 CALCULATORS: tuple[Calculator[Any], ...] = (
@@ -24,3 +26,26 @@ def of_dojo(dojo_id: int) -> tuple[Refresh, ...]:
     less than looking up which dojo is of which sort.
     """
     return DojoStats(dojo_id), Scoreboard(dojo_id), ChallengeSolves(dojo_id), Scores(dojo_id)
+
+
+_calculators: Mapping[str, Calculator[Any]] = {each.refresh.kind: each for each in CALCULATORS}
+
+
+def calculator_of(kind: str) -> Calculator[Any]:
+    """Return what computes refreshes of a kind."""
+    return _calculators[kind]
+
+
+def is_statistic(refresh: Refresh) -> bool:
+    """Say whether a refresh has a calculator, and so a value to compare."""
+    return refresh.kind in _calculators
+
+
+async def every_statistic(database: Database) -> list[Refresh]:
+    """List all that exists in the database, the busiest dojos first."""
+    async with database.snapshot() as connection:
+        return [
+            calculator.refresh.of(*row)
+            for calculator in CALCULATORS
+            for row in await connection.execute(calculator.every)
+        ]

@@ -6,13 +6,15 @@ accepted event covers is suspect; if it still is when every event published mean
 accepted, it goes to the handler of solves as if an event had come.
 
 Ids are given out before their transactions commit, so a look cannot simply go on from the
-largest id. The watermark moves up to an id only when every transaction that was open when that
-id was seen has ended; and some ids below it are looked at again, for those that were given out
-without a transaction.
+largest id. The watermark moves up to an id only when every transaction that wrote submissions
+when that id was seen has ended; and some ids below it are looked at again, for those that were
+given out without a lock that would show it.
 """
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
@@ -21,14 +23,16 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statsd import keys
+from statsd.accepted import Wait, intake
 from statsd.calculators.counted import among
 from statsd.database import Database, rows
 from statsd.events import ChallengeSolve
-from statsd.marks import SECOND, Answer, Attempt, settled_until
+from statsd.marks import SECOND, Answer, Attempt
 from statsd.reconcile import Reconcile
 from statsd.refresh import Covered, Mark, Priority, Record, Refresh, register_kind
 from statsd.registry import handler_of
 from statsd.schema import submissions
+from statsd.state import remembered
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +40,7 @@ INTERVAL = 1.0  # seconds between two looks
 GRACE = 2.0  # seconds from commit to publishing, at the most, where all is well
 OVERLAP = 1_000  # ids below the watermark that are looked at again
 READ_AT_ONCE = 100_000  # solves
+REMIND = 60.0  # seconds between two lines about more than that
 SUSPECTS_AT_ONCE = 1_000
 
 
@@ -55,12 +60,13 @@ class Watermark(msgspec.Struct, frozen=True):
     low: int
     """All solves up to this id are covered, and no transaction can bring another one."""
     high: int
-    """What `low` becomes when every transaction before `xid` has ended."""
-    xid: int
+    """What `low` becomes when every transaction has ended that may bring ids up to this one."""
+    writers: tuple[str, ...]
+    """Those that wrote submissions when `high` was seen, and have done so since."""
     suspects: tuple[int, ...] = ()
     """Solves that were not covered when they were seen."""
-    since: int = 0
-    """The token of the look that saw them."""
+    wait: Wait = Wait(0)
+    """For the events of the suspects."""
     missed: int = 0
     """How many solves without an event were found so far."""
 
@@ -68,14 +74,14 @@ class Watermark(msgspec.Struct, frozen=True):
 class _Look(NamedTuple):
     """What a snapshot shows."""
 
-    ended: int
-    """All transactions before this one had ended."""
-    begun: int
-    """No transaction from this one on had begun."""
+    newest: int
+    """The largest id there is."""
     top: int
-    """The largest id that was read."""
+    """The largest id up to which was read."""
     uncovered: list[int]
     """Solves above the watermark, or a little below, that nothing covers."""
+    writers: tuple[str, ...]
+    """Transactions that wrote submissions after the snapshot was taken."""
 
 
 class Watch:
@@ -86,69 +92,78 @@ class Watch:
         self._redis = redis
         self._database = database
         self._grace = int(grace * SECOND)
-
-    async def begin(self, connection: AsyncConnection) -> Answer:
-        """Return where the watch begins, if it has no watermark: at the end of this snapshot.
-
-        The answer must be written together with marks for everything that is in the snapshot.
-        """
-        if await self._watermark() is not None:
-            return Answer({})
-        look = await self._look(connection, None)
-        watermark = Watermark(low=look.top, high=look.top, xid=look.begun)
-        return _answer(watermark, [Covered(solve) for solve in look.uncovered])
+        self._told = -math.inf
 
     async def perform(
         self, wanted: Sequence[MissedSolves], attempt: Attempt
     ) -> Mapping[MissedSolves, Answer]:
         """Look once; hand on the suspects that have been so for long enough."""
-        before = await self._watermark()
-        if before is None:
-            answer = Answer({}, [Mark(Reconcile())])  # which begins it
-        else:
-            async with self._database.snapshot() as connection:
-                answer = await self._looked(before, attempt, connection)
-        return dict.fromkeys(wanted, answer)
+        before = await remembered(self._redis, keys.WATERMARK, Watermark)
+        answer = before and await self._go_on(before, attempt)
+        return dict.fromkeys(wanted, answer or await self._begin_anew())
 
-    async def _looked(
-        self, before: Watermark, attempt: Attempt, connection: AsyncConnection
-    ) -> Answer:
+    async def _begin_anew(self) -> Answer:
+        """Begin at the end of a snapshot; what is in it, and no event told, reconciling finds.
+
+        What is forgotten here was covered before the snapshot, and so is in it.
+        """
+        await self._redis.delete(keys.COVERED)
+        async with self._database.snapshot() as connection:
+            look = await self._look(connection, None)
+        watermark = Watermark(low=look.top, high=look.top, writers=look.writers)
+        covered = [Covered(solve) for solve in look.uncovered]
+        return _answer(watermark, [*covered, Mark(Reconcile())])
+
+    async def _go_on(self, before: Watermark, attempt: Attempt) -> Answer | None:
+        """Look from the watermark on; None where the database ends long before it.
+
+        That is another one, or it was restored: it will use ids again.
+        """
         await self._redis.zremrangebyscore(keys.COVERED, 0, before.low - OVERLAP)
-        look = await self._look(connection, before)
-        if look.top < before.low:  # deleted, or a database from before, which uses ids again
-            await self._redis.zremrangebyscore(keys.COVERED, f"({look.top}", "+inf")
-        if not await self._is_ripe(before, attempt):
-            return _answer(_moved(before, look, _waiting(before, look), attempt), ())
-        missed = await self._missed(before, connection)
-        records = await _as_if_events_had_come(missed, connection)
+        covered: Any = await self._redis.zrange(keys.COVERED, -1, -1)
+        async with self._database.snapshot() as connection:
+            look = await self._look(connection, before.low)
+            if look.newest < before.low - OVERLAP:
+                return None
+            if covered and int(covered[0]) > look.newest:  # deleted; ids may be used again
+                await self._redis.zremrangebyscore(keys.COVERED, f"({look.newest}", int(covered[0]))
+            seen = await intake(self._redis) if before.suspects else None
+            wait = before.wait.go_on(seen, attempt.moment, self._grace)
+            if not wait.is_over(seen, attempt.moment):
+                suspects = _waiting(before, look)
+                return _answer(_moved(before, look, suspects, wait, attempt), ())
+            missed = await self._missed(before, connection)
+            records = await _as_if_events_had_come(missed, connection)
         found = {record.submission_id for record in records if isinstance(record, Covered)}
         look = look._replace(uncovered=[each for each in look.uncovered if each not in found])
-        after = _moved(before, look, (), attempt)
+        after = _moved(before, look, (), wait, attempt)
         return _answer(msgspec.structs.replace(after, missed=before.missed + len(found)), records)
 
-    async def _watermark(self) -> Watermark | None:
-        raw: Any = await self._redis.get(keys.WATERMARK)
-        return None if raw is None else msgspec.json.decode(raw, type=Watermark)
-
-    async def _look(self, connection: AsyncConnection, before: Watermark | None) -> _Look:
-        ended, begun, top = (await connection.execute(_TRANSACTIONS)).one()
-        low = top if before is None else min(before.low, top)
-        parameters = {"low": low - OVERLAP, "limit": READ_AT_ONCE}
+    async def _look(self, connection: AsyncConnection, low: int | None) -> _Look:
+        """Read a snapshot from the watermark on, or its end; then, who writes since it."""
+        newest = top = await connection.scalar(_NEWEST) or 0
+        parameters = {"low": (newest if low is None else low) - OVERLAP, "limit": READ_AT_ONCE}
         solves = list((await connection.execute(_SOLVES, parameters)).scalars())
         if len(solves) == READ_AT_ONCE:
             top = solves[-1]
-        return _Look(ended, begun, top, await self._uncovered(solves))
+            self._tell_of_many(top)
+        uncovered = await self._uncovered(solves)
+        return _Look(newest, top, uncovered, tuple((await connection.execute(_WRITERS)).scalars()))
+
+    def _tell_of_many(self, top: int) -> None:
+        if monotonic() - self._told > REMIND:
+            self._told = monotonic()
+            log.warning(
+                "very many solves to look at, or a transaction is open for long; newer ones are "
+                "looked at later",
+                extra={"solves": READ_AT_ONCE, "up_to": top},
+            )
 
     async def _uncovered(self, solves: Sequence[int]) -> list[int]:
         if not solves:
             return []
         scores = await self._redis.zmscore(keys.COVERED, [str(solve) for solve in solves])
         return [solve for solve, score in zip(solves, scores, strict=True) if score is None]
-
-    async def _is_ripe(self, before: Watermark, attempt: Attempt) -> bool:
-        """Say whether every event of the suspects has been accepted, if there ever was one."""
-        published = before.since + self._grace
-        return published <= min(attempt.token, await settled_until(self._redis))
 
     async def _missed(
         self, before: Watermark, connection: AsyncConnection
@@ -164,24 +179,30 @@ def _waiting(before: Watermark, look: _Look) -> tuple[int, ...]:
     return tuple(solve for solve in before.suspects if solve in uncovered or solve <= reached)
 
 
-def _moved(before: Watermark, look: _Look, waiting: tuple[int, ...], attempt: Attempt) -> Watermark:
+def _moved(
+    before: Watermark, look: _Look, waiting: tuple[int, ...], wait: Wait, attempt: Attempt
+) -> Watermark:
     """Return the watermark after a look; `waiting` are the suspects that remain so.
 
-    It never goes back, or it would come to solves that are no longer remembered as covered:
-    unless the database did.
+    It never goes back, or it would come to solves that are no longer remembered as covered.
     """
-    high, xid, low = before.high, before.xid, before.low
-    if look.ended >= before.xid:
-        low = max(low, min([high, *(each - 1 for each in look.uncovered if each > low)]))
-        high, xid = look.top, look.begun
+    high, writers, low = before.high, _still_writing(before.writers, look.writers), before.low
+    if not before.writers:  # they had ended before the look, which so has seen all they brought
+        low = max(low, min([high, look.top, *(each - 1 for each in look.uncovered if each > low)]))
+        high, writers = look.top, look.writers
     return Watermark(
-        low=min(low, look.top),
+        low=low,
         high=high,
-        xid=xid,
+        writers=writers,
         suspects=waiting or tuple(look.uncovered[:SUSPECTS_AT_ONCE]),
-        since=before.since if waiting else attempt.token,
+        wait=wait if waiting else Wait(attempt.moment),
         missed=before.missed,
     )
+
+
+def _still_writing(before: Sequence[str], now: Sequence[str]) -> tuple[str, ...]:
+    """Return who has not ended; who is prepared to commit has got another name for it."""
+    return tuple(each for each in now if each in before or each.startswith(_PREPARED))
 
 
 async def _as_if_events_had_come(
@@ -191,7 +212,8 @@ async def _as_if_events_had_come(
     if not missed or handler is None:
         return ()
     log.warning(
-        "solves of which no event told", extra={"solves": len(missed), "first": missed[0].id}
+        "solves of which no event told in time",
+        extra={"solves": len(missed), "first": missed[0].id},
     )
     events = [ChallengeSolve(each.user_id, each.challenge_id) for each in missed]
     return list(await handler(events, _Snapshot(connection)))
@@ -213,12 +235,17 @@ class _Snapshot:
         return await rows(self._connection, statement, parameters)
 
 
-_TRANSACTIONS = sa.text(
-    "SELECT pg_snapshot_xmin(now.snapshot)::text::bigint,"
-    " pg_snapshot_xmax(now.snapshot)::text::bigint,"
-    " coalesce((SELECT max(id) FROM submissions), 0)"
-    " FROM (SELECT pg_current_snapshot() AS snapshot) AS now"
+_NEWEST = sa.select(sa.func.max(submissions.c.id))
+# Inserting takes this lock on the table before an id is taken from the sequence, and taking an id
+# takes it on the sequence; both are held to the end of the transaction.
+_WRITERS = sa.text(
+    "SELECT DISTINCT virtualtransaction FROM pg_locks"
+    " WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND relation IN ('submissions'::regclass,"
+    " pg_get_serial_sequence('submissions', 'id')::regclass)"
 )
+_PREPARED = "-1/"  # how a prepared transaction's name begins in that view
 _is_solve = sa.and_(submissions.c.type == "correct", submissions.c.user_id.is_not(None))
 _SOLVES = (
     sa.select(submissions.c.id)

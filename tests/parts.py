@@ -25,17 +25,20 @@ State = TypeVar("State", Watermark, Rotation)
 
 
 class Parts:
-    """A consumer, and one who answers; a watch and an audit that wait for nothing."""
+    """A consumer, and one who answers; a watch and an audit that need not wait."""
 
-    def __init__(self, cache: Redis, database: Database, *, refill: bool = True) -> None:
+    def __init__(
+        self, cache: Redis, database: Database, *, refill: bool = True, grace: float = 0
+    ) -> None:
         self.cache = cache
+        self.database = database
         self.marks = Marks(cache, "one", lease=30, dead_limit=10)
         self.stream = Stream(cache, cache, "one", block=0.05, dead_limit=10)
         self.consumer = Consumer(self.stream, self.marks, database, Bell(), batch_size=500)
         self.comparison = Comparison(cache, database)
-        watch = Watch(cache, database, grace=0)
-        reconciler = Reconciler(self.marks, database, watch.begin, only_present=not refill)
-        auditor = Auditor(cache, self.comparison, refill=refill, grace=0, share=math.inf)
+        watch = Watch(cache, database, grace=grace)
+        reconciler = Reconciler(self.marks, database, only_present=not refill)
+        auditor = Auditor(cache, database, refill=refill, grace=grace, share=math.inf)
         self._performers = {each.refresh.kind: calculate(each, database) for each in CALCULATORS}
         self._performers |= {
             Reconcile.kind: Performer(reconciler.perform, batch=1),
@@ -47,6 +50,7 @@ class Parts:
     async def start(self) -> None:
         """Make the group, reconcile, and answer all that is owed for it."""
         await self.consumer.recover()
+        await self.marks.mark([Mark(MissedSolves())])
         await self.answer()
 
     async def answer(self) -> set[str]:

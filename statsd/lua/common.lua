@@ -21,6 +21,12 @@ local LARGEST = 9007199254740992           -- what a double counts to without ga
 -- Lua's own conversion keeps 14 digits; a token has 16.
 local function digits(number) return string.format('%.0f', number) end
 
+-- The stamp of a value, as it lies there; empty where it is not one that we wrote.
+local function stamp_of(key)
+  local stamp = redis.pcall('GET', key .. ':updated')
+  return type(stamp) == 'string' and stamp or ''
+end
+
 local owe -- the clock, when it is made anew, owes everything
 
 -- The clock's key is gone, and maybe nothing else. No lease of its life counts any more, and what
@@ -33,8 +39,7 @@ local function begin_anew(now)
     if moment and moment > newest and moment < LARGEST then newest = moment end
   end
   for _, key in ipairs(redis.call('HKEYS', OWNERS)) do
-    local stamp = redis.call('GET', key .. ':updated') or ''
-    left((stamp:gsub('%.', '')))
+    left((stamp_of(key):gsub('%.', '')))
   end
   for class = MISSED, IDLE do
     for _, name in ipairs(redis.call('ZRANGE', DUE .. class, 0, -1)) do
@@ -69,7 +74,8 @@ local function read_clock()
   if not stored[1] then owe('reconcile', INTERACTIVE) end
 end
 
--- A token newer than every mark so far. Every script begins with one.
+-- A token newer than every mark so far. Every script that sets, takes or answers marks begins
+-- with one.
 local function tick()
   if clock then
     clock.token = clock.token + 1

@@ -1,7 +1,7 @@
 -- Keep the leases of work that still goes on, and hand out a newer token for its next attempt.
 --
 -- request: lease, names, duration (microseconds)
--- reply: token, epoch
+-- reply: token, now, epoch
 
 tick()
 for _, name in ipairs(request.names) do
@@ -9,4 +9,4 @@ for _, name in ipairs(request.names) do
     set_due(name, clock.now + request.duration)
   end
 end
-return {digits(clock.token), clock.epoch}
+return {digits(clock.token), digits(clock.now), clock.epoch}

@@ -14,9 +14,10 @@ local newest = tick()
 local token = tonumber(request.token)
 local stamp = string.format('%d.%06d', math.floor(token / 1000000), token % 1000000)
 
+-- A stamp from after this moment is nobody's: no token was given out for it.
 local function older(key)
-  local stored = tonumber(redis.call('GET', key .. ':updated') or 0)
-  return stored == nil or stored < tonumber(stamp)
+  local stored = tonumber(stamp_of(key))
+  return not (stored and stored >= tonumber(stamp) and stored <= newest / 1000000)
 end
 
 local function write(name, values)

@@ -4,11 +4,14 @@
 -- reply: the next cursor (0: that was the last page), how many refreshes are owed for it
 
 tick()
+-- What is of another type, no reader can read.
+local function is_text(key) return redis.call('TYPE', key).ok == 'string' end
+
 local page = redis.call('HSCAN', HOLDINGS, request.cursor, 'COUNT', request.count)
 local found, missing = page[2], 0
 for i = 1, #found, 2 do
   for _, key in ipairs(cjson.decode(found[i + 1])) do
-    if redis.call('EXISTS', key, key .. ':updated') < 2 then
+    if not (is_text(key) and is_text(key .. ':updated')) then
       owe(found[i], ORDINARY)
       missing = missing + 1
       break

@@ -2,8 +2,8 @@
 --
 -- request: owner, lease (microseconds), batches (kind -> how many are taken at once; a kind that
 --          is not there is one that this daemon does not know, and is left to those that do)
--- reply: token, epoch, lease, microseconds until something more is due (-1: nothing is), more
---        (1: others are due now), names ...
+-- reply: token, now, epoch, lease, microseconds until something more is due (-1: nothing is),
+--        more (1: others are due now), names ...
 
 local SCAN = 1000 -- how far into a class to look
 
@@ -50,4 +50,4 @@ end
 for class = MISSED, IDLE do next_of(DUE .. class) end
 next_of(LATER)
 
-return {digits(token), clock.epoch, lease, digits(wait), more, unpack(taken)}
+return {digits(token), digits(clock.now), clock.epoch, lease, digits(wait), more, unpack(taken)}

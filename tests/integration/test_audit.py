@@ -131,6 +131,41 @@ async def test_a_value_that_somebody_changed_is_put_right(site: Site, cache: "re
     assert (await site.rotation()).drift == {"dojo_stats": 2}
 
 
+async def test_what_was_deleted_or_evicted_has_not_drifted(
+    site: Site, cache: "redis.Redis"
+) -> None:
+    """The sweep fills it in again, whatever else of the same refresh there is."""
+    first, *_ = site.dojos
+    key = keys.scoreboard(first.dojo_id, days=7)
+    cache.delete(key, keys.updated(key), keys.dojo_stats(first.reference_id))
+    for _ in range(3):
+        assert await site.audit() == set()
+    assert ((await site.rotation()).drift, await site.suspects()) == ({}, set())
+
+
+async def test_whatever_somebody_put_there_is_computed_anew(
+    site: Site, cache: "redis.Redis"
+) -> None:
+    first, second, third = (keys.dojo_stats(dojo.reference_id) for dojo in site.dojos)
+    cache.set(first, b"\xff{no JSON")
+    cache.set(second, b"null")
+    cache.set(third, b"{}")
+    cache.set(keys.updated(third), b"1e999")
+    await site.audit()
+    assert await site.audit() == set(map(name_of, site.dojos))
+    for dojo in site.dojos:
+        assert await site.solves(dojo) == 0
+
+
+@pytest.mark.parametrize("state", [b'{"cursor": 7}', b"\xff"])
+async def test_a_rotation_that_is_not_understood_begins_anew(
+    site: Site, cache: "redis.Redis", state: bytes
+) -> None:
+    cache.set(keys.AUDIT, state)
+    await site.audit()
+    assert (await site.rotation()).compared == 12
+
+
 async def test_a_dojo_that_was_made_or_deleted_unnoticed_is_found(
     site: Site, cache: "redis.Redis"
 ) -> None:
@@ -214,7 +249,7 @@ async def test_one_value_that_takes_too_long_does_not_stop_the_audit(
     async_cache: Redis, database: str, webapp: WebApp
 ) -> None:
     impatient = Database(
-        urls.database_url(database), pool_size=4, statement_timeout=0.2, prepared_statements=True
+        urls.database_url(database), pool_size=4, statement_timeout=1, prepared_statements=True
     )
     site = Site(async_cache, impatient, webapp)
     await site.start()

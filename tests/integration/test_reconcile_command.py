@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from statsd import embedded, keys
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.database import Database
+from statsd.refresh import Mark
 from statsd.statistics import of_dojo
 from tests.parts import Parts
 from tests.support import daemon, environment, eventually
@@ -138,6 +139,36 @@ def test_what_is_missing_is_left_so_where_nothing_is_filled_at_the_start(
     assert said.startswith(f"{name_of(dojos[0])}  missing\n")
 
 
+async def test_what_nobody_computes_is_not_well(
+    parts: Parts, run: Run, webapp: WebApp, dojos: list[Dojo]
+) -> None:
+    first, *_ = dojos
+    solve(webapp, first)
+    await parts.marks.mark([Mark(refresh) for refresh in of_dojo(first.dojo_id)])
+    code, said, _ = run("--dry-run")
+    assert code == 1
+    assert said.count("(owed already)") == 4
+    assert said.endswith("12 compared, 0 wrong; 4 not computed yet: does a daemon run?\n")
+
+
+@pytest.mark.usefixtures("parts")
+def test_whatever_somebody_put_there_is_wrong_and_no_more(
+    run: Run, dojos: list[Dojo], cache: "redis.Redis"
+) -> None:
+    first, second, third = (keys.dojo_stats(dojo.reference_id) for dojo in dojos)
+    cache.set(first, b"\xff{no JSON")
+    cache.set(keys.updated(first), b"1e999")
+    cache.delete(second)
+    cache.rpush(second, "a list")
+    cache.set(third, "null")
+    code, said, complaint = run("--dry-run")
+    assert code == 1
+    whats = ["is garbled", "missing", "is garbled"]
+    lines = [f"{name_of(dojo)}  {what}" for dojo, what in zip(dojos, whats, strict=True)]
+    assert sorted(said.splitlines()) == sorted([*lines, "12 compared, 3 wrong"])
+    assert "Traceback" not in complaint
+
+
 def test_a_living_daemon_puts_right_what_was_marked(
     run: Run,
     variables: dict[str, str],
@@ -151,6 +182,7 @@ def test_a_living_daemon_puts_right_what_was_marked(
     with daemon(tmp_path / "log", STATSD_AUDIT_INTERVAL="0", **variables):
         for dojo in dojos:
             cached(cache, dojo)
+        eventually(lambda: not cache.keys(keys.mark("*")), "all is computed")
         key = keys.dojo_stats(first.reference_id)
         cache.set(key, orjson.dumps(orjson.loads(cache.get(key) or b"") | {"solves": 99}))
         solve(webapp, second)

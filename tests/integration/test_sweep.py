@@ -57,6 +57,28 @@ async def test_a_value_or_a_stamp_that_is_missing_is_owed(
     assert await swept(sweep, marks) == {"dojo_stats:3", f"dojo_stats:{DOJOS - 1}"}
 
 
+async def test_what_is_of_another_type_is_owed_and_written_over(
+    marks: Marks, async_cache: Redis, cache: "redis.Redis"
+) -> None:
+    """Whatever a stamp says of a time to come, too."""
+    for key in (key_of(3), keys.updated(key_of(4))):
+        cache.delete(key)
+        cache.rpush(key, "a list")
+    cache.mset({keys.updated(key_of(5)): "1e999", keys.updated(key_of(6)): "nan"})
+    sweep = Sweep(async_cache, marks, refill=True, interval=0)
+    for _ in range(2 * DOJOS // PAGE + 2):
+        await sweep.step()
+    attempt = (await marks.take(BATCHES)).attempt
+    assert attempt is not None
+    assert set(attempt.names) == {"dojo_stats:3", "dojo_stats:4"}
+    await marks.mark([Mark(DojoStats(5)), Mark(DojoStats(6))])
+    while attempt is not None:
+        answers = {name: Answer({key_of(int(name.split(":")[1])): 2}) for name in attempt.names}
+        assert set(await marks.settle(attempt, answers)) == {"settled"}
+        attempt = (await marks.take(BATCHES)).attempt
+    assert cache.mget(*map(key_of, (3, 4, 5, 6))) == [b"2"] * 4
+
+
 async def test_without_a_cold_start_absent_values_stay_absent(
     marks: Marks, async_cache: Redis, cache: "redis.Redis"
 ) -> None:

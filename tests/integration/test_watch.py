@@ -1,7 +1,9 @@
 """Solves of which no event told are found, and no others."""
 
 from collections.abc import Iterator
+from time import monotonic
 
+import msgspec
 import pytest
 import redis
 import sqlalchemy as sa
@@ -11,17 +13,24 @@ import statsd.handlers  # noqa: F401 - registers the handler of solves
 from statsd import embedded, keys, schema
 from statsd.client import Publisher, listen
 from statsd.database import Database
+from statsd.marks import SECOND
+from statsd.reconcile import Reconcile, Reconciler
+from statsd.refresh import Mark
 from statsd.statistics import of_dojo
-from statsd.watch import OVERLAP
+from statsd.watch import OVERLAP, _still_writing
 from tests.parts import Parts
 from tests.webapp import Dojo, WebApp, solve_of
+
+CLOCK = keys.INTERNAL + "clock"
 
 
 class Site(Parts):
     """A daemon's parts, and an application with a student and a dojo."""
 
-    def __init__(self, cache: Redis, database: Database, webapp: WebApp) -> None:
-        super().__init__(cache, database)
+    def __init__(
+        self, cache: Redis, database: Database, webapp: WebApp, *, grace: float = 0
+    ) -> None:
+        super().__init__(cache, database, grace=grace)
         self.webapp = webapp
         self.user = webapp.create_user()
         self.dojo = webapp.create_dojo(8)
@@ -121,6 +130,52 @@ async def test_the_watermark_waits_for_open_transactions_and_finds_what_they_com
     assert (await site.watermark()).low > (late_id or 0)
 
 
+async def test_a_transaction_is_waited_for_that_began_after_another_which_outlasts_it(
+    site: Site,
+) -> None:
+    """Nothing that has ended is younger than it, so no snapshot tells that it has begun."""
+    engine = site.webapp.engine
+    with engine.connect() as older, engine.connect() as younger:
+        for connection in (older, younger):
+            connection.execute(sa.text("SELECT pg_current_xact_id()"))
+        late = younger.scalar(
+            sa.insert(schema.submissions)
+            .values(
+                user_id=site.user.id,
+                challenge_id=site.challenges[0],
+                type="correct",
+                date=sa.func.now(),
+            )
+            .returning(schema.submissions.c.id)
+        )
+        attempts = [
+            {"user_id": site.user.id, "challenge_id": site.challenges[0], "type": "incorrect"}
+        ]
+        older.execute(sa.insert(schema.submissions), attempts * (OVERLAP + OVERLAP // 2))
+        older.commit()
+        for _ in range(4):
+            await site.look()
+            assert (await site.watermark()).low < (late or 0)
+        younger.commit()
+    found = [await site.look() for _ in range(2)]
+    assert found == [set(), names_of(site.dojo)]
+
+
+async def test_writers_of_a_server_that_is_gone_are_not_waited_for(site: Site) -> None:
+    """Its ends, after a restart or in another cluster, were the ends of all of them."""
+    before = await site.watermark()
+    held = msgspec.structs.replace(before, writers=("0/4711",))
+    await site.cache.set(keys.WATERMARK, msgspec.json.encode(held))
+    await failed_attempts(site, 10)
+    for _ in range(3):
+        await site.look()
+    assert (await site.watermark()).low == before.low + 10
+
+
+def test_a_prepared_transaction_is_waited_for_whatever_its_name() -> None:
+    assert _still_writing(["3/1", "4/1"], ["4/1", "5/1", "-1/77"]) == ("4/1", "-1/77")
+
+
 async def test_a_row_below_the_watermark_is_found_if_it_is_not_far_below(site: Site) -> None:
     """An id may be taken from the sequence long before the row is written."""
     with site.webapp.engine.begin() as connection:
@@ -170,6 +225,97 @@ async def test_a_database_that_was_restored_from_before_is_watched_from_where_it
     site.webapp.solve(site.user, site.challenges[0])
     found = [await site.look() for _ in range(2)]
     assert found == [set(), names_of(site.dojo)]
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_solves_stay_covered_when_the_newest_submissions_are_deleted(site: Site) -> None:
+    for challenge_id in site.challenges[:4]:
+        site.webapp.solve(site.user, challenge_id)
+    await site.consume()
+    await failed_attempts(site, OVERLAP)
+    for _ in range(3):
+        await site.look()
+    newest = sa.select(sa.func.max(schema.submissions.c.id) - OVERLAP // 2).scalar_subquery()
+    with site.webapp.engine.begin() as connection:
+        connection.execute(sa.delete(schema.submissions).where(schema.submissions.c.id > newest))
+    for _ in range(4):
+        assert await site.look() == set()
+    assert (await site.watermark()).missed == 0
+
+
+async def test_a_database_that_ends_long_before_the_watermark_is_reconciled_and_watched(
+    site: Site,
+) -> None:
+    await failed_attempts(site, 2 * OVERLAP)
+    for _ in range(3):
+        await site.look()
+    with site.webapp.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM submissions"))
+        connection.execute(sa.text("ALTER SEQUENCE submissions_id_seq RESTART"))
+    site.webapp.solve(site.user, site.challenges[0])
+    assert await site.look() == names_of(site.dojo)
+    site.webapp.solve(site.user, site.challenges[1])
+    found = [await site.look() for _ in range(2)]
+    assert found == [set(), names_of(site.dojo)]
+
+
+@pytest.mark.parametrize("state", [b'{"x":1}', b"\xff", b"[]"])
+async def test_a_watermark_that_is_not_understood_is_made_anew(
+    site: Site, cache: "redis.Redis", state: bytes
+) -> None:
+    site.webapp.solve(site.user, site.challenges[0])
+    cache.set(keys.WATERMARK, state)
+    assert await site.look() == names_of(site.dojo)
+    assert (await site.watermark()).low == 1
+
+
+async def test_a_watermark_of_another_type_is_made_anew(site: Site, cache: "redis.Redis") -> None:
+    cache.delete(keys.WATERMARK)
+    cache.rpush(keys.WATERMARK, "a list")
+    await site.look()
+    assert (await site.watermark()).low == 0
+
+
+async def test_entries_that_were_acknowledged_and_left_in_the_stream_hold_nothing_up(
+    site: Site, cache: "redis.Redis"
+) -> None:
+    entry = cache.xadd(keys.STREAM, {"data": b"left"})
+    cache.xreadgroup(keys.GROUP, "another", {keys.STREAM: ">"})
+    cache.xack(keys.STREAM, keys.GROUP, entry)
+    site.webapp.solve(site.user, site.challenges[0])
+    found = [await site.look() for _ in range(2)]
+    assert found == [set(), names_of(site.dojo)]
+
+
+async def test_a_clock_that_is_set_back_holds_nothing_up(
+    async_cache: Redis, snapshots: Database, webapp: WebApp, cache: "redis.Redis"
+) -> None:
+    """Tokens go on by ones then until the clock is where it was, and so do the stream's ids."""
+    site = Site(async_cache, snapshots, webapp, grace=0.2)
+    await site.start()
+    hour = 3600 * SECOND
+    [last, seen] = map(int, cache.hmget(CLOCK, "last", "seen"))  # type: ignore[arg-type]
+    cache.hset(CLOCK, mapping={"last": last + hour, "seen": seen + hour})
+    cache.xadd(keys.STREAM, {"data": b"in an hour"}, id=f"{(seen + hour) // 1000}-0")
+    site.webapp.solve(site.user, site.challenges[0])
+    deadline = monotonic() + 10
+    found: set[str] = set()
+    while not found and monotonic() < deadline:
+        found = await site.look()
+        await site.consume()
+    assert found == names_of(site.dojo)
+
+
+async def test_reconciling_marks_statistics_and_nothing_else(site: Site) -> None:
+    await site.look()
+    await site.audit()
+    await site.marks.mark([Mark(Reconcile())])
+    attempt = (await site.marks.take({Reconcile.kind: 1})).attempt
+    assert attempt is not None
+    reconciler = Reconciler(site.marks, site.database, only_present=False)
+    [answer] = (await reconciler.perform([Reconcile()], attempt)).values()
+    marked = {record.refresh.name for record in answer.records if isinstance(record, Mark)}
+    assert (marked, answer.values) == (names_of(site.dojo), {})
 
 
 async def test_a_watermark_that_is_lost_leads_to_a_reconciliation(
