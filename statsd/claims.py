@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Collection
+from typing import Protocol
 
 from statsd.marks import Marks
 from statsd.reconcile import Reconcile
@@ -16,6 +17,17 @@ IDLE = 15.0  # seconds an entry must have been pending; setting marks takes far 
 GONE = 3600.0  # seconds after which a silent consumer that holds nothing is dismissed
 
 
+class Reader(Protocol):
+    """Whoever reads the entries that are pending here."""
+
+    @property
+    def left_alone(self) -> Collection[str]:
+        """Ids of pending entries that are left for a while, since they hold up the others."""
+
+    def read_again(self) -> None:
+        """Read the pending entries: there are some that were not read."""
+
+
 class Claims:
     """Looks through the group's pending entries on a timer, whether or not new ones come."""
 
@@ -23,16 +35,16 @@ class Claims:
         self,
         stream: Stream,
         marks: Marks,
-        read_again: Callable[[], None],
+        reader: Reader,
         *,
         interval: float = INTERVAL,
         idle: float = IDLE,
         gone: float = GONE,
     ) -> None:
-        """`read_again` is called when this consumer has pending entries that it did not read."""
+        """Take who reads here; durations are in seconds."""
         self._stream = stream
         self._marks = marks
-        self._read_again = read_again
+        self._reader = reader
         self._interval = interval
         self._idle = idle
         self._gone = gone
@@ -41,12 +53,14 @@ class Claims:
     async def step(self) -> None:
         """Look once, from where the last look ended."""
         await asyncio.sleep(self._interval)
-        claim = await self._stream.claim(self._cursor, idle=self._idle, gone=self._gone)
+        claim = await self._stream.claim(
+            self._cursor, idle=self._idle, gone=self._gone, kept=self._reader.left_alone
+        )
         self._cursor = claim.cursor
         if claim.taken:
             log.warning("took over events of another consumer", extra={"events": claim.taken})
         if claim.taken or claim.deleted:  # which make up for each other in the count
-            self._read_again()
+            self._reader.read_again()
         if claim.deleted:
             log.warning("pending events were deleted; reconciling", extra={"events": claim.deleted})
             await self._marks.mark([Mark(Reconcile())])

@@ -3,7 +3,7 @@
 import logging
 import traceback
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -51,6 +51,11 @@ class Consumer:
     def read_again(self) -> None:
         """Read the own pending entries, from the first, before new ones."""
         self._paging.again()
+
+    @property
+    def left_alone(self) -> Collection[str]:
+        """Ids of pending entries that are left for a while, since they hold up the others."""
+        return self._paging.left
 
     async def recover(self) -> None:
         """Begin with the own pending entries again, as after any error."""

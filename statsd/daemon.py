@@ -110,7 +110,7 @@ class Daemon:
         self._side_loops: dict[str, Loop] = {
             "name": self._name,
             "progress": Progress(self._marks),
-            "claims": Claims(self._stream, self._marks, self._consumer.read_again),
+            "claims": Claims(self._stream, self._marks, self._consumer),
             "sweep": Sweep(self._cache, self._marks, refill=not settings.skip_cold_start),
             "watch": Timer(self._marks, bell, MissedSolves(), watch.INTERVAL),
         }

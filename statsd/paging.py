@@ -1,6 +1,6 @@
 """What the consumer reads next: its own pending entries in pages, then new ones."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from time import monotonic
 
 from statsd.stream import NEW, PENDING, Entry
@@ -30,6 +30,11 @@ class Paging:
         self._careful = False
         self.start = PENDING
         self.count = min(FIRST_COUNT, batch_size)
+
+    @property
+    def left(self) -> Collection[str]:
+        """Ids of the entries that are left alone for now."""
+        return self._left.keys()
 
     def again(self) -> None:
         """Read the own pending entries, from the first, before new ones."""

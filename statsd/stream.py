@@ -1,6 +1,6 @@
 """The event stream, read as one consumer of the group."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
@@ -127,17 +127,21 @@ class Stream:
             for entry_id, fields in entries
         ]
 
-    async def claim(self, cursor: str, *, idle: float, gone: float) -> Claim:
+    async def claim(
+        self, cursor: str, *, idle: float, gone: float, kept: Collection[str] = ()
+    ) -> Claim:
         """Take over what others have had pending for `idle` seconds, a page from a cursor on.
 
-        They are this consumer's pending entries then. Consumers that hold nothing and were
-        silent for `gone` seconds are dismissed.
+        They are this consumer's pending entries then. Those `kept` are its own, which others
+        shall not take over yet. Consumers that hold nothing and were silent for `gone` seconds
+        are dismissed.
         """
         request = {
             "group": keys.GROUP,
             "consumer": self.consumer,
             "idle": int(idle * 1000),
             "gone": int(gone * 1000),
+            "kept": list(kept),
             "cursor": cursor,
             "count": CLAIMED_AT_ONCE,
         }

@@ -146,8 +146,9 @@ class Worker:
         finally:
             renewal.cancel()
             await asyncio.wait([renewal])
-        if not renewal.cancelled():
-            renewal.result()  # it failed: what was settled is settled, the rest is put right
+            failure = None if renewal.cancelled() else renewal.exception()
+        if failure:
+            raise failure  # what was settled is settled, the rest is put right
 
     async def _fail(self, attempt: Attempt, error: Exception) -> None:
         delays = [delay * random.uniform(1, 1 + JITTER) for delay in self._retry_delays]  # noqa: S311 - no secret

@@ -3,7 +3,8 @@
 --
 -- KEYS[1] the stream
 -- request: group, consumer, idle (milliseconds an entry must have been pending), cursor, count,
---          gone (milliseconds after which a silent consumer that holds nothing is dismissed)
+--          gone (milliseconds after which a silent consumer that holds nothing is dismissed),
+--          kept (ids of pending entries that this consumer leaves alone for a while)
 -- reply: the next cursor, how many entries were taken over from others, how many had been deleted,
 --        the names of those dismissed
 
@@ -23,6 +24,14 @@ end
 local function held()
   local own = consumers()[request.consumer]
   return own and own.pending or 0
+end
+
+-- Claimed anew, they are not idle: else one that holds up whoever reads it would go from daemon to
+-- daemon and hold up all of them.
+if #request.kept > 0 then
+  local arguments = request.kept
+  arguments[#arguments + 1] = 'JUSTID'
+  redis.call('XCLAIM', KEYS[1], request.group, request.consumer, 0, unpack(arguments))
 end
 
 -- Entries that this consumer leaves pending itself are claimed too, which is no news to it.

@@ -20,6 +20,7 @@ class Consumer:
 
     def __init__(self) -> None:
         self.told = 0
+        self.left_alone: list[str] = []
 
     def read_again(self) -> None:
         self.told += 1
@@ -40,7 +41,7 @@ def consumer() -> Consumer:
 @pytest.fixture
 def claims(stream: Stream, async_cache: Redis, consumer: Consumer) -> Claims:
     marks = Marks(async_cache, "living", lease=30, dead_limit=10)
-    return Claims(stream, marks, consumer.read_again, interval=0, idle=0, gone=3600)
+    return Claims(stream, marks, consumer, interval=0, idle=0, gone=3600)
 
 
 def leave_pending(cache: "redis.Redis", events: int) -> list[str]:
@@ -93,7 +94,7 @@ async def test_what_was_read_a_moment_ago_is_left_to_its_reader(
     stream: Stream, async_cache: Redis, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
     marks = Marks(async_cache, "living", lease=30, dead_limit=10)
-    claims = Claims(stream, marks, consumer.read_again, interval=0, idle=60)
+    claims = Claims(stream, marks, consumer, interval=0, idle=60)
     leave_pending(cache, 3)
     await claims.step()
     assert consumer.told == 0
@@ -122,12 +123,27 @@ async def test_a_silent_consumer_is_dismissed_only_when_it_holds_nothing(
     stream: Stream, async_cache: Redis, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
     marks = Marks(async_cache, "living", lease=30, dead_limit=10)
-    claims = Claims(stream, marks, consumer.read_again, interval=0, idle=60, gone=-1)
+    claims = Claims(stream, marks, consumer, interval=0, idle=60, gone=-1)
     leave_pending(cache, 1)
     cache.xgroup_createconsumer(keys.STREAM, keys.GROUP, "idle")
     cache.xgroup_createconsumer(keys.STREAM, keys.GROUP, "living")
     await claims.step()
     assert holders(cache) == {b"dead": 1, b"living": 0}
+
+
+async def test_entries_that_a_living_consumer_leaves_alone_stay_its_own(
+    stream: Stream, async_cache: Redis, consumer: Consumer, cache: "redis.Redis"
+) -> None:
+    left, other = [str(cache.xadd(keys.STREAM, {"data": "{}"}), "ascii") for _ in range(2)]  # type: ignore[arg-type]
+    await stream.read(">", 10)
+    for entry in (left, other):  # long ago, as far as Redis knows
+        cache.xclaim(keys.STREAM, keys.GROUP, "living", 0, [entry], idle=60_000, justid=True)
+    consumer.left_alone = [left]
+    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
+    await Claims(stream, marks, consumer, interval=0, idle=3600).step()
+    cache.xautoclaim(keys.STREAM, keys.GROUP, "another", 30_000, justid=True)
+    assert holders(cache) == {b"living": 1, b"another": 1}
+    assert [entry.id for entry in await stream.read("0", 10)] == [left]
 
 
 async def test_a_stream_that_is_gone_is_waited_for(claims: Claims, cache: "redis.Redis") -> None:
