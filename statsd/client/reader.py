@@ -1,5 +1,8 @@
 """Reading statistics: one method for each, in a sync and an async form.
 
+A dojo is named by its reference id (a text, as in its URL) or by `dojos.dojo_id` (an integer), as
+its contract's key is; what is of another type raises TypeError.
+
 Who may see a dojo is the caller's business. On a miss all values of the dojo and of that sort
 are computed, in which the one that is wanted is; that takes as long as the dojo is large.
 """

@@ -43,12 +43,20 @@ class _Common:
             read_switch("BACKGROUND_STATS_FALLBACK", default=True) if fallback is None else fallback
         )
 
-    def parse(self, raw: Any) -> Any:
-        """Return the value in a cached text; None, a miss, where there is none."""
+    def parse(self, raw: Any, wanted: Wanted) -> Any:
+        """Return the value in a cached text; None, a miss, where there is none.
+
+        The key of one that is none has a name in it, which is nothing for a log.
+        """
         try:
             return None if raw is None else orjson.loads(raw)
         except orjson.JSONDecodeError:
-            log.warning("a cached value is no JSON; it counts as missing")
+            kind = wanted.calculator.refresh.kind
+            log.warning(
+                "a cached value of kind %s is no JSON and counts as missing; "
+                "`statsd reconcile` finds it",
+                kind,
+            )
             return None
 
     def trouble(self, error: Exception) -> None:
@@ -102,7 +110,7 @@ class Reading(_Common):
 
     def _value(self, wanted: Wanted) -> Any:
         """Return what is cached, else computed (and asked for), else empty."""
-        value, served = self._cached(wanted.key)
+        value, served = self._cached(wanted)
         if value is None and self._computes and wanted.find is not None:
             dojo_id = self._found(wanted.find())
             if dojo_id is not None:
@@ -112,12 +120,13 @@ class Reading(_Common):
                     self._ask(refresh)
         return wanted.empty() if value is None else value
 
-    def _cached(self, key: str) -> tuple[Any, bool]:
+    def _cached(self, wanted: Wanted) -> tuple[Any, bool]:
         """Return the cached value, None on a miss, and whether Redis served."""
         if not self._enabled:
             return None, False
         try:
-            return self.parse(self._client.get(key.encode(errors="replace"))), True
+            raw = self._client.get(wanted.key.encode(errors="replace"))
+            return self.parse(raw, wanted), True
         except TROUBLE as error:
             self.trouble(error)
             return None, False
@@ -175,7 +184,7 @@ class AsyncReading(_Common):
 
     async def _value(self, wanted: Wanted) -> Any:
         """As `Reading._value`."""
-        value, served = await self._cached(wanted.key)
+        value, served = await self._cached(wanted)
         if value is None and self._computes and wanted.find is not None:
             dojo_id = await self._found(wanted.find())
             if dojo_id is not None:
@@ -185,12 +194,13 @@ class AsyncReading(_Common):
                     await self._ask(refresh)
         return wanted.empty() if value is None else value
 
-    async def _cached(self, key: str) -> tuple[Any, bool]:
+    async def _cached(self, wanted: Wanted) -> tuple[Any, bool]:
         """Return the cached value, None on a miss, and whether Redis served."""
         if not self._enabled:
             return None, False
         try:
-            return self.parse(await self._client.get(key.encode(errors="replace"))), True
+            raw = await self._client.get(wanted.key.encode(errors="replace"))
+            return self.parse(raw, wanted), True
         except ASYNC_TROUBLE as error:
             self.trouble(error)
             return None, False

@@ -47,13 +47,17 @@ class Wanted(NamedTuple):
 
 
 def dojo_stats_of(reference_id: str) -> Wanted:
-    """Want the statistics of a dojo."""
+    """Want the statistics of a dojo; raises TypeError for what is no text."""
+    _check_text(reference_id=reference_id)
     find = partial(find_dojo, reference_id) if keys.is_storable(reference_id) else None
     return Wanted(keys.dojo_stats(reference_id), dojo_stats.calculator, find, dojo_stats.empty)
 
 
 def scoreboard_of(dojo_id: int, module_index: int | None, days: int) -> Wanted:
-    """Want a scoreboard; raises ValueError where there is no such window."""
+    """Want a scoreboard; raises ValueError where there is no such window.
+
+    As those below it raises TypeError for ids and indexes that are no integers.
+    """
     if days not in scoreboard.WINDOWS:
         raise ValueError(f"days must be one of {scoreboard.WINDOWS}, not {days!r}")
     key = keys.scoreboard(dojo_id, module_index, days)
@@ -74,13 +78,28 @@ def challenge_solves_of(dojo_id: int, module_index: int) -> Wanted:
 
 
 def _find(dojo_id: int, module_index: int | None) -> Callable[[], "sa.Select[Any]"] | None:
+    check_integers(dojo_id=dojo_id, module_index=module_index)
     if dojo_id not in INTEGERS or (module_index is not None and module_index not in INTEGERS):
         return None
     return partial(find_place, dojo_id, module_index)
 
 
+def _check_text(**given: object) -> None:
+    for name, text in given.items():
+        if not isinstance(text, str):
+            raise TypeError(f"{name} must be a str, not {type(text).__name__}")
+
+
+def check_integers(**given: object) -> None:
+    """Raise TypeError unless all are integers, or None."""
+    for name, number in given.items():
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+            raise TypeError(f"{name} must be an int, not {type(number).__name__}")
+
+
 def check_page(page: int, per_page: int) -> None:
-    """Raise ValueError unless both are positive."""
+    """Raise ValueError unless both are positive, TypeError where one is no integer."""
+    check_integers(page=page, per_page=per_page)
     for name, number in (("page", page), ("per_page", per_page)):
         if number < 1:
             raise ValueError(f"{name} must be 1 or more, not {number!r}")
@@ -89,12 +108,14 @@ def check_page(page: int, per_page: int) -> None:
 def page_of(
     board: Sequence[ScoreboardEntry], page: int, per_page: int, me: int | None
 ) -> ScoreboardPage:
-    """Cut a page out of a board."""
+    """Cut a page out of a board; raises TypeError where `me` is no integer."""
+    check_integers(me=me)
     first = (page - 1) * per_page
     own = None if me is None else entry_of(board, me)
     return ScoreboardPage(board[first : first + per_page], len(board), own)
 
 
 def entry_of(board: Sequence[ScoreboardEntry], user_id: int) -> ScoreboardEntry | None:
-    """Return a user's entry; None where the board has none."""
+    """Return a user's entry, None where the board has none; raises TypeError for no integer."""
+    check_integers(user_id=user_id)
     return next((entry for entry in board if entry["user_id"] == user_id), None)

@@ -71,9 +71,19 @@ def test_a_key_that_is_missed_often_is_asked_for_once(reader: Reader, cache: red
     assert cache.hget(DEBT, "marked") == marked
 
 
-def test_a_value_that_is_no_json_counts_as_missing(reader: Reader, cache: redis.Redis) -> None:
+def test_a_value_that_is_no_json_counts_as_missing_and_the_log_names_its_kind_alone(
+    reader: Reader, cache: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     cache.set(KEY, b"{rubbish")
     assert reader.get_dojo_stats(REFERENCE) == COMPUTED
+    assert "of kind dojo_stats is no JSON" in caplog.text
+    assert REFERENCE not in caplog.text
+
+
+@pytest.mark.parametrize("no_text", [3, None, b"a-dojo"], ids=repr)
+def test_a_reference_id_that_is_no_text_is_refused(reader: Reader, no_text: Any) -> None:
+    with pytest.raises(TypeError, match="reference_id must be a str, not"):
+        reader.get_dojo_stats(no_text)
 
 
 def test_recent_solves_and_the_chart_are_computed(reader: Reader, engine: Any) -> None:

@@ -1,5 +1,6 @@
 """Readers of scoreboards, scores and solves of challenges, sync and async."""
 
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -37,6 +38,37 @@ def email(engine: Any) -> None:
 def board(cache: redis.Redis) -> None:
     """The cache has a scoreboard of 45 users."""
     cache.set(keys.scoreboard(DOJO), orjson.dumps(BOARD))
+
+
+# --- what is no id
+
+
+@pytest.mark.parametrize("no_id", ["3", "a-dojo", 3.0, Decimal(3), True, b"3"], ids=repr)
+@pytest.mark.parametrize(
+    ("method", "rest"),
+    [
+        ("get_scoreboard", ()),
+        ("get_rank", (2,)),
+        ("get_solves", (2,)),
+        ("get_dojo_scores", ()),
+        ("get_module_scores", (0,)),
+        ("get_challenge_solves", (0,)),
+    ],
+)
+async def test_an_id_that_is_no_integer_is_refused_at_once(
+    read: Read, method: str, rest: tuple[int, ...], no_id: Any
+) -> None:
+    with pytest.raises(TypeError, match=f"dojo_id must be an int, not {type(no_id).__name__}"):
+        await read(method, no_id, *rest)
+    if rest:
+        with pytest.raises(TypeError, match=r"(user_id|module_index) must be an int"):
+            await read(method, DOJO, no_id)
+
+
+@pytest.mark.parametrize("argument", ["module_index", "page", "per_page", "me"])
+async def test_other_numbers_of_a_scoreboard_are_integers_too(read: Read, argument: str) -> None:
+    with pytest.raises(TypeError, match=f"{argument} must be an int, not str"):
+        await read("get_scoreboard", DOJO, **{argument: "1"})
 
 
 # --- from the cache
