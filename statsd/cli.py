@@ -17,6 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 app.add_typer(cli_dead.app, name="dead")
@@ -42,7 +43,10 @@ def _options(
 
 @app.command()
 def run() -> None:
-    """Run a daemon until SIGTERM or SIGINT. Settings come from the environment."""
+    """Run a daemon until SIGTERM or SIGINT.
+
+    Settings come from the environment: see `statsd settings`.
+    """
     with errors_in_a_line():
         settings = load_settings()
         if not settings.enabled:
@@ -66,19 +70,22 @@ def show_settings(
         bool, typer.Option("--markdown", help="The table of the documentation, with defaults.")
     ] = False,
 ) -> None:
-    """List all settings with the values in force, passwords masked."""
+    """List the settings in force, passwords masked."""
     with errors_in_a_line():
         if markdown:
             typer.echo(declarations.table())
             return
-        for item in declarations.declared(load_settings()):
+        for item in declarations.declared(load_settings(complete=False)):
             unit = f" {item.unit}" if item.unit else ""
             typer.echo(f"{item.variable}={item.value}{unit}\n    {item.sentence}")
 
 
 @app.command()
 def health() -> None:
-    """Exit with 0 if this host's daemon consumes and both servers answer, else say why not."""
+    """Say whether this host's daemon is well.
+
+    That is: it consumes, and both servers answer. The exit code is 0 then, else 1.
+    """
     from statsd.health import trouble  # noqa: PLC0415 - as above
 
     with errors_in_a_line():
@@ -98,7 +105,10 @@ def demo(
     ] = 8,
     seed: Annotated[int, typer.Option(help="Makes the sample data and the solves.")] = 0,
 ) -> None:
-    """Start servers, sample data and a daemon, and watch students' solves reach the cache."""
+    """Show it all at work, on servers of its own.
+
+    With sample data, and students whose solves reach the cache while you watch.
+    """
     from statsd import demo as show  # noqa: PLC0415 - as above
 
     with errors_in_a_line():

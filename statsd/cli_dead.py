@@ -11,14 +11,18 @@ from statsd.servers import redis_client
 from statsd.terminal import FAILED, errors_in_a_line, load_settings
 
 app = typer.Typer(
-    help="What could not be handled: look at it, replay it, drop it.", no_args_is_help=True
+    help="Look at what could not be handled, replay it, drop it.", no_args_is_help=True
 )
 
 T = TypeVar("T")
 
-Ids = Annotated[list[str] | None, typer.Argument(help="Letters, as `statsd dead list` names them.")]
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ID", help="Letters, as `statsd dead list` names them."),
+]
 All = Annotated[bool, typer.Option("--all", help="All letters.")]
 
+NONE = "there are no dead letters"
 OUTCOMES = {
     "replayed": "replayed",
     "dropped": "dropped",
@@ -29,7 +33,7 @@ OUTCOMES = {
 
 def _with_letters(work: Callable[[DeadLetters], Awaitable[T]]) -> T:
     async def connected() -> T:
-        async with redis_client(load_settings().redis_url) as client:
+        async with redis_client(load_settings(complete=False).redis_url) as client:
             return await work(DeadLetters(client))
 
     with errors_in_a_line():
@@ -51,7 +55,7 @@ def list_letters(
         when, attempts = letter.text("failed_at"), letter.text("attempts")
         typer.echo(f"{letter.id}  {when}  {attempts:>2}x  {letter.subject}  {error}")
     if not found:
-        typer.echo("there are no dead letters", err=True)
+        typer.echo(NONE, err=True)
 
 
 @app.command()
@@ -59,7 +63,7 @@ def show(letter_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """Show everything about one letter."""
     letter = _with_letters(lambda letters: letters.get(letter_id))
     if letter is None:
-        typer.echo(f"statsd: there is no dead letter {letter_id}", err=True)
+        typer.echo(f"statsd: there is no dead letter {letter_id}; see `statsd dead list`", err=True)
         raise typer.Exit(FAILED)
     for field in letter.fields:
         typer.echo(f"{field}: {letter.text(field)}")
@@ -94,6 +98,8 @@ def _each(
             outcome = await work(letters, letter_id)
             well &= outcome == success
             typer.echo(f"{letter_id}  {OUTCOMES[outcome]}")
+        if not chosen:
+            typer.echo(NONE, err=True)
         return well
 
     if not _with_letters(all_of_them):

@@ -20,16 +20,17 @@ POOL = 2  # connections
 
 def reconcile(
     dojo: Annotated[
-        str | None, typer.Option(metavar="REF", help="Only the dojo of this reference id.")
+        str | None,
+        typer.Option(metavar="REF", help="Only the dojo of this reference id, or `dojo_id`."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what differs; the exit code is 1 then.")
     ] = False,
 ) -> None:
-    """Compare cached values with computed ones, and mark those that are wrong.
+    """Compare the cache with the database.
 
-    What differs because its event is still under way is waited for, and not counted as wrong. A
-    daemon computes what was marked.
+    What differs is printed, and marked for a daemon to compute; but what differs because its event
+    is still under way is waited for, and is not wrong.
     """
     with errors_in_a_line():
         well = asyncio.run(_reconcile(load_settings(), dojo, dry_run=dry_run))
@@ -49,7 +50,9 @@ async def _reconcile(settings: Settings, dojo: str | None, *, dry_run: bool) -> 
         async with redis_client(settings.redis_url) as client:
             inspection = Inspection(client, database, refill=not settings.skip_cold_start)
             refreshes = await inspection.statistics(dojo)
-            with typer.progressbar(length=len(refreshes), file=sys.stderr) as progress:
+            with typer.progressbar(
+                length=len(refreshes), file=sys.stderr, hidden=not sys.stderr.isatty()
+            ) as progress:
                 async for compared in inspection.compare(refreshes):
                     progress.update(compared)
             findings = await inspection.findings()

@@ -68,9 +68,12 @@ class Consumer:
 
         A restart may break no call of ours: connections that nobody waits on are made anew.
         """
-        self._looked = monotonic()
+        first, self._looked = not self._looked, monotonic()
         if await self._stream.prepare():
-            log.warning("the group was made anew, or Redis is another; reconciling")
+            log.log(
+                logging.INFO if first else logging.WARNING,
+                "the group is new, or Redis is another; reconciling",
+            )
             self.read_again()
             # Older data may hold leases of this daemon that it no longer works on. What it does
             # work on is refused when it comes, and done again.

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 LEAVE_TIMEOUT = 2.0  # seconds for giving leases back at the end; they expire by themselves too
 STUCK = 10.0  # seconds without a turn of the consumer, beyond what it may have to wait for
+QUIET = 5.0  # seconds after a line about a lost server in which others notice it too
 
 
 def stuck_after(settings: Settings) -> float:
@@ -83,6 +84,7 @@ class Daemon:
             "PostgreSQL": without_password(settings.database_url),
         }
         self._servers = Servers(self._probes, self._stopping)
+        self._told_lost = -QUIET
 
     def _build(self) -> None:
         """Make the parts, now that the name is known."""
@@ -147,7 +149,7 @@ class Daemon:
         except Exception as error:
             if not is_outage(error):
                 raise
-            log.warning("lost a server", extra={"loop": "start", "error": brief(error)})
+            self._tell_lost("start", error)
             return False
         return True
 
@@ -207,7 +209,17 @@ class Daemon:
                     self._stopping.set()
                     raise
                 failures += 1
-                log.warning("lost a server", extra={"loop": name, "error": brief(error)})
+                self._tell_lost(name, error)
+
+    def _tell_lost(self, loop: str, error: Exception) -> None:
+        """Say that a server was lost; all loops notice, and one line does."""
+        quiet = monotonic() - self._told_lost < QUIET
+        self._told_lost = self._told_lost if quiet else monotonic()
+        log.log(
+            logging.DEBUG if quiet else logging.WARNING,
+            "lost a server",
+            extra={"loop": loop, "error": brief(error)},
+        )
 
     def _last_turn(self) -> float:
         """Return when the consumer last came round; waiting for a server, it is well too."""

@@ -1,6 +1,7 @@
 """What an operator asks for: compare the cache with the database now, and have it put right."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from time import monotonic
@@ -22,6 +23,7 @@ PAGE = 50  # refreshes compared at once
 GRACE = 2.0  # seconds for an event that is about to be published
 PATIENCE = 15.0  # seconds for what is under way
 LOOK_INTERVAL = 0.2  # seconds
+_DOJO_ID = re.compile(r"-?[0-9]{1,10}")
 
 
 class UnknownDojoError(StatsdError):
@@ -50,7 +52,7 @@ class Inspection:
         self._failures: list[tuple[Refresh, Exception]] = []
 
     async def statistics(self, reference: str | None = None) -> list[Refresh]:
-        """List all that exists or is cached; of one dojo, where its reference id is given.
+        """List all that exists or is cached; of one dojo, by its reference id or `dojo_id`.
 
         Raises UnknownDojoError.
         """
@@ -60,9 +62,15 @@ class Inspection:
         if reference is None:
             return list(found)
         dojo_id = await self._dojo_id(reference)
-        return [each for each in found if getattr(each, "dojo_id", None) == dojo_id]
+        own = [each for each in found if getattr(each, "dojo_id", None) == dojo_id]
+        if not own:
+            raise UnknownDojoError(
+                f"there is no dojo {reference!a}, and the cache has nothing of it; want the "
+                "reference id, as in its URL, or dojos.dojo_id"
+            )
+        return own
 
-    async def _dojo_id(self, reference: str) -> int:
+    async def _dojo_id(self, reference: str) -> int | None:
         if keys.is_storable(reference):
             async with self._database.snapshot() as connection:
                 dojo_id: int | None = await connection.scalar(find_dojo(reference))
@@ -72,10 +80,7 @@ class Inspection:
             for refresh in known([owner.decode()] if owner else []):
                 if isinstance(refresh, DojoStats):  # it is gone, and its key is not
                     return refresh.dojo_id
-        raise UnknownDojoError(
-            f"there is no dojo {reference!a}, and the cache has nothing of it; want the reference "
-            "id, as in its URL"
-        )
+        return int(reference) if _DOJO_ID.fullmatch(reference) else None
 
     async def compare(self, refreshes: Sequence[Refresh]) -> AsyncIterator[int]:
         """Compare; yield how many were, as it goes on."""

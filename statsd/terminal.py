@@ -24,14 +24,15 @@ def errors_in_a_line() -> Iterator[None]:
             typer.echo(f"statsd: {line}", err=True)
         raise typer.Exit(WRONG_USE) from None
     except Exception as error:
-        if not is_outage(error):
+        # A pipe that was closed by whoever read our output is the framework's to handle.
+        if isinstance(error, BrokenPipeError) or not is_outage(error):
             raise
         typer.echo(f"statsd: a server does not serve: {brief(error)}", err=True)
         raise typer.Exit(FAILED) from None
 
 
-def load_settings() -> Settings:
-    """Read the settings, and point at variables that are most likely misspelt."""
+def load_settings(*, complete: bool = True) -> Settings:
+    """Read the settings, as `settings.load`; point at variables that are most likely misspelt."""
     for sentence in declarations.unknown(os.environ):
         typer.echo(f"statsd: {sentence}", err=True)
-    return declarations.load(os.environ)
+    return declarations.load(os.environ, complete=complete)

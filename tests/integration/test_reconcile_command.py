@@ -100,7 +100,8 @@ async def test_what_differs_is_printed_and_marked(
 def test_one_dojo_is_looked_at_alone(run: Run, webapp: WebApp, dojos: list[Dojo]) -> None:
     first, second, _ = dojos
     solve(webapp, first)
-    assert run("--dry-run", "--dojo", second.reference_id)[:2] == (0, "4 compared, 0 wrong\n")
+    for name in (second.reference_id, str(second.dojo_id)):
+        assert run("--dry-run", "--dojo", name) == (0, "4 compared, 0 wrong\n", "")
     code, said, _ = run("--dry-run", "--dojo", first.reference_id)
     assert code == 1
     assert said.endswith("4 compared, 4 wrong\n")
@@ -122,9 +123,10 @@ async def test_a_dojo_that_is_gone_is_found_by_its_key(
 
 @pytest.mark.usefixtures("parts")
 def test_a_dojo_that_never_was_is_said_not_to_be(run: Run) -> None:
-    code, said, complaint = run("--dojo", "no\x1bne")
-    assert (code, said) == (2, "")
-    assert complaint.startswith("statsd: there is no dojo 'no\\x1bne'")
+    for name, shown in (("no\x1bne", "no\\x1bne"), ("-7", "-7"), ("9" * 10, "9" * 10)):
+        code, said, complaint = run("--dojo", name)
+        assert (code, said) == (2, "")
+        assert complaint.startswith(f"statsd: there is no dojo '{shown}'")
 
 
 @pytest.mark.usefixtures("parts")

@@ -1,5 +1,7 @@
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -323,6 +325,27 @@ def test_the_command_lists_the_settings_in_force_without_passwords() -> None:
     assert (code, errors) == (0, "")
     assert "STATSD_LEASE=12.5 seconds" in output
     assert "DATABASE_URL=postgresql+asyncpg://web:***@db/ctfd" in output
+
+
+def test_the_command_lists_the_settings_before_there_is_a_database() -> None:
+    code, output, errors = command("settings", STATSD_LEASE="12.5")
+    assert (code, errors) == (0, "")
+    assert "DATABASE_URL=(required, not set)\n" in output
+    assert "STATSD_LEASE=12.5 seconds" in output
+
+
+def test_a_pipe_whose_reader_has_gone_is_no_lost_server() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    listed = subprocess.run(
+        [sys.executable, "-m", "statsd", "settings"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (listed.returncode, listed.stderr) == (1, "")
 
 
 def test_the_command_line_tells_what_is_wrong_without_a_traceback() -> None:
