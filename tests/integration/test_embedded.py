@@ -75,6 +75,8 @@ def owner(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        # In the background of a shell it is ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     with process:
         assert process.stdout is not None

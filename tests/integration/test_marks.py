@@ -114,11 +114,13 @@ async def test_a_mark_set_meanwhile_stays_and_runs_again(marks: Marks, cache: re
 
 
 async def test_an_older_value_never_replaces_a_newer_one(marks: Marks, cache: redis.Redis) -> None:
-    cache.mset({KEY: '"newer"', keys.updated(KEY): "99999999999.000001"})
     await marks.mark([Mark(Thing(1))])
-    assert await marks.settle(await take(marks), answer("older")) == ["settled"]
+    attempt = await take(marks)
+    newer = f"{(attempt.token + 1) / SECOND:.6f}"
+    cache.mset({KEY: '"newer"', keys.updated(KEY): newer})
+    assert await marks.settle(attempt, answer("older")) == ["settled"]
     assert cache.get(KEY) == b'"newer"'
-    assert cache.get(keys.updated(KEY)) == b"99999999999.000001"
+    assert cache.get(keys.updated(KEY)) == newer.encode()
 
 
 async def test_an_answer_over_a_minute_old_is_refused_and_owed(
