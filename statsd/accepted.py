@@ -23,30 +23,32 @@ Id = tuple[int, int]
 class Intake(NamedTuple):
     """How far the group has come in the stream."""
 
-    newest: Id
-    """The last entry that was ever published."""
-    delivered: Id
-    """The last one that was read."""
-    pending: Id | None
+    moment: int
+    """When that was, in scheduling time."""
+    newest: Id | None = None
+    """The last entry that was ever published; None where there is no stream, or no group."""
+    read: Id = (0, 0)
+    """The last one that was read, or all that are there were."""
+    pending: Id | None = None
     """The first one that was read and is not acknowledged."""
 
     def has_read(self, end: Id) -> bool:
         """Say whether all entries up to one were read; a stream made anew may not come so far."""
-        return self.delivered >= min(end, self.newest)
+        return self.newest is not None and self.read >= min(end, self.newest)
 
     def has_accepted(self, end: Id) -> bool:
         """Say whether all entries up to one were accepted."""
         return self.has_read(end) and (self.pending is None or self.pending > end)
 
 
-async def intake(redis: Redis) -> Intake | None:
-    """Look how far the group has come; None where there is no stream, or no group."""
+async def intake(redis: Redis) -> Intake:
+    """Look how far the group has come."""
     script = redis.register_script(scripts.source("intake"))
     found = await script([keys.STREAM], [scripts.encode({"group": keys.GROUP})])
-    if not found:
-        return None
-    newest, delivered, pending = found
-    return Intake(_id(newest), _id(delivered), _id(pending) if pending else None)
+    if len(found) == 1:
+        return Intake(int(found[0]))
+    now, newest, read, pending = found
+    return Intake(int(now), _id(newest), _id(read), _id(pending) if pending else None)
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -56,21 +58,21 @@ class Wait(msgspec.Struct, frozen=True):
     end: Id | None = None
     """Where the stream ended once they had had the time to be published, which was at `since`."""
 
-    def go_on(self, seen: Intake | None, moment: int, grace: int) -> Self:
+    def go_on(self, seen: Intake, grace: int) -> Self:
         """Return what is waited for now; `grace` is how long an event may take to come."""
-        if self.end is not None or seen is None or not _lasted(self.since, moment, grace):
+        if self.end or seen.newest is None or not _lasted(self.since, seen.moment, grace):
             return self
-        return type(self)(moment, seen.newest)
+        return type(self)(seen.moment, seen.newest)
 
-    def is_over(self, seen: Intake | None, moment: int) -> bool:
+    def is_over(self, seen: Intake) -> bool:
         """Say whether they have been accepted.
 
         What was read and is still pending after a minute is not waited for: it may be an entry
         that holds up its daemon for ever, and is left aside.
         """
-        if self.end is None or seen is None:
+        if self.end is None:
             return False
-        late = _lasted(self.since, moment, PATIENCE) and seen.has_read(self.end)
+        late = _lasted(self.since, seen.moment, PATIENCE) and seen.has_read(self.end)
         return late or seen.has_accepted(self.end)
 
 

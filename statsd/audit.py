@@ -122,21 +122,24 @@ class Auditor:
         Those have to differ still: a dojo may have come and gone before it was computed once,
         and what is not in the cache has no stamp that would show it.
         """
-        seen = await intake(self._redis) if before.suspects else None
+        seen = await intake(self._redis)
         remaining, due = {}, {}
         for name, suspect in before.suspects.items():
-            wait = suspect.wait.go_on(seen, attempt.moment, self._grace)
-            if wait.is_over(seen, attempt.moment):
+            wait = suspect.wait.go_on(seen, self._grace)
+            if wait.is_over(seen):
                 due[name] = suspect.stamps
             else:
                 remaining[name] = Suspect(wait, suspect.stamps)
         verdicts = await self._comparison.verdicts(due) if due else {}
-        guilty = [name for name, verdict in verdicts.items() if verdict is Verdict.DRIFTED]
-        drifted = [refresh for refresh in known(guilty) if await self._difference(refresh, attempt)]
-        for refresh in drifted:
-            log.error(
-                "a cached value had drifted; computing it anew", extra={"refresh": refresh.name}
-            )
+        drifted, began = [], monotonic()
+        for refresh in known(name for name, each in verdicts.items() if each is Verdict.DRIFTED):
+            if monotonic() - began > LONGEST_STEP:
+                remaining[refresh.name] = before.suspects[refresh.name]
+            elif await self._difference(refresh, attempt):
+                drifted.append(refresh)
+                log.error(
+                    "a cached value had drifted; computing it anew", extra={"refresh": refresh.name}
+                )
         return remaining, drifted
 
     async def _compared(
@@ -147,6 +150,7 @@ class Auditor:
         if not left:
             cursor, left = await self._names(cursor)
             rounds += cursor == "0"
+        found: dict[str, str] = {}
         done, compared, began = 0, 0, monotonic()
         for name in left[:PAGE]:
             if monotonic() - began > LONGEST_STEP:
@@ -155,8 +159,11 @@ class Auditor:
             for refresh in filter(is_statistic, known([name])):
                 compared += 1
                 difference = await self._difference(refresh, attempt)
-                if difference and name not in suspects:
-                    suspects[name] = Suspect(Wait(attempt.moment), difference.stamps)
+                if difference:
+                    found[name] = difference.stamps
+        if found:
+            wait = Wait((await intake(self._redis)).moment)
+            suspects = {name: Suspect(wait, stamps) for name, stamps in found.items()} | suspects
         return msgspec.structs.replace(
             before,
             cursor=cursor,

@@ -21,8 +21,8 @@ class Reader(Protocol):
     """Whoever reads the entries that are pending here."""
 
     @property
-    def left_alone(self) -> Collection[str]:
-        """Ids of pending entries that are left for a while, since they hold up the others."""
+    def kept(self) -> Collection[str]:
+        """Ids of pending entries that others shall not take over while this daemon lives."""
 
     def read_again(self) -> None:
         """Read the pending entries: there are some that were not read."""
@@ -54,7 +54,7 @@ class Claims:
         """Look once, from where the last look ended."""
         await asyncio.sleep(self._interval)
         claim = await self._stream.claim(
-            self._cursor, idle=self._idle, gone=self._gone, kept=self._reader.left_alone
+            self._cursor, idle=self._idle, gone=self._gone, kept=self._reader.kept
         )
         self._cursor = claim.cursor
         if claim.taken:

@@ -24,6 +24,7 @@ from statsd.statistics import calculator_of
 
 GARBLED: Any = object()
 DIGEST = 8  # bytes
+_EARLIEST = datetime(2000, 1, 1)  # noqa: DTZ001 - naive UTC; what is stamped before that is nobody's
 
 
 class Cached(NamedTuple):
@@ -141,6 +142,8 @@ class Comparison:
             for name in suspects:
                 pipeline.exists(keys.mark(name))
             owed = dict(zip(suspects, await pipeline.execute(), strict=True))
+        later: Any = await self._redis.zrange(keys.LATER, 0, -1)
+        owed |= {name: True for name in map(_named, later) if name in owed}
         cached = await self._cached(suspects)
         verdicts = {}
         for name, stamps in suspects.items():
@@ -174,12 +177,17 @@ def _decoded(raw: bytes | None) -> Any:
     return GARBLED if value is None else value
 
 
+def _named(later: bytes) -> str:
+    """Return whose mark an entry of those that are set later is: "due|class|name"."""
+    return later.split(b"|", 2)[2].decode()
+
+
 def _moment(stamp: bytes | None) -> datetime | None:
     try:
-        seconds = float(stamp or "")
-        return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+        moment = datetime.fromtimestamp(float(stamp or ""), UTC).replace(tzinfo=None)
     except (ValueError, OverflowError, OSError):
         return None
+    return moment if moment >= _EARLIEST else None
 
 
 def _difference(refresh: Refresh, cached: Cached, computed: Mapping[str, Any]) -> Difference | None:

@@ -53,12 +53,13 @@ class Consumer:
         self._paging.again()
 
     @property
-    def left_alone(self) -> Collection[str]:
-        """Ids of pending entries that are left for a while, since they hold up the others."""
-        return self._paging.left
+    def kept(self) -> Collection[str]:
+        """Ids of the pending entries in hand, and of those that are left alone for a while."""
+        return self._paging.kept
 
     async def recover(self) -> None:
         """Begin with the own pending entries again, as after any error."""
+        self._turn()
         self._paging.failed(suspect=self._suspect)
         self._suspect = False
         await self._look()

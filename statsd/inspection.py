@@ -134,7 +134,7 @@ class Inspection:
         deadline = monotonic() + PATIENCE
         while monotonic() < deadline:
             seen = await intake(self._redis)
-            accepted = not began or (seen and seen.has_accepted(began.newest))
+            accepted = began.newest is None or seen.has_accepted(began.newest)
             verdicts = await self._comparison.verdicts(suspects)
             if accepted and Verdict.OWED not in verdicts.values():
                 return

@@ -32,9 +32,9 @@ class Paging:
         self.count = min(FIRST_COUNT, batch_size)
 
     @property
-    def left(self) -> Collection[str]:
-        """Ids of the entries that are left alone for now."""
-        return self._left.keys()
+    def kept(self) -> Collection[str]:
+        """Ids of the entries in hand, and of those that are left alone for now."""
+        return {*self._left, *(entry.id for entry in self._in_hand)}
 
     def again(self) -> None:
         """Read the own pending entries, from the first, before new ones."""

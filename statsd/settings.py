@@ -265,7 +265,11 @@ def load(environ: Mapping[str, str], *, complete: bool = True) -> Settings:
     Raises SettingsError, a line for each variable that is wrong.
     """
     known = {setting.variable: setting for setting in declared()}
-    given = {name: value for name, value in environ.items() if name in known}
+    given = {
+        name: value
+        for name, value in environ.items()
+        if name in known and (value or complete or not known[name].required)
+    }
     lines = [
         f"{name} is not set. {setting.sentence}"
         for name, setting in known.items()

@@ -8,7 +8,7 @@ import typer
 
 from statsd import settings as declarations
 from statsd.errors import StatsdError
-from statsd.outage import brief, is_outage
+from statsd.outage import brief, passes
 from statsd.settings import Settings
 
 FAILED, WRONG_USE = 1, 2  # exit codes
@@ -25,7 +25,7 @@ def errors_in_a_line() -> Iterator[None]:
         raise typer.Exit(WRONG_USE) from None
     except Exception as error:
         # A pipe that was closed by whoever read our output is the framework's to handle.
-        if isinstance(error, BrokenPipeError) or not is_outage(error):
+        if isinstance(error, BrokenPipeError) or not passes(error):
             raise
         typer.echo(f"statsd: a server does not serve: {brief(error)}", err=True)
         raise typer.Exit(FAILED) from None

@@ -27,7 +27,9 @@ from statsd.accepted import Wait, intake
 from statsd.calculators.counted import among
 from statsd.database import Database, rows
 from statsd.events import ChallengeSolve
+from statsd.isolate import isolate
 from statsd.marks import SECOND, Answer, Attempt
+from statsd.outage import brief
 from statsd.reconcile import Reconcile
 from statsd.refresh import Covered, Mark, Priority, Record, Refresh, register_kind
 from statsd.registry import handler_of
@@ -42,6 +44,7 @@ OVERLAP = 1_000  # ids below the watermark that are looked at again
 READ_AT_ONCE = 100_000  # solves
 REMIND = 60.0  # seconds between two lines about more than that
 SUSPECTS_AT_ONCE = 1_000
+SENTINEL = -1  # no solve: is missing where what is covered was forgotten
 
 
 class MissedSolves(Refresh, frozen=True):
@@ -95,11 +98,11 @@ class Watch:
         self._told = -math.inf
 
     async def perform(
-        self, wanted: Sequence[MissedSolves], attempt: Attempt
+        self, wanted: Sequence[MissedSolves], _attempt: Attempt
     ) -> Mapping[MissedSolves, Answer]:
         """Look once; hand on the suspects that have been so for long enough."""
         before = await remembered(self._redis, keys.WATERMARK, Watermark)
-        answer = before and await self._go_on(before, attempt)
+        answer = before and await self._go_on(before)
         return dict.fromkeys(wanted, answer or await self._begin_anew())
 
     async def _begin_anew(self) -> Answer:
@@ -111,32 +114,31 @@ class Watch:
         async with self._database.snapshot() as connection:
             look = await self._look(connection, None)
         watermark = Watermark(low=look.top, high=look.top, writers=look.writers)
-        covered = [Covered(solve) for solve in look.uncovered]
+        covered = [Covered(solve) for solve in look.uncovered]  # the sentinel among them
         return _answer(watermark, [*covered, Mark(Reconcile())])
 
-    async def _go_on(self, before: Watermark, attempt: Attempt) -> Answer | None:
-        """Look from the watermark on; None where the database ends long before it.
+    async def _go_on(self, before: Watermark) -> Answer | None:
+        """Look from the watermark on; None where that cannot be.
 
-        That is another one, or it was restored: it will use ids again.
+        What was covered is forgotten, or the database ends long before the watermark: that is
+        another one, or it was restored. It will use ids again.
         """
         await self._redis.zremrangebyscore(keys.COVERED, 0, before.low - OVERLAP)
-        covered: Any = await self._redis.zrange(keys.COVERED, -1, -1)
+        newest: Any = await self._redis.zrange(keys.COVERED, -1, -1)
         async with self._database.snapshot() as connection:
             look = await self._look(connection, before.low)
-            if look.newest < before.low - OVERLAP:
-                return None
-            if covered and int(covered[0]) > look.newest:  # deleted; ids may be used again
-                await self._redis.zremrangebyscore(keys.COVERED, f"({look.newest}", int(covered[0]))
-            seen = await intake(self._redis) if before.suspects else None
-            wait = before.wait.go_on(seen, attempt.moment, self._grace)
-            if not wait.is_over(seen, attempt.moment):
-                suspects = _waiting(before, look)
-                return _answer(_moved(before, look, suspects, wait, attempt), ())
-            missed = await self._missed(before, connection)
-            records = await _as_if_events_had_come(missed, connection)
+        seen = await intake(self._redis)
+        if SENTINEL in look.uncovered or look.newest < before.low - OVERLAP:
+            return None
+        if newest and int(newest[0]) > look.newest:  # deleted; ids may be used again
+            await self._redis.zremrangebyscore(keys.COVERED, f"({look.newest}", int(newest[0]))
+        wait = before.wait.go_on(seen, self._grace)
+        if not wait.is_over(seen):
+            return _answer(_moved(before, look, _waiting(before, look), wait, seen.moment), ())
+        records = await self._missed(before)
         found = {record.submission_id for record in records if isinstance(record, Covered)}
         look = look._replace(uncovered=[each for each in look.uncovered if each not in found])
-        after = _moved(before, look, (), wait, attempt)
+        after = _moved(before, look, (), wait, seen.moment)
         return _answer(msgspec.structs.replace(after, missed=before.missed + len(found)), records)
 
     async def _look(self, connection: AsyncConnection, low: int | None) -> _Look:
@@ -147,7 +149,7 @@ class Watch:
         if len(solves) == READ_AT_ONCE:
             top = solves[-1]
             self._tell_of_many(top)
-        uncovered = await self._uncovered(solves)
+        uncovered = await self._uncovered([SENTINEL, *solves])
         return _Look(newest, top, uncovered, tuple((await connection.execute(_WRITERS)).scalars()))
 
     def _tell_of_many(self, top: int) -> None:
@@ -160,17 +162,36 @@ class Watch:
             )
 
     async def _uncovered(self, solves: Sequence[int]) -> list[int]:
-        if not solves:
-            return []
         scores = await self._redis.zmscore(keys.COVERED, [str(solve) for solve in solves])
         return [solve for solve, score in zip(solves, scores, strict=True) if score is None]
 
-    async def _missed(
-        self, before: Watermark, connection: AsyncConnection
-    ) -> Sequence[sa.Row[Any]]:
-        """Return the suspects that still are, and are still there."""
-        solves = await self._uncovered(before.suspects)
-        return await rows(connection, _SUSPECTS, {"solves": solves}) if solves else ()
+    async def _missed(self, before: Watermark) -> list[Record]:
+        """Return what the suspects that still are make stale, as if events had come."""
+        solves = await self._uncovered(before.suspects) if before.suspects else []
+        if not solves:
+            return []
+        async with self._database.snapshot() as connection:
+            missed = await rows(connection, _SUSPECTS, {"solves": solves})
+        if missed:
+            log.warning(
+                "solves of which no event told in time",
+                extra={"solves": len(missed), "first": missed[0].id},
+            )
+        found, failed = await isolate(missed, self._handled) if missed else ([], [])
+        records = [record for part in found for record in part]
+        for each, error in failed:
+            log.error(
+                "a solve of which no event told cannot be handled; reconciling",
+                extra={"solve": each.id, "error": brief(error)},
+            )
+            records += [Covered(each.id), Mark(Reconcile())]
+        return records
+
+    async def _handled(self, missed: Sequence[sa.Row[Any]]) -> list[Record]:
+        events = [ChallengeSolve(each.user_id, each.challenge_id) for each in missed]
+        handler = handler_of(ChallengeSolve)
+        async with self._database.lookup(lambda: None) as lookup:
+            return [] if handler is None else list(await handler(events, lookup))
 
 
 def _waiting(before: Watermark, look: _Look) -> tuple[int, ...]:
@@ -180,9 +201,9 @@ def _waiting(before: Watermark, look: _Look) -> tuple[int, ...]:
 
 
 def _moved(
-    before: Watermark, look: _Look, waiting: tuple[int, ...], wait: Wait, attempt: Attempt
+    before: Watermark, look: _Look, waiting: tuple[int, ...], wait: Wait, moment: int
 ) -> Watermark:
-    """Return the watermark after a look; `waiting` are the suspects that remain so.
+    """Return the watermark after a look at a moment; `waiting` are suspects that remain so.
 
     It never goes back, or it would come to solves that are no longer remembered as covered.
     """
@@ -195,7 +216,7 @@ def _moved(
         high=high,
         writers=writers,
         suspects=waiting or tuple(look.uncovered[:SUSPECTS_AT_ONCE]),
-        wait=wait if waiting else Wait(attempt.moment),
+        wait=wait if waiting else Wait(moment),
         missed=before.missed,
     )
 
@@ -205,34 +226,8 @@ def _still_writing(before: Sequence[str], now: Sequence[str]) -> tuple[str, ...]
     return tuple(each for each in now if each in before or each.startswith(_PREPARED))
 
 
-async def _as_if_events_had_come(
-    missed: Sequence[sa.Row[Any]], connection: AsyncConnection
-) -> Sequence[Record]:
-    handler = handler_of(ChallengeSolve)
-    if not missed or handler is None:
-        return ()
-    log.warning(
-        "solves of which no event told in time",
-        extra={"solves": len(missed), "first": missed[0].id},
-    )
-    events = [ChallengeSolve(each.user_id, each.challenge_id) for each in missed]
-    return list(await handler(events, _Snapshot(connection)))
-
-
 def _answer(watermark: Watermark, records: Sequence[Record]) -> Answer:
     return Answer({keys.WATERMARK: msgspec.to_builtins(watermark)}, records)
-
-
-class _Snapshot:
-    """A handler's view of the snapshot that is open."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
-    async def rows(
-        self, statement: sa.Select[Any], parameters: Mapping[str, Any]
-    ) -> Sequence[sa.Row[Any]]:
-        return await rows(self._connection, statement, parameters)
 
 
 _NEWEST = sa.select(sa.func.max(submissions.c.id))
@@ -246,7 +241,11 @@ _WRITERS = sa.text(
     " pg_get_serial_sequence('submissions', 'id')::regclass)"
 )
 _PREPARED = "-1/"  # how a prepared transaction's name begins in that view
-_is_solve = sa.and_(submissions.c.type == "correct", submissions.c.user_id.is_not(None))
+_is_solve = sa.and_(  # of something: what has no challenge is in no dojo
+    submissions.c.type == "correct",
+    submissions.c.user_id.is_not(None),
+    submissions.c.challenge_id.is_not(None),
+)
 _SOLVES = (
     sa.select(submissions.c.id)
     .where(submissions.c.id > sa.bindparam("low", type_=sa.Integer), _is_solve)

@@ -10,7 +10,6 @@ import statsd.handlers  # noqa: F401 - registers them
 from statsd import keys
 from statsd.audit import Audit, Auditor, Rotation
 from statsd.bell import Bell
-from statsd.compare import Comparison
 from statsd.consumer import Consumer
 from statsd.database import Database
 from statsd.marks import Marks
@@ -35,7 +34,6 @@ class Parts:
         self.marks = Marks(cache, "one", lease=30, dead_limit=10)
         self.stream = Stream(cache, cache, "one", block=0.05, dead_limit=10)
         self.consumer = Consumer(self.stream, self.marks, database, Bell(), batch_size=500)
-        self.comparison = Comparison(cache, database)
         watch = Watch(cache, database, grace=grace)
         reconciler = Reconciler(self.marks, database, only_present=not refill)
         auditor = Auditor(cache, database, refill=refill, grace=grace, share=math.inf)

@@ -13,6 +13,7 @@ from statsd.client.reading import AsyncReading, Reading
 from statsd.client.wanted import (
     ScoreboardPage,
     challenge_solves_of,
+    check_integers,
     check_page,
     dojo_stats_of,
     entry_of,
@@ -80,6 +81,7 @@ class Reader(Reading):
 
     def get_module_scores(self, dojo_id: int, module_index: int) -> dict[str, Any]:
         """As `get_dojo_scores`, in one module."""
+        check_integers(module_index=module_index)
         value: dict[str, Any] = self._value(scores_of(dojo_id, module_index))
         return value
 
@@ -136,6 +138,7 @@ class AsyncReader(AsyncReading):
 
     async def get_module_scores(self, dojo_id: int, module_index: int) -> dict[str, Any]:
         """As `Reader.get_module_scores`."""
+        check_integers(module_index=module_index)
         value: dict[str, Any] = await self._value(scores_of(dojo_id, module_index))
         return value
 

@@ -48,16 +48,20 @@ class _Common:
 
         The key of one that is none has a name in it, which is nothing for a log.
         """
-        try:
-            return None if raw is None else orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            kind = wanted.calculator.refresh.kind
-            log.warning(
-                "a cached value of kind %s is no JSON and counts as missing; "
-                "`statsd reconcile` finds it",
-                kind,
-            )
+        if raw is None:
             return None
+        try:
+            value = orjson.loads(raw)
+            if isinstance(value, type(wanted.empty())):
+                return value
+        except orjson.JSONDecodeError:
+            pass
+        log.warning(
+            "a cached value of kind %s is garbled and counts as missing; "
+            "`statsd reconcile` finds it",
+            wanted.calculator.refresh.kind,
+        )
+        return None
 
     def trouble(self, error: Exception) -> None:
         """Say that Redis did not serve: that is a miss."""

@@ -10,7 +10,7 @@ from statsd import keys
 from statsd.calculators import Calculator, challenge_solves, dojo_stats, scoreboard, scores
 from statsd.references import find_dojo, find_place
 
-INTEGERS = range(-(2**31), 2**31)  # what the columns hold
+LEAST, LARGEST = -(2**31), 2**31 - 1  # what the columns hold
 
 
 class ScoreboardEntry(TypedDict):
@@ -72,14 +72,19 @@ def scores_of(dojo_id: int, module_index: int | None) -> Wanted:
 
 def challenge_solves_of(dojo_id: int, module_index: int) -> Wanted:
     """Want the solves of a module's challenges."""
+    check_integers(module_index=module_index)
     key = keys.challenge_solves(dojo_id, module_index)
     find = _find(dojo_id, module_index)
     return Wanted(key, challenge_solves.calculator, find, challenge_solves.empty)
 
 
 def _find(dojo_id: int, module_index: int | None) -> Callable[[], "sa.Select[Any]"] | None:
-    check_integers(dojo_id=dojo_id, module_index=module_index)
-    if dojo_id not in INTEGERS or (module_index is not None and module_index not in INTEGERS):
+    check_integers(dojo_id=dojo_id)
+    numbers = [dojo_id]
+    if module_index is not None:
+        check_integers(module_index=module_index)
+        numbers.append(module_index)
+    if not all(LEAST <= number <= LARGEST for number in numbers):
         return None
     return partial(find_place, dojo_id, module_index)
 
@@ -91,9 +96,9 @@ def _check_text(**given: object) -> None:
 
 
 def check_integers(**given: object) -> None:
-    """Raise TypeError unless all are integers, or None."""
+    """Raise TypeError unless all are integers."""
     for name, number in given.items():
-        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+        if not isinstance(number, int) or isinstance(number, bool):
             raise TypeError(f"{name} must be an int, not {type(number).__name__}")
 
 
@@ -109,7 +114,8 @@ def page_of(
     board: Sequence[ScoreboardEntry], page: int, per_page: int, me: int | None
 ) -> ScoreboardPage:
     """Cut a page out of a board; raises TypeError where `me` is no integer."""
-    check_integers(me=me)
+    if me is not None:
+        check_integers(me=me)
     first = (page - 1) * per_page
     own = None if me is None else entry_of(board, me)
     return ScoreboardPage(board[first : first + per_page], len(board), own)

@@ -4,7 +4,7 @@
 -- KEYS[1] the stream
 -- request: group, consumer, idle (milliseconds an entry must have been pending), cursor, count,
 --          gone (milliseconds after which a silent consumer that holds nothing is dismissed),
---          kept (ids of pending entries that this consumer leaves alone for a while)
+--          kept (ids of pending entries that this consumer has in hand, or leaves alone)
 -- reply: the next cursor, how many entries were taken over from others, how many had been deleted,
 --        the names of those dismissed
 
@@ -27,11 +27,11 @@ local function held()
 end
 
 -- Claimed anew, they are not idle: else one that holds up whoever reads it would go from daemon to
--- daemon and hold up all of them.
-if #request.kept > 0 then
-  local arguments = request.kept
-  arguments[#arguments + 1] = 'JUSTID'
-  redis.call('XCLAIM', KEYS[1], request.group, request.consumer, 0, unpack(arguments))
+-- daemon and hold up all of them. Claiming what is no longer in the stream would only forget it.
+for _, id in ipairs(request.kept) do
+  if #redis.call('XRANGE', KEYS[1], id, id) > 0 then
+    redis.call('XCLAIM', KEYS[1], request.group, request.consumer, 0, id, 'JUSTID')
+  end
 end
 
 -- Entries that this consumer leaves pending itself are claimed too, which is no news to it.

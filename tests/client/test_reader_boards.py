@@ -1,6 +1,7 @@
 """Readers of scoreboards, scores and solves of challenges, sync and async."""
 
 from decimal import Decimal
+from enum import IntEnum
 from typing import Any
 
 import orjson
@@ -43,7 +44,7 @@ def board(cache: redis.Redis) -> None:
 # --- what is no id
 
 
-@pytest.mark.parametrize("no_id", ["3", "a-dojo", 3.0, Decimal(3), True, b"3"], ids=repr)
+@pytest.mark.parametrize("no_id", ["3", "a-dojo", 3.0, Decimal(3), True, b"3", None], ids=repr)
 @pytest.mark.parametrize(
     ("method", "rest"),
     [
@@ -60,9 +61,26 @@ async def test_an_id_that_is_no_integer_is_refused_at_once(
 ) -> None:
     with pytest.raises(TypeError, match=f"dojo_id must be an int, not {type(no_id).__name__}"):
         await read(method, no_id, *rest)
-    if rest:
+    if rest:  # a user, or a module
         with pytest.raises(TypeError, match=r"(user_id|module_index) must be an int"):
             await read(method, DOJO, no_id)
+
+
+class Number(IntEnum):
+    DOJO = DOJO
+
+
+@pytest.mark.usefixtures("board")
+async def test_an_integer_of_another_class_is_one(read: Read) -> None:
+    assert (await read("get_scoreboard", Number.DOJO)).total == len(BOARD)
+
+
+@pytest.mark.parametrize("value", [b"{}", b"5", b'"x"', b"null"])
+async def test_a_cached_value_of_another_form_counts_as_missing(
+    read: Read, cache: redis.Redis, value: bytes
+) -> None:
+    cache.set(keys.scoreboard(DOJO), value)
+    assert (await read("get_scoreboard", DOJO)).total == 1
 
 
 @pytest.mark.parametrize("argument", ["module_index", "page", "per_page", "me"])

@@ -9,7 +9,7 @@ import redis
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from statsd import keys, urls
+from statsd import audit, keys, urls
 from statsd.calculators import dojo_stats
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.database import Database
@@ -131,6 +131,21 @@ async def test_a_value_that_somebody_changed_is_put_right(site: Site, cache: "re
     assert (await site.rotation()).drift == {"dojo_stats": 2}
 
 
+async def test_judging_takes_no_longer_than_comparing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not judged in time is judged in the next step."""
+    first, second, _ = site.dojos
+    site.solve(first)
+    site.solve(second)
+    await site.audit()
+    monkeypatch.setattr(audit, "LONGEST_STEP", -1.0)
+    assert await site.audit() == set()
+    assert await site.suspects() == names_of(first, second)
+    monkeypatch.undo()
+    assert await site.audit() == names_of(first, second)
+
+
 async def test_what_was_deleted_or_evicted_has_not_drifted(
     site: Site, cache: "redis.Redis"
 ) -> None:
@@ -150,6 +165,7 @@ async def test_whatever_somebody_put_there_is_computed_anew(
     cache.set(first, b"\xff{no JSON")
     cache.set(second, b"null")
     cache.set(third, b"{}")
+    cache.set(keys.updated(second), b"-62135596800")
     cache.set(keys.updated(third), b"1e999")
     await site.audit()
     assert await site.audit() == set(map(name_of, site.dojos))
@@ -185,8 +201,8 @@ async def test_without_a_cold_start_absent_values_stay_absent(
     await site.start()
     first, second, _ = site.dojos
     for dojo in (first, second):
-        await site.publish(dojo)
-    await site.consume()
+        await site.marks.mark([Mark(refresh) for refresh in of_dojo(dojo.dojo_id)])
+    await site.answer()
     site.solve(first)
     key = keys.dojo_stats(second.reference_id)
     cache.delete(key, keys.updated(key))
@@ -245,12 +261,19 @@ async def test_one_value_that_cannot_be_computed_does_not_hide_another(
     assert await site.audit() == names_of(second)
 
 
-async def test_one_value_that_takes_too_long_does_not_stop_the_audit(
-    async_cache: Redis, database: str, webapp: WebApp
+@pytest.mark.parametrize(("longest", "limit"), [(1.0, 30.0), (30.0, 1.0)])
+async def test_one_value_that_takes_too_long_does_not_stop_the_audit(  # noqa: PLR0917 - fixtures
+    async_cache: Redis,
+    database: str,
+    webapp: WebApp,
+    monkeypatch: pytest.MonkeyPatch,
+    longest: float,
+    limit: float,
 ) -> None:
-    impatient = Database(
-        urls.database_url(database), pool_size=4, statement_timeout=1, prepared_statements=True
-    )
+    """Whichever is less: what a statement may take, or what the audit waits."""
+    monkeypatch.setattr(audit, "LONGEST_COMPARISON", limit)
+    url = urls.database_url(database)
+    impatient = Database(url, pool_size=4, statement_timeout=longest, prepared_statements=True)
     site = Site(async_cache, impatient, webapp)
     await site.start()
     first, second, _ = site.dojos

@@ -20,7 +20,7 @@ class Consumer:
 
     def __init__(self) -> None:
         self.told = 0
-        self.left_alone: list[str] = []
+        self.kept: list[str] = []
 
     def read_again(self) -> None:
         self.told += 1
@@ -138,12 +138,24 @@ async def test_entries_that_a_living_consumer_leaves_alone_stay_its_own(
     await stream.read(">", 10)
     for entry in (left, other):  # long ago, as far as Redis knows
         cache.xclaim(keys.STREAM, keys.GROUP, "living", 0, [entry], idle=60_000, justid=True)
-    consumer.left_alone = [left]
+    consumer.kept = [left]
     marks = Marks(async_cache, "living", lease=30, dead_limit=10)
     await Claims(stream, marks, consumer, interval=0, idle=3600).step()
     cache.xautoclaim(keys.STREAM, keys.GROUP, "another", 30_000, justid=True)
     assert holders(cache) == {b"living": 1, b"another": 1}
     assert [entry.id for entry in await stream.read("0", 10)] == [left]
+
+
+async def test_a_kept_entry_that_was_deleted_is_made_up_for(
+    claims: Claims, stream: Stream, consumer: Consumer, cache: "redis.Redis"
+) -> None:
+    entry: Any = cache.xadd(keys.STREAM, {"data": "{}"})
+    await stream.read(">", 10)
+    consumer.kept = [entry.decode()]
+    cache.xdel(keys.STREAM, entry)
+    await claims.step()
+    assert consumer.told == 1
+    assert cache.exists(keys.mark("reconcile"))
 
 
 async def test_a_stream_that_is_gone_is_waited_for(claims: Claims, cache: "redis.Redis") -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 import redis
+import sqlalchemy as sa
 from redis.asyncio import Redis
 
 from statsd import embedded, keys
@@ -151,6 +152,26 @@ async def test_what_nobody_computes_is_not_well(
     assert code == 1
     assert said.count("(owed already)") == 4
     assert said.endswith("12 compared, 0 wrong; 4 not computed yet: does a daemon run?\n")
+
+
+async def test_what_is_owed_later_is_not_wrong(
+    parts: Parts, run: Run, webapp: WebApp, dojos: list[Dojo]
+) -> None:
+    first, *_ = dojos
+    solve(webapp, first)
+    await parts.marks.mark([Mark(refresh, delay=60) for refresh in of_dojo(first.dojo_id)])
+    code, said, _ = run("--dry-run")
+    assert (code, said.count("(owed already)")) == (1, 4)
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_database_that_cannot_just_now_is_told_in_a_line(run: Run, webapp: WebApp) -> None:
+    with webapp.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE dojos RENAME TO elsewhere"))
+    code, said, complaint = run("--dry-run")
+    assert (code, said) == (1, "")
+    assert complaint.startswith("statsd: a server does not serve: ")
+    assert len(complaint.splitlines()) == 1
 
 
 @pytest.mark.usefixtures("parts")

@@ -1,6 +1,6 @@
 """Solves of which no event told are found, and no others."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from time import monotonic
 
 import msgspec
@@ -9,15 +9,18 @@ import redis
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-import statsd.handlers  # noqa: F401 - registers the handler of solves
-from statsd import embedded, keys, schema
+from statsd import embedded, keys, schema, watch
+from statsd.accepted import intake
 from statsd.client import Publisher, listen
 from statsd.database import Database
+from statsd.events import ChallengeSolve
+from statsd.handlers.solve import challenge_solved
 from statsd.marks import SECOND
 from statsd.reconcile import Reconcile, Reconciler
-from statsd.refresh import Mark
+from statsd.refresh import Mark, Record
+from statsd.registry import Lookup
 from statsd.statistics import of_dojo
-from statsd.watch import OVERLAP, _still_writing
+from statsd.watch import OVERLAP, MissedSolves, Watch, _still_writing
 from tests.parts import Parts
 from tests.webapp import Dojo, WebApp, solve_of
 
@@ -334,27 +337,103 @@ async def test_what_is_covered_is_remembered_no_longer_than_it_is_looked_at(
     site.webapp.solve(site.user, site.challenges[0])
     for _ in range(3):
         await site.look()
-    assert cache.zcard(keys.COVERED) == 1
+    assert cache.zrange(keys.COVERED, 0, -1) == [b"-1", b"1"]
     for _ in range(3):
         await failed_attempts(site, OVERLAP)
         await site.look()
-    assert cache.zcard(keys.COVERED) == 0
+    assert cache.zrange(keys.COVERED, 0, -1) == [b"-1"]
 
 
-async def test_the_watermark_does_not_go_back_where_redis_forgot_what_is_covered(
+async def test_where_redis_forgot_what_is_covered_all_is_reconciled_and_nothing_missed(
     site: Site, cache: "redis.Redis"
 ) -> None:
     for challenge_id in site.challenges:
-        await failed_attempts(site, OVERLAP // 2)
         site.webapp.solve(site.user, challenge_id)
-        for _ in range(3):
-            await site.look()
+    await site.consume()
+    for _ in range(3):
+        await site.look()
     before = await site.watermark()
     cache.delete(keys.COVERED)
-    for _ in range(6):
+    assert await site.look() == names_of(site.dojo)
+    for _ in range(3):
+        assert await site.look() == set()
+    after = await site.watermark()
+    assert (after.low, after.missed) == (before.low, 0)
+
+
+async def test_solves_of_nothing_are_left_alone(site: Site) -> None:
+    """The column allows it, and no dojo contains it."""
+    odd, missed = (solve_of(site.user, challenge_id) for challenge_id in site.challenges[:2])
+    odd.challenge_id = None
+    site.webapp.add(odd, missed)
+    found = [await site.look() for _ in range(2)]
+    assert found == [set(), names_of(site.dojo)]
+    await site.look()
+    assert (await site.watermark()).low == missed.id
+
+
+async def test_a_solve_that_cannot_be_handled_hides_no_other(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is reconciled instead."""
+    first, second = site.challenges[:2]
+
+    async def handler(events: Sequence[ChallengeSolve], lookup: Lookup) -> Iterable[Record]:
+        if any(event.challenge_id == first for event in events):
+            raise ValueError("not this one")
+        return await challenge_solved(events, lookup)
+
+    monkeypatch.setattr(watch, "handler_of", lambda _: handler)
+    site.webapp.solve(site.user, first)
+    site.webapp.solve(site.user, second)
+    found = [await site.look() for _ in range(4)]
+    assert found == [set(), names_of(site.dojo), set(), set()]
+    assert "cannot be handled; reconciling" in caplog.text
+    assert (await site.watermark()).low == 2
+
+
+async def test_an_id_that_an_open_transaction_took_in_advance_is_waited_for(site: Site) -> None:
+    with site.webapp.engine.connect() as connection:
+        early = connection.scalar(sa.text("SELECT nextval('submissions_id_seq')"))
+        await failed_attempts(site, 2 * OVERLAP)
+        for _ in range(4):
+            await site.look()
+        assert (await site.watermark()).low < early
+        values = {"id": early, "user_id": site.user.id, "challenge_id": site.challenges[0]}
+        connection.execute(sa.insert(schema.submissions).values(**values, type="correct"))
+        connection.commit()
+    found = [await site.look() for _ in range(2)]
+    assert found == [set(), names_of(site.dojo)]
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_ids_that_were_covered_in_another_database_are_not(site: Site) -> None:
+    await failed_attempts(site, 2 * OVERLAP)
+    solve = solve_of(site.user, site.challenges[0])
+    site.webapp.add(solve)
+    await site.consume()
+    for _ in range(3):
         await site.look()
-        assert (await site.watermark()).low >= before.low
-    assert (await site.watermark()).missed <= before.missed + 2  # those that are looked at again
+    with site.webapp.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM submissions"))
+    await site.look()
+    again = solve_of(site.user, site.challenges[1])
+    with site.webapp.engine.begin() as connection:
+        values = {"id": solve.id, "user_id": again.user_id, "challenge_id": again.challenge_id}
+        connection.execute(sa.insert(schema.submissions).values(**values, type="correct"))
+    found = [await site.look() for _ in range(4)]
+    assert names_of(site.dojo) in found
+
+
+async def test_the_grace_begins_when_a_solve_was_seen(site: Site) -> None:
+    """Between a look's beginning and its snapshot there may be seconds."""
+    await site.marks.mark([Mark(MissedSolves())])
+    attempt = (await site.marks.take({MissedSolves.kind: 1})).attempt
+    assert attempt is not None
+    site.webapp.solve(site.user, site.challenges[0])
+    seen = (await intake(site.cache)).moment
+    [answer] = (await Watch(site.cache, site.database).perform([MissedSolves()], attempt)).values()
+    assert answer.values[keys.WATERMARK]["wait"]["since"] > seen > attempt.moment
 
 
 async def test_a_suspect_is_not_forgotten_when_many_others_come_before_it_is_judged(

@@ -79,3 +79,14 @@ def test_an_outage_leaves_nothing_alone() -> None:
     paging = Paging(500)
     fail(paging, entries(1, 1), suspect=False)
     assert step(paging, entries(1, 1)) == ["1-0"]
+
+
+def test_what_is_in_hand_or_left_alone_is_kept() -> None:
+    paging = Paging(500)
+    fail(paging, entries(1, 1))
+    assert paging.kept == {"1-0"}
+    paging.begin()
+    paging.take(entries(1, 3))
+    assert paging.kept == {"1-0", "2-0", "3-0"}
+    paging.done()
+    assert paging.kept == {"1-0"}

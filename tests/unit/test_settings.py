@@ -328,10 +328,11 @@ def test_the_command_lists_the_settings_in_force_without_passwords() -> None:
 
 
 def test_the_command_lists_the_settings_before_there_is_a_database() -> None:
-    code, output, errors = command("settings", STATSD_LEASE="12.5")
-    assert (code, errors) == (0, "")
-    assert "DATABASE_URL=(required, not set)\n" in output
-    assert "STATSD_LEASE=12.5 seconds" in output
+    for unset in ({}, {"DATABASE_URL": ""}):
+        code, output, errors = command("settings", STATSD_LEASE="12.5", **unset)
+        assert (code, errors) == (0, "")
+        assert "DATABASE_URL=(required, not set)\n" in output
+        assert "STATSD_LEASE=12.5 seconds" in output
 
 
 def test_a_pipe_whose_reader_has_gone_is_no_lost_server() -> None:
