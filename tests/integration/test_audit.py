@@ -261,7 +261,7 @@ async def test_one_value_that_cannot_be_computed_does_not_hide_another(
     assert await site.audit() == names_of(second)
 
 
-@pytest.mark.parametrize(("longest", "limit"), [(1.0, 30.0), (30.0, 1.0)])
+@pytest.mark.parametrize(("longest", "limit"), [(5.0, 30.0), (30.0, 2.0)])
 async def test_one_value_that_takes_too_long_does_not_stop_the_audit(  # noqa: PLR0917 - fixtures
     async_cache: Redis,
     database: str,
