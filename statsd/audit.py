@@ -28,8 +28,8 @@ from statsd.statistics import every_statistic, is_statistic
 log = logging.getLogger(__name__)
 
 PAGE = 20  # refreshes compared in one step, at the most
-LONGEST_STEP = 10.0  # seconds; an answer over a minute old is refused
-LONGEST_COMPARISON = 10.0  # seconds for one refresh
+LONGEST_STEP = 10.0  # seconds of comparing one by one; an answer over a minute old is refused
+LONGEST_COMPARISON = 5.0  # seconds, for a page or for one
 SCANNED_AT_ONCE = 200  # names read from Redis at once, about
 GRACE = 10.0  # seconds; solves without an event are found sooner than that
 SHARE = 0.02  # of one core's time, at the most, for comparing
@@ -131,15 +131,14 @@ class Auditor:
             else:
                 remaining[name] = Suspect(wait, suspect.stamps)
         verdicts = await self._comparison.verdicts(due) if due else {}
-        drifted, began = [], monotonic()
-        for refresh in known(name for name, each in verdicts.items() if each is Verdict.DRIFTED):
-            if monotonic() - began > LONGEST_STEP:
-                remaining[refresh.name] = before.suspects[refresh.name]
-            elif await self._difference(refresh, attempt):
-                drifted.append(refresh)
-                log.error(
-                    "a cached value had drifted; computing it anew", extra={"refresh": refresh.name}
-                )
+        guilty = list(known(name for name, each in verdicts.items() if each is Verdict.DRIFTED))
+        differences, compared = await self._differences(guilty, attempt)
+        remaining |= {each.name: before.suspects[each.name] for each in guilty[compared:]}
+        drifted = [difference.refresh for difference in differences]
+        for refresh in drifted:
+            log.error(
+                "a cached value had drifted; computing it anew", extra={"refresh": refresh.name}
+            )
         return remaining, drifted
 
     async def _compared(
@@ -150,49 +149,60 @@ class Auditor:
         if not left:
             cursor, left = await self._names(cursor)
             rounds += cursor == "0"
-        found: dict[str, str] = {}
-        done, compared, began = 0, 0, monotonic()
-        for name in left[:PAGE]:
-            if monotonic() - began > LONGEST_STEP:
-                break
-            done += 1
-            for refresh in filter(is_statistic, known([name])):
-                compared += 1
-                difference = await self._difference(refresh, attempt)
-                if difference:
-                    found[name] = difference.stamps
-        if found:
+        page = [each for each in known(left[:PAGE]) if is_statistic(each)]
+        differences, compared = await self._differences(page, attempt)
+        if differences:
             wait = Wait((await intake(self._redis)).moment)
-            suspects = {name: Suspect(wait, stamps) for name, stamps in found.items()} | suspects
+            found = {each.refresh.name: Suspect(wait, each.stamps) for each in differences}
+            suspects = found | suspects
+        unread = [each.name for each in page[compared:]]
         return msgspec.structs.replace(
             before,
             cursor=cursor,
-            left=left[done:],
+            left=(*unread, *left[PAGE:]),
             suspects=suspects,
             compared=before.compared + compared,
             rounds=rounds,
         )
 
-    async def _difference(self, refresh: Refresh, attempt: Attempt) -> Difference | None:
-        """Compare one.
+    async def _differences(
+        self, wanted: Sequence[Refresh], attempt: Attempt
+    ) -> tuple[list[Difference], int]:
+        """Compare all at once or, where that takes too long, as many as there is time for.
+
+        Return what differs, and how many were compared.
+        """
+        differences = await self._in_good_time(wanted, attempt)
+        if differences is not None:
+            return differences, len(wanted)
+        differences, began = [], monotonic()
+        for compared, refresh in enumerate(wanted):
+            if compared and monotonic() - began > LONGEST_STEP:
+                return differences, compared
+            differences += await self._in_good_time([refresh], attempt) or []
+        return differences, len(wanted)
+
+    async def _in_good_time(
+        self, wanted: Sequence[Refresh], attempt: Attempt
+    ) -> list[Difference] | None:
+        """Compare; None where it takes too long.
 
         What cannot be computed in good time is its own refresh's business; what was deleted or
         evicted is the sweep's (`statsd/sweep.py`), and no drift.
         """
         try:
             async with asyncio.timeout(LONGEST_COMPARISON) as limit:
-                compared = await self._comparison.compare([refresh], attempt.now)
+                compared = await self._comparison.compare(wanted, attempt.now)
         except TimeoutError:
             if not limit.expired():
                 raise
-            log.debug("took too long to audit", extra={"refresh": refresh.name})
+            log.debug("took too long to audit", extra={"refreshes": len(wanted)})
             return None
-        for _, error in compared.failures:
+        for refresh, error in compared.failures:
             log.debug("could not be audited", extra={"refresh": refresh.name}, exc_info=error)
-        for difference in compared.differences:
-            if not difference.lost and (difference.held or self._refill):
-                return difference
-        return None
+        return [
+            each for each in compared.differences if not each.lost and (each.held or self._refill)
+        ]
 
     async def _names(self, cursor: str) -> tuple[str, tuple[str, ...]]:
         """Read names of what is cached; in the end, of what exists and is not."""
