@@ -5,8 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import redis
 
 from statsd import binaries, embedded
 from statsd.errors import StatsdError
+from tests.support import eventually
 
 PROJECT = Path(__file__).parents[2]
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="changes users")
@@ -32,13 +32,6 @@ with embedded.servers() as servers:
     sys.stdin.read()
 """
 """A program that runs both servers until its input ends, as the user it is told."""
-
-
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
 
 
 def alive(pid: int) -> bool:
@@ -151,7 +144,7 @@ async def test_postgres_restarts_after_somebody_else_killed_it_amid_a_query() ->
         busy = await client.fetchval("SELECT pg_backend_pid()")
         os.kill(busy, signal.SIGSTOP)  # a child that does not notice
         os.kill(database.pid, signal.SIGKILL)
-        until(lambda: not alive(database.pid))
+        eventually(lambda: not alive(database.pid), "the server has ended")
         database.start()
         assert not alive(busy)
         assert await query(database.url, "SELECT 1") == 1
