@@ -58,6 +58,16 @@ def _has_failed(cache: "redis.Redis", name: bytes) -> bool:
     return bool(cache.hget(f"{keys.INTERNAL}mark:".encode() + name, "attempts"))
 
 
+def watched(cache: "redis.Redis") -> int | None:
+    """Return up to which submission no solve lacks an event; None while any is suspect to.
+
+    The values may long be right, by a reconciliation, when the watch hands such solves on.
+    """
+    raw: Any = cache.get(keys.WATERMARK)
+    watermark = orjson.loads(raw or b'{"suspects": [0]}')
+    return None if watermark["suspects"] else int(watermark["low"])
+
+
 def drifted(cache: "redis.Redis") -> int:
     """Return how many values an audit found to have drifted."""
     audit: Any = cache.get(keys.AUDIT)

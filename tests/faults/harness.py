@@ -18,7 +18,7 @@ from sqlalchemy.orm import sessionmaker
 from statsd import embedded, keys, schema
 from statsd.client import listen
 from statsd.client.publisher import sync_client
-from tests.faults.figures import Debts, Figures, compare, debts, drifted, lost
+from tests.faults.figures import Debts, Figures, compare, debts, drifted, lost, watched
 from tests.faults.form import OUTAGE, SEED, pass_time
 from tests.faults.school import Recorder, School
 from tests.support import Daemon, eventually
@@ -41,6 +41,7 @@ SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE usename = 'statsd' AND NOT granted
 """
 
+NEWEST = "SELECT coalesce(max(id), 0) FROM submissions"
 PLANT_DOJOS = """
 WITH many AS (
   INSERT INTO dojos (dojo_id, id, official, data)
@@ -182,20 +183,28 @@ class Site:
         """How many changes or events were not published, as far as can be known."""
         return self.losses + self.publisher.failed + self.school.unanswered
 
+    def newest(self) -> int:
+        """The largest id of a submission."""
+        return int(self.execute(NEWEST)[0][0])
+
     def wrong(self) -> bool:
         return bool(compare(self.webapp.engine, self.cache)[1])
 
     def settle(self, *, heals: bool = False, within: float | None = None) -> float:
-        """Wait until nothing is unread, pending or owed; return the seconds.
+        """Wait until nothing is unread, pending, owed or about to be; return the seconds.
 
         With `heals` the fault took away what was owed, and nothing owed means little: wait until
-        the values are right too. Elsewhere they have to be right then.
+        the values are right too, and all solves were looked at. Elsewhere they have to be right
+        then.
         """
         began = monotonic()
         heals = heals or self.untold > 0
 
         def settled() -> bool:
-            return debts(self.cache) == Debts(0, 0, 0) and not (heals and self.wrong())
+            low = watched(self.cache)
+            if low is None or debts(self.cache) != Debts(0, 0, 0):
+                return False
+            return not heals or (low >= self.newest() and not self.wrong())
 
         eventually(settled, "all is settled", within or (HEAL if heals else SETTLE))
         return monotonic() - began
