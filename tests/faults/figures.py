@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from time import time
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 import redis
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from statsd.calculators import Calculator
 from statsd.reconcile import Reconcile
 from statsd.refresh import Priority
 from statsd.statistics import CALCULATORS
+from statsd.watch import Watermark
 from tests.faults.school import Note
 
 SOON = 30  # seconds: marks due later than this wait for a moment, such as midnight
@@ -59,13 +61,14 @@ def _has_failed(cache: "redis.Redis", name: bytes) -> bool:
 
 
 def watched(cache: "redis.Redis") -> int | None:
-    """Return up to which submission no solve lacks an event; None while any is suspect to.
+    """Return up to which submission every solve is covered; None while any is suspect.
 
-    The values may long be right, by a reconciliation, when the watch hands such solves on.
+    None too where the watch has not looked yet. The values may long be right, by a
+    reconciliation, when it hands its suspects on.
     """
     raw: Any = cache.get(keys.WATERMARK)
-    watermark = orjson.loads(raw or b'{"suspects": [0]}')
-    return None if watermark["suspects"] else int(watermark["low"])
+    watermark = msgspec.json.decode(raw, type=Watermark) if raw else None
+    return None if watermark is None or watermark.suspects else watermark.low
 
 
 def drifted(cache: "redis.Redis") -> int:

@@ -201,6 +201,8 @@ class Site:
         heals = heals or self.untold > 0
 
         def settled() -> bool:
+            # First: suspects are handed on in the step that owes what they make stale, so who is
+            # no longer suspect here is among the debts that are counted after it.
             low = watched(self.cache)
             if low is None or debts(self.cache) != Debts(0, 0, 0):
                 return False
