@@ -1,6 +1,14 @@
 """Wake one sleeping worker at a time."""
 
 import asyncio
+from typing import Protocol
+
+
+class Ring(Protocol):
+    """Whatever can be rung."""
+
+    def ring(self) -> None:
+        """Wake somebody."""
 
 
 class Bell:
@@ -21,3 +29,15 @@ class Bell:
                 await self._rings.get()
         except TimeoutError:
             return
+
+
+class Bells:
+    """Several bells that are rung together."""
+
+    def __init__(self, *bells: Bell) -> None:
+        self._bells = bells
+
+    def ring(self) -> None:
+        """Wake one sleeper at each."""
+        for bell in self._bells:
+            bell.ring()

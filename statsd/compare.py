@@ -17,9 +17,10 @@ import orjson
 from redis.asyncio import Redis
 
 from statsd import keys
+from statsd.calculators.standing import Standing
 from statsd.database import Database
 from statsd.isolate import isolate
-from statsd.refresh import Refresh
+from statsd.refresh import Priority, Refresh, known
 from statsd.statistics import calculator_of
 
 GARBLED: Any = object()
@@ -65,7 +66,7 @@ class Verdict(Enum):
     """What became of a suspicion."""
 
     WRITTEN = "written since"
-    OWED = "owed, so that a daemon is about to compute it"
+    OWED = "owed, or what it follows from is, so that a daemon is about to compute it"
     DRIFTED = "wrong, and nothing is under way to put it right"
 
 
@@ -138,20 +139,31 @@ class Comparison:
 
         Events of that time have to be accepted first: that is for the caller to wait for.
         """
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for name in suspects:
-                pipeline.exists(keys.mark(name))
-            owed = dict(zip(suspects, await pipeline.execute(), strict=True))
-        later: Any = await self._redis.zrange(keys.LATER, 0, -1)
-        owed |= {name: True for name in map(_named, later) if name in owed}
+        owed = await self._owed()
+        dojos = {each.dojo_id for each in known(owed) if isinstance(each, Standing)}
         cached = await self._cached(suspects)
         verdicts = {}
-        for name, stamps in suspects.items():
-            if cached[name].stamps != stamps:
+        for refresh in known(suspects):
+            name = refresh.name
+            if cached[name].stamps != suspects[name]:
                 verdicts[name] = Verdict.WRITTEN
+            elif name in owed or getattr(refresh, "dojo_id", None) in dojos:
+                verdicts[name] = Verdict.OWED
             else:
-                verdicts[name] = Verdict.OWED if owed[name] else Verdict.DRIFTED
+                verdicts[name] = Verdict.DRIFTED
         return verdicts
+
+    async def _owed(self) -> set[str]:
+        """Return the names of all that is owed, now or later."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for priority in Priority:
+                pipeline.zrange(keys.due(priority), 0, -1)
+            pipeline.zrange(keys.LATER, 0, -1)
+            *due, later = await pipeline.execute()
+        return {name.decode() for names in due for name in names} | {
+            each.split(b"|", 2)[2].decode()
+            for each in later  # "due|class|name"
+        }
 
 
 def _batches(
@@ -175,11 +187,6 @@ def _decoded(raw: bytes | None) -> Any:
     except orjson.JSONDecodeError:
         return GARBLED
     return GARBLED if value is None else value
-
-
-def _named(later: bytes) -> str:
-    """Return whose mark an entry of those that are set later is: "due|class|name"."""
-    return later.split(b"|", 2)[2].decode()
 
 
 def _moment(stamp: bytes | None) -> datetime | None:

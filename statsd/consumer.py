@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 from statsd import events
-from statsd.bell import Bell
+from statsd.bell import Ring
 from statsd.database import Database
 from statsd.errors import InvalidEventError
 from statsd.events import Event
@@ -32,7 +32,7 @@ class Consumer:
     """Reads the stream, its own pending entries first; sets marks; acknowledges."""
 
     def __init__(
-        self, stream: Stream, marks: Marks, database: Database, bell: Bell, *, batch_size: int
+        self, stream: Stream, marks: Marks, database: Database, bell: Ring, *, batch_size: int
     ) -> None:
         """Take what to ring when there are new marks, and how many events to read at once."""
         self._stream = stream

@@ -15,26 +15,27 @@ import statsd
 import statsd.handlers
 from statsd import watch
 from statsd.audit import Audit, Auditor
-from statsd.bell import Bell
+from statsd.bell import Bell, Bells
+from statsd.boards import LiveBoards
 from statsd.claims import Claims
 from statsd.consumer import Consumer
 from statsd.database import ANSWER_MARGIN, CONNECT_TIMEOUT, POOL_TIMEOUT, Database
 from statsd.marks import Marks
 from statsd.name import Name
 from statsd.outage import Servers, brief, is_outage, passes, pause_unless, wait_for
+from statsd.performers import statistics_of
 from statsd.progress import Progress
 from statsd.reconcile import Reconcile, Reconciler
-from statsd.refresh import Mark
+from statsd.refresh import Mark, Priority
 from statsd.servers import COMMAND_TIMEOUT, READ_MARGIN, checked, redis_client
 from statsd.settings import Settings, declared
-from statsd.statistics import CALCULATORS
 from statsd.stream import Stream
 from statsd.sweep import Sweep
 from statsd.timer import Timer
 from statsd.urls import without_password
 from statsd.watch import MissedSolves, Watch
 from statsd.watchdog import Watchdog
-from statsd.worker import Performer, Worker, calculate
+from statsd.worker import Performer, Worker
 
 log = logging.getLogger(__name__)
 
@@ -95,19 +96,25 @@ class Daemon:
         self._stream = Stream(
             self._cache, self._reader, name, block=settings.block, dead_limit=settings.dead_letters
         )
-        bell = Bell()
+        general, urgent = Bell(), Bell()
+        bell = Bells(urgent, general)
         self._consumer = Consumer(
             self._stream, self._marks, self._database, bell, batch_size=settings.batch_size
         )
         performers = self._performers()
         self._loops: dict[str, Loop] = {"consumer": self._consumer}
-        for i in range(settings.concurrency):
-            self._loops[f"worker {i}"] = Worker(
+        # One more is there for what is urgent and small, which never waits for what is neither.
+        workers = {"urgent worker": (urgent, Priority.ORDINARY)}
+        workers |= {f"worker {i}": (general, Priority.IDLE) for i in range(settings.concurrency)}
+        for loop, (own_bell, least) in workers.items():
+            self._loops[loop] = Worker(
                 self._marks,
                 performers,
-                bell,
+                own_bell,
                 lease=settings.lease,
                 retry_delays=settings.retry_delays,
+                least=least,
+                others=general,
             )
         self._side_loops: dict[str, Loop] = {
             "name": self._name,
@@ -124,7 +131,7 @@ class Daemon:
         missed = Watch(self._cache, database)
         reconciler = Reconciler(self._marks, database, only_present=skip)
         auditor = Auditor(self._cache, database, refill=not skip)
-        performers = {each.refresh.kind: calculate(each, database) for each in CALCULATORS}
+        performers = statistics_of(LiveBoards(self._cache, database), database)
         performers[Reconcile.kind] = Performer(reconciler.perform, batch=1)
         performers[MissedSolves.kind] = Performer(missed.perform, batch=1, log_level=logging.DEBUG)
         performers[Audit.kind] = Performer(auditor.perform, batch=1, log_level=logging.DEBUG)

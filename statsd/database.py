@@ -22,6 +22,7 @@ CONNECT_TIMEOUT = 10.0  # seconds
 CLOSE_TIMEOUT = 2.0  # seconds
 ANSWER_MARGIN = 5.0  # seconds that an answer may take beyond the statement's own timeout
 
+CUSTOM, GENERIC = "force_custom_plan", "force_generic_plan"
 UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
 
 
@@ -51,17 +52,24 @@ class Database:
         )
         # For this transaction only: a pooler hands the connection to others, and refuses the
         # same as startup parameters. Compiling these statements costs more than it saves.
-        self._local = sa.select(
-            sa.func.set_config("statement_timeout", str(int(statement_timeout * 1000)), True),
-            sa.func.set_config("jit", "off", True),
-            sa.func.set_config("plan_cache_mode", "force_custom_plan", True),
-        )
+        self._local = {
+            plan: sa.select(
+                sa.func.set_config("statement_timeout", str(int(statement_timeout * 1000)), True),
+                sa.func.set_config("jit", "off", True),
+                sa.func.set_config("plan_cache_mode", plan, True),
+            )
+            for plan in (CUSTOM, GENERIC)
+        }
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
-        """Open one snapshot: all statements in it see the database at the same moment."""
+    async def snapshot(self, *, plan: str = CUSTOM) -> AsyncIterator[AsyncConnection]:
+        """Open one snapshot: all statements in it see the database at the same moment.
+
+        `plan` is CUSTOM where what is asked for decides how it is found best, and GENERIC where an
+        index does in any case: then planning would take longer than finding.
+        """
         async with self.engine.connect() as connection:
-            await connection.execute(self._local)
+            await connection.execute(self._local[plan])
             yield connection
 
     @asynccontextmanager
@@ -142,7 +150,8 @@ class _Lookup:
         """Return the statement's rows."""
         self._turn()
         if self._connection is None:
-            self._connection = await self._stack.enter_async_context(self._database.snapshot())
+            snapshot = self._database.snapshot(plan=GENERIC)
+            self._connection = await self._stack.enter_async_context(snapshot)
         return await rows(self._connection, statement, parameters)
 
 

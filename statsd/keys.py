@@ -15,6 +15,7 @@ LATER = f"{INTERNAL}later"
 AUDIT = f"{INTERNAL}audit"
 HOLDINGS = f"{INTERNAL}holdings"
 OWNERS = f"{INTERNAL}owners"
+BOARDS = "stats:boards:1:"  # with the version of their form
 
 
 def reference_id(dojo_id: int, slug: str, *, official: bool) -> str:
@@ -67,6 +68,11 @@ def _place(dojo_id: int, module_index: int | None) -> str:
     return f"dojo:{dojo_id}" if module_index is None else f"module:{dojo_id}:{module_index}"
 
 
+def boards(dojo_id: int) -> str:
+    """Return what the keys of a dojo's live boards begin with; see `statsd/lua/boards.lua`."""
+    return f"{BOARDS}{dojo_id}"
+
+
 def updated(key: str) -> str:
     """Return the key that holds the moment `key`'s value is true for, in Redis seconds."""
     return f"{key}:updated"
@@ -75,6 +81,11 @@ def updated(key: str) -> str:
 def mark(name: str) -> str:
     """Return the key of the mark of a refresh."""
     return f"{INTERNAL}mark:{name}"
+
+
+def due(priority: int) -> str:
+    """Return the key of what is owed in a class."""
+    return f"{INTERNAL}due:{priority:d}"
 
 
 def alive(consumer: str) -> str:

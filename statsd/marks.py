@@ -55,6 +55,8 @@ class Answer(NamedTuple):
 
     values: Mapping[str, Any]
     records: Sequence[Record] = ()
+    boards: Mapping[str, Any] | None = None
+    """What becomes of a dojo's live boards: see `statsd/lua/settle.lua`."""
 
 
 class Marks:
@@ -81,10 +83,23 @@ class Marks:
         """Owe a refresh, once in `interval` seconds for all who ask; return whether it was now."""
         return bool(await self._run("ask", asking(refresh, refresh.priority, interval)))
 
-    async def take(self, batches: Mapping[str, int]) -> Taken:
-        """Lease what is due: the most urgent, and as many more of its kind as `batches` says."""
+    async def take(
+        self, batches: Mapping[str, int], least: Priority = Priority.IDLE, lull: float = 0
+    ) -> Taken:
+        """Lease what is due: the most urgent, and as many more of its kind as `batches` says.
+
+        What is less urgent than `least` is not looked at; large values (the class EXPORT) wait for
+        `lull` seconds beyond their due time.
+        """
         token, moment, epoch, lease, wait, more, *names = await self._run(
-            "take", {"owner": self._owner, "lease": self._lease, "batches": batches}
+            "take",
+            {
+                "owner": self._owner,
+                "lease": self._lease,
+                "batches": batches,
+                "least": int(least),
+                "lull": int(lull * SECOND),
+            },
         )
         attempt = None
         if names:
@@ -98,9 +113,12 @@ class Marks:
         token, moment, epoch = await self._run("renew", request)
         return replace(attempt, token=int(token), moment=int(moment), epoch=epoch.decode())
 
-    async def settle(self, attempt: Attempt, answers: Mapping[str, Answer]) -> list[str]:
+    async def settle(
+        self, attempt: Attempt, answers: Mapping[str, Answer], cost: float | None = None
+    ) -> list[str]:
         """Write the answers and remove the marks they answer; return what became of each.
 
+        `cost` is how long each of them took, in seconds, where it has to rest for it.
         `settled`; `again`, for what was marked meanwhile; `late` and `lost`, for answers that
         were refused, because too old or because the lease is another's.
         """
@@ -109,7 +127,10 @@ class Marks:
             "epoch": attempt.epoch,
             "lease": attempt.lease,
             "oldest": int(OLDEST_TOKEN * SECOND),
-            "answers": [_packed(name, answer) for name, answer in answers.items()],
+            "answers": [
+                (*_packed(name, answer), None if cost is None else int(cost * SECOND))
+                for name, answer in answers.items()
+            ],
         }
         return [status.decode() for status in await self._run("settle", request)]
 
@@ -159,7 +180,7 @@ class Marks:
 
     async def owed(self, priority: Priority) -> int:
         """Return how many refreshes of a class are owed."""
-        return int(await self._redis.zcard(f"{keys.INTERNAL}due:{int(priority)}"))
+        return int(await self._redis.zcard(keys.due(priority)))
 
     async def held(self) -> list[str]:
         """Return the names of all refreshes that have keys in the cache."""
@@ -186,4 +207,4 @@ def packed(records: Iterable[Record]) -> tuple[list[tuple[str, int, int]], list[
 def _packed(name: str, answer: Answer) -> tuple[Any, ...]:
     holdings = msgspec.json.encode(sorted(answer.values)).decode()
     values = [(key, orjson.dumps(value).decode()) for key, value in answer.values.items()]
-    return name, holdings, values, *packed(answer.records)
+    return name, holdings, values, *packed(answer.records), answer.boards

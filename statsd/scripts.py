@@ -1,7 +1,8 @@
 """The Lua scripts: each a file of its own, loaded once, run by its SHA.
 
 Every script takes one MessagePack map, described on top of its file, and stands behind
-`common.lua`, which holds the clock and the ways to set a mark. They name private keys by
+`common.lua`, which holds the clock and the ways to set a mark; those that have to do with live
+boards stand behind `boards.lua` too. They name private keys by
 themselves, so one Redis server, not a Redis Cluster, is what they run on.
 """
 
@@ -10,6 +11,8 @@ from importlib import resources
 
 import msgspec
 
+_WITH_BOARDS = {"facts", "page", "settle", "sweep"}
+
 encode = msgspec.msgpack.encode
 
 
@@ -17,4 +20,5 @@ encode = msgspec.msgpack.encode
 def source(name: str) -> str:
     """Return the text of script `name` as the server gets it."""
     folder = resources.files("statsd") / "lua"
-    return (folder / "common.lua").read_text() + (folder / f"{name}.lua").read_text()
+    parts = ["common", "boards", name] if name in _WITH_BOARDS else ["common", name]
+    return "".join((folder / f"{part}.lua").read_text() for part in parts)

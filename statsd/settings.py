@@ -129,18 +129,19 @@ class Settings(BaseModel):
     concurrency: int = _setting(
         "STATSD_CONCURRENCY",
         2,
-        "How many batches are calculated at the same time; about the database's idle cores.",
+        "How many batches are calculated at the same time, beside one of what is urgent and small; "
+        "about the database's idle cores.",
         "transactions",
         ge=1,
         le=64,
     )
     pool_size: int = _setting(
         "STATSD_POOL_SIZE",
-        4,
-        "Connections to PostgreSQL at the most; at least 2 more than STATSD_CONCURRENCY, as events "
-        "are looked up and the server is checked beside the calculations.",
+        5,
+        "Connections to PostgreSQL at the most; at least 3 more than STATSD_CONCURRENCY: one each "
+        "for what is urgent and small, for looking up events, and for checking the server.",
         "connections",
-        ge=2,
+        ge=4,
         le=100,
     )
     statement_timeout: float = _setting(
@@ -220,10 +221,10 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":
-        if self.pool_size < self.concurrency + 2:
+        if self.pool_size < self.concurrency + 3:
             raise ValueError(
                 f"STATSD_POOL_SIZE ({self.pool_size}) must be greater than "
-                f"STATSD_CONCURRENCY ({self.concurrency}) by 2 or more"
+                f"STATSD_CONCURRENCY ({self.concurrency}) by 3 or more"
             )
         if self.block >= self.drain_deadline:
             raise ValueError(

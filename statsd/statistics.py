@@ -8,6 +8,7 @@ from statsd.calculators.challenge_solves import ChallengeSolves
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.scores import Scores
+from statsd.calculators.standing import Standing
 from statsd.database import Database
 from statsd.refresh import Refresh
 
@@ -17,6 +18,11 @@ CALCULATORS: tuple[Calculator[Any], ...] = (
     challenge_solves.calculator,
     scores.calculator,
 )
+
+
+def of_solver(dojo_id: int, user_id: int) -> tuple[Refresh, ...]:
+    """Return what depends on one user's solves in a dojo, by itself or by what that changes."""
+    return Standing(dojo_id, user_id), ChallengeSolves(dojo_id), Scores(dojo_id)
 
 
 def of_dojo(dojo_id: int) -> tuple[Refresh, ...]:

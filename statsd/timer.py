@@ -2,7 +2,7 @@
 
 import asyncio
 
-from statsd.bell import Bell
+from statsd.bell import Ring
 from statsd.marks import Marks
 from statsd.refresh import Refresh
 
@@ -10,7 +10,7 @@ from statsd.refresh import Refresh
 class Timer:
     """Owes one refresh at intervals; once for all daemons whose timers are the same."""
 
-    def __init__(self, marks: Marks, bell: Bell, refresh: Refresh, interval: float) -> None:
+    def __init__(self, marks: Marks, bell: Ring, refresh: Refresh, interval: float) -> None:
         """`interval` is in seconds; `bell` is rung when the refresh is owed."""
         self._marks = marks
         self._bell = bell

@@ -33,7 +33,7 @@ from statsd.outage import brief
 from statsd.reconcile import Reconcile
 from statsd.refresh import Covered, Mark, Priority, Record, Refresh, register_kind
 from statsd.registry import handler_of
-from statsd.schema import submissions
+from statsd.schema import CORRECT, submissions
 from statsd.state import remembered
 
 log = logging.getLogger(__name__)
@@ -242,7 +242,7 @@ _WRITERS = sa.text(
 )
 _PREPARED = "-1/"  # how a prepared transaction's name begins in that view
 _is_solve = sa.and_(  # of something: what has no challenge is in no dojo
-    submissions.c.type == "correct",
+    submissions.c.type == CORRECT,
     submissions.c.user_id.is_not(None),
     submissions.c.challenge_id.is_not(None),
 )

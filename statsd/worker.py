@@ -11,18 +11,19 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
-from statsd.bell import Bell
+from statsd.bell import Bell, Ring
 from statsd.calculators import Calculator
 from statsd.database import Database
 from statsd.errors import StatsdError
 from statsd.isolate import isolate
 from statsd.marks import Answer, Attempt, Marks
 from statsd.outage import brief, passes
-from statsd.refresh import parse
+from statsd.refresh import Priority, parse
 
 log = logging.getLogger(__name__)
 
 JITTER = 0.2  # each delay before another attempt is longer by up to this part
+LULL = 0.25  # seconds that large values wait, for what is urgent and for others of the kind
 LONGEST_NAP = 1.0  # seconds until marks set by others are looked for
 
 Perform = Callable[[Sequence[Any], Attempt], Awaitable[Mapping[Any, Answer]]]
@@ -36,6 +37,8 @@ class Performer:
     perform: Perform
     batch: int
     log_level: int = logging.INFO
+    costly: bool = False
+    """Whether each has to rest for what it took, before it is answered again."""
 
 
 def calculate(calculator: Calculator[Any], database: Database) -> Performer:
@@ -46,7 +49,7 @@ def calculate(calculator: Calculator[Any], database: Database) -> Performer:
             values = await calculator.acompute(connection, wanted, attempt.now)
         return {refresh: Answer(keys) for refresh, keys in values.items()}
 
-    return Performer(perform, calculator.batch)
+    return Performer(perform, calculator.batch, costly=calculator.costly)
 
 
 class TooLateError(StatsdError):
@@ -64,11 +67,19 @@ class Worker:
         *,
         lease: float,
         retry_delays: Sequence[float],
+        least: Priority = Priority.IDLE,
+        others: Ring | None = None,
     ) -> None:
         """Take how to answer each kind, and what rings when there is work.
 
-        `lease` is in seconds, as are `retry_delays`, one for each attempt after the first.
+        `others` is what is rung where there is more of it than this worker can do; the same bell,
+        if it is not given.
+
+        `lease` is in seconds, as are `retry_delays`, one for each attempt after the first. What is
+        less urgent than `least` is left to others.
         """
+        self._least = least
+        self._others = others or bell
         self._marks = marks
         self._performers = performers
         self._batches = {kind: performer.batch for kind, performer in performers.items()}
@@ -79,9 +90,9 @@ class Worker:
 
     async def step(self) -> None:
         """Answer one batch, or nap until something may be due."""
-        attempt, more, wait = await self._marks.take(self._batches)
+        attempt, more, wait = await self._marks.take(self._batches, self._least, LULL)
         if more:
-            self._bell.ring()  # for another worker
+            self._others.ring()
         if attempt is None:
             await self._bell.sleep(LONGEST_NAP if wait is None else min(wait, LONGEST_NAP))
         else:
@@ -117,7 +128,8 @@ class Worker:
             name: found.get(refresh, GONE)
             for name, refresh in zip(attempt.names, refreshes, strict=True)
         }
-        statuses = await self._marks.settle(attempt, answers)
+        cost = (monotonic() - began) / len(answers) if performer.costly else None
+        statuses = await self._marks.settle(attempt, answers, cost)
         if "late" in statuses:
             raise TooLateError
         log.log(

@@ -1,6 +1,7 @@
 """A daemon's parts in the test's own process, which work when they are told to."""
 
 import math
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,15 +11,17 @@ import statsd.handlers  # noqa: F401 - registers them
 from statsd import keys
 from statsd.audit import Audit, Auditor, Rotation
 from statsd.bell import Bell
+from statsd.boards import LiveBoards
+from statsd.calculators.standing import Standing
 from statsd.consumer import Consumer
 from statsd.database import Database
 from statsd.marks import Marks
+from statsd.performers import statistics_of
 from statsd.reconcile import Reconcile, Reconciler
 from statsd.refresh import Mark, parse
-from statsd.statistics import CALCULATORS
 from statsd.stream import Stream
 from statsd.watch import MissedSolves, Watch, Watermark
-from statsd.worker import GONE, Performer, calculate
+from statsd.worker import GONE, Performer
 
 State = TypeVar("State", Watermark, Rotation)
 
@@ -37,7 +40,8 @@ class Parts:
         watch = Watch(cache, database, grace=grace)
         reconciler = Reconciler(self.marks, database, only_present=not refill)
         auditor = Auditor(cache, database, refill=refill, grace=grace, share=math.inf)
-        self._performers = {each.refresh.kind: calculate(each, database) for each in CALCULATORS}
+        self.boards = LiveBoards(cache, database)
+        self._performers = statistics_of(self.boards, database)
         self._performers |= {
             Reconcile.kind: Performer(reconciler.perform, batch=1),
             MissedSolves.kind: Performer(watch.perform, batch=1),
@@ -51,16 +55,22 @@ class Parts:
         await self.marks.mark([Mark(MissedSolves())])
         await self.answer()
 
-    async def answer(self) -> set[str]:
-        """Answer what is due, until nothing is; return the names of the statistics."""
+    async def answer(self, kinds: Collection[str] = ()) -> set[str]:
+        """Answer what is due, until nothing is; return the names of the statistics.
+
+        With `kinds` only what is of these.
+        """
         statistics: set[str] = set()
-        while attempt := (await self.marks.take(self._batches)).attempt:
+        batches = {
+            kind: batch for kind, batch in self._batches.items() if not kinds or kind in kinds
+        }
+        while attempt := (await self.marks.take(batches)).attempt:
             refreshes = [parse(name) for name in attempt.names]
             kind = refreshes[0].kind
             found = await self._performers[kind].perform(refreshes, attempt)
             answers = (found.get(each, GONE) for each in refreshes)
             await self.marks.settle(attempt, dict(zip(attempt.names, answers, strict=True)))
-            if kind not in {Reconcile.kind, MissedSolves.kind, Audit.kind}:
+            if kind not in {Reconcile.kind, MissedSolves.kind, Audit.kind, Standing.kind}:
                 statistics.update(attempt.names)
         return statistics
 

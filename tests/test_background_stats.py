@@ -39,6 +39,7 @@ class Stack(NamedTuple):
 
 
 _running: list[Stack] = []
+URGENT = ("standing", "dojo_stats")
 _last_commit = [0.0]  # seconds of the Redis server's clock
 
 
@@ -130,11 +131,18 @@ def get_stream_length() -> int:
 
 
 def wait_for_cache_update(dojo_id: str, timeout: float = 10) -> dict[str, Any]:
-    """Return the statistics of a dojo once they are true for later than the last commit."""
+    """Return the statistics of a dojo once they are true for later than the last commit.
+
+    And once all that was published has been answered: what follows from live boards may be written
+    while some other user's solve is still on its way to them.
+    """
     key = keys.dojo_stats(dojo_id)
 
     def fresh() -> dict[str, Any] | None:
-        value, stamp = get_redis_client().mget(key, keys.updated(key))
+        client = get_redis_client()
+        if get_stream_length() or any(client.keys(keys.mark(f"{kind}:*")) for kind in URGENT):
+            return None
+        value, stamp = client.mget(key, keys.updated(key))
         if not value or float(stamp or 0) <= _last_commit[0]:
             return None
         stats: dict[str, Any] = orjson.loads(value)

@@ -29,7 +29,8 @@ class Calculator(Generic[R]):
     once, which costs more than many of them take to run; `parameters` gives what they are
     bound to for some refreshes and a moment (naive UTC). `shape` turns the rows of each
     statement into the values of each refresh. A refresh with no values stands for something
-    that is gone: its keys go.
+    that is gone: its keys go. What is `costly`, since it reads all solves of a dojo, rests after
+    each answer.
     """
 
     refresh: type[R]
@@ -38,6 +39,7 @@ class Calculator(Generic[R]):
     parameters: Callable[[Sequence[R], datetime], Mapping[str, Any]]
     shape: Callable[[Sequence[Sequence["sa.Row[Any]"]]], Mapping[R, Values]]
     batch: int = 100
+    costly: bool = False
 
     def __post_init__(self) -> None:
         register_kind(self.refresh)

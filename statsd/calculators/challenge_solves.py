@@ -57,4 +57,6 @@ def empty() -> dict[str, int]:
     return {}
 
 
-calculator = Calculator(ChallengeSolves, every_dojo(), (places(), _counts()), parameters, shape)
+calculator = Calculator(
+    ChallengeSolves, every_dojo(), (places(), _counts()), parameters, shape, costly=True
+)

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from statsd.schema import (
+    CORRECT,
     dojo_challenge_visibilities as visibility,
     dojo_challenges as row,
     dojo_modules as module,
@@ -53,7 +54,7 @@ def every_dojo() -> "sa.Select[Any]":
     solves = (
         sa.select(row.c.dojo_id, sa.func.count().label("solves"))
         .select_from(row.join(sampled, sampled.c.challenge_id == row.c.challenge_id))
-        .where(sampled.c.type == "correct")
+        .where(sampled.c.type == CORRECT)
         .group_by(row.c.dojo_id)
         .subquery()
     )
@@ -93,18 +94,19 @@ def with_solves(rows: "sa.sql.expression.FromClause") -> "sa.sql.expression.From
             solve,
             sa.and_(
                 solve.c.challenge_id == row.c.challenge_id,
-                solve.c.type == "correct",
+                solve.c.type == CORRECT,
                 solve.c.user_id.is_not(None),
             ),
         )
     )
 
 
-def counted_solves(*columns: Any) -> "sa.Select[Any]":
+def counted_solves(*columns: Any, of: "sa.ColumnElement[bool] | None" = None) -> "sa.Select[Any]":
     """Select `columns` over the counted solves of the dojos in the parameter `dojo_ids`.
 
-    One result for each counted solve and challenge row. Columns are those of the tables of
-    `statsd.schema` that the contract's definition names.
+    Or, with `of`, over those for which that is true. One result for each counted solve and
+    challenge row. Columns are those of the tables of `statsd.schema` that the contract's
+    definition names.
     """
     return (
         sa.select(*columns)
@@ -120,7 +122,7 @@ def counted_solves(*columns: Any) -> "sa.Select[Any]":
             )
         )
         .where(
-            among(row.c.dojo_id, DOJO_IDS),
+            among(row.c.dojo_id, DOJO_IDS) if of is None else of,
             row.c.required,
             sa.or_(open_to_all(), membership.c.user_id.is_not(None)),
             solver.c.hidden.is_not(True),

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import sqlalchemy as sa
 
@@ -25,6 +25,33 @@ CHART_LABELS = ("Today", "1w ago", "1mo ago", "2mo ago")
 RECENT = timedelta(days=7)
 RECENT_SOLVES = 5
 TREND_BOUNDS = (-99, 999)  # per cent
+
+
+class Newest(NamedTuple):
+    """One of the newest solves."""
+
+    date: datetime
+    id: int
+    module_index: int
+    challenge_index: int
+    challenge_name: str | None
+
+    @property
+    def order(self) -> tuple[datetime, int, int, int]:
+        """What they are ordered by, the greatest first; of equal dates any order would do."""
+        return self.date, self.id, -self.module_index, -self.challenge_index
+
+
+class Totals(NamedTuple):
+    """What a dojo has."""
+
+    solves: int
+    users: int
+    chart: Sequence[tuple[int, int]]
+    """Solves and users on each day of the chart."""
+
+
+NOTHING = Totals(0, 0, ((0, 0),) * len(CHART_DAYS))
 
 
 class DojoStats(Refresh, frozen=True):
@@ -118,39 +145,50 @@ def parameters(wanted: Sequence[DojoStats], now: datetime) -> Mapping[str, Any]:
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[DojoStats, Values]:
     """Return the value of each dojo that exists, under its key."""
     found, totals, newest = results
-    total_of = {total.dojo_id: total for total in totals}
+    total_of = {
+        total.dojo_id: Totals(
+            int(total.solves),
+            total.users,
+            [
+                (int(getattr(total, f"day{i}_solves")), getattr(total, f"day{i}_users"))
+                for i in range(len(CHART_DAYS))
+            ],
+        )
+        for total in totals
+    }
     newest_of = defaultdict(list)
     for solved in newest:
         newest_of[solved.dojo_id].append(solved)
     return {
-        DojoStats(dojo.dojo_id): {
-            keys.dojo_stats(
-                keys.reference_id(dojo.dojo_id, dojo.id, official=dojo.official)
-            ): _value(
-                dojo.challenges,
-                dojo.visible_challenges,
-                total_of.get(dojo.dojo_id),
-                newest_of[dojo.dojo_id],
-            )
-        }
+        DojoStats(dojo.dojo_id): value(
+            dojo, total_of.get(dojo.dojo_id, NOTHING), newest_of[dojo.dojo_id]
+        )
         for dojo in found
     }
 
 
+def value(dojo: Any, total: Totals, newest: Sequence[Any]) -> Values:
+    """Return the value of a dojo, under its key.
+
+    `dojo` is a row of `DOJOS`; `newest` are those solves that are shown, the newest first, with
+    `challenge_name` and `date`.
+    """
+    key = keys.dojo_stats(keys.reference_id(dojo.dojo_id, dojo.id, official=dojo.official))
+    return {key: _value(dojo.challenges, dojo.visible_challenges, total, newest)}
+
+
 def empty() -> dict[str, Any]:
     """Return the value of a dojo about which nothing is known."""
-    return _value(0, 0, None, ())
+    return _value(0, 0, NOTHING, ())
 
 
-def _value(challenges: int, visible: int, total: Any, newest: Sequence[Any]) -> dict[str, Any]:
-    charted = range(len(CHART_DAYS))
-    solves = [int(getattr(total, f"day{i}_solves", 0)) for i in charted]
-    users = [int(getattr(total, f"day{i}_users", 0)) for i in charted]
+def _value(challenges: int, visible: int, total: Totals, newest: Sequence[Any]) -> dict[str, Any]:
+    solves, users = ([day[i] for day in total.chart] for i in (0, 1))
     return {
-        "users": total.users if total else 0,
+        "users": total.users,
         "challenges": challenges,
         "visible_challenges": visible,
-        "solves": int(total.solves) if total else 0,
+        "solves": total.solves,
         "recent_solves": [_solve(solved.challenge_name, solved.date) for solved in newest],
         "trends": {
             "solves": _trend(solves[0], solves[1]),
@@ -178,6 +216,5 @@ def _trend(last: int, before: int) -> int:
     return max(lowest, min(highest, round((last - before) / before * 100)))
 
 
-calculator = Calculator(
-    DojoStats, every_dojo(), (_dojos(), _totals(), _newest()), parameters, shape
-)
+DOJOS = _dojos()
+calculator = Calculator(DojoStats, every_dojo(), (DOJOS, _totals(), _newest()), parameters, shape)

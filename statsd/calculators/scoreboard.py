@@ -65,6 +65,7 @@ def _boards() -> "sa.Select[Any]":
     columns = {
         "user_ids": standing.c.user_id,
         "solves": window.c.solves,
+        "lasts": window.c.last,
         "names": solver.c.name,
         "emails": solver.c.email,
     }
@@ -120,5 +121,5 @@ def _entries(board: Any) -> list[dict[str, Any]]:
 
 
 calculator = Calculator(
-    Scoreboard, every_dojo(), (places(), _boards()), parameters, shape, batch=BATCH
+    Scoreboard, every_dojo(), (places(), _boards()), parameters, shape, batch=BATCH, costly=True
 )

@@ -100,4 +100,5 @@ calculator = Calculator(
     parameters,
     shape,
     batch=BATCH,
+    costly=True,
 )

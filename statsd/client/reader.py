@@ -11,14 +11,13 @@ from typing import Any
 
 from statsd.client.reading import AsyncReading, Reading
 from statsd.client.wanted import (
+    Board,
     ScoreboardPage,
     challenge_solves_of,
     check_integers,
-    check_page,
     dojo_stats_of,
-    entry_of,
-    page_of,
-    scoreboard_of,
+    entry_alone,
+    part_of,
     scores_of,
 )
 
@@ -47,28 +46,30 @@ class Reader(Reading):
         """Return a page of the scoreboard of a dojo, or of one of its modules.
 
         `days` is the window, 7 or 30, or 0 for all time; pages are counted from 1; `me` is the
-        id of the user whose own entry is wanted beside the page. Entries are those of the cache
-        and contain e-mail addresses, which pages must not show. A page behind the last one has
-        no entries, and a dojo or module that does not exist has an empty board. Raises
+        id of the user whose own entry is wanted beside the page. What is read is the live board,
+        where there is one, of which a page costs the same however long it is. Entries contain
+        e-mail addresses, as the cache does, which pages must not show. A page behind the last one
+        has no entries, and a dojo or module that does not exist has an empty board. Raises
         ValueError for other windows, and for pages or sizes below 1.
         """
-        check_page(page, per_page)
-        board = self._value(scoreboard_of(dojo_id, module_index, days))
-        return page_of(board, page, per_page, me)
+        board = Board(dojo_id, module_index, days)
+        return self._part(part_of(board, page, per_page, me))
 
     def get_rank(
         self, dojo_id: int, user_id: int, module_index: int | None = None, days: int = 0
     ) -> int | None:
         """Return a user's rank on a scoreboard, from 1; None for a user who is not on it."""
-        entry = entry_of(self._value(scoreboard_of(dojo_id, module_index, days)), user_id)
-        return None if entry is None else entry["rank"]
+        board = Board(dojo_id, module_index, days)
+        own = self._part(entry_alone(board, user_id)).me
+        return None if own is None else own["rank"]
 
     def get_solves(
         self, dojo_id: int, user_id: int, module_index: int | None = None, days: int = 0
     ) -> int:
         """Return a user's number of solves on a scoreboard; 0 for a user who is not on it."""
-        entry = entry_of(self._value(scoreboard_of(dojo_id, module_index, days)), user_id)
-        return 0 if entry is None else entry["solves"]
+        board = Board(dojo_id, module_index, days)
+        own = self._part(entry_alone(board, user_id)).me
+        return 0 if own is None else own["solves"]
 
     def get_dojo_scores(self, dojo_id: int) -> dict[str, Any]:
         """Return the scores in a public or official dojo: the contract's `stats:scores:dojo:`.
@@ -113,23 +114,24 @@ class AsyncReader(AsyncReading):
         me: int | None = None,
     ) -> ScoreboardPage:
         """As `Reader.get_scoreboard`."""
-        check_page(page, per_page)
-        board = await self._value(scoreboard_of(dojo_id, module_index, days))
-        return page_of(board, page, per_page, me)
+        board = Board(dojo_id, module_index, days)
+        return await self._part(part_of(board, page, per_page, me))
 
     async def get_rank(
         self, dojo_id: int, user_id: int, module_index: int | None = None, days: int = 0
     ) -> int | None:
         """As `Reader.get_rank`."""
-        entry = entry_of(await self._value(scoreboard_of(dojo_id, module_index, days)), user_id)
-        return None if entry is None else entry["rank"]
+        board = Board(dojo_id, module_index, days)
+        own = (await self._part(entry_alone(board, user_id))).me
+        return None if own is None else own["rank"]
 
     async def get_solves(
         self, dojo_id: int, user_id: int, module_index: int | None = None, days: int = 0
     ) -> int:
         """As `Reader.get_solves`."""
-        entry = entry_of(await self._value(scoreboard_of(dojo_id, module_index, days)), user_id)
-        return 0 if entry is None else entry["solves"]
+        board = Board(dojo_id, module_index, days)
+        own = (await self._part(entry_alone(board, user_id))).me
+        return 0 if own is None else own["solves"]
 
     async def get_dojo_scores(self, dojo_id: int) -> dict[str, Any]:
         """As `Reader.get_dojo_scores`."""

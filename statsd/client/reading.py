@@ -18,7 +18,14 @@ import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import scripts
 from statsd.calculators import Values
 from statsd.client.publisher import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
-from statsd.client.wanted import Wanted
+from statsd.client.wanted import (
+    Part,
+    ScoreboardPage,
+    Wanted,
+    cut,
+    read_part,
+    scoreboard_of,
+)
 from statsd.refresh import Priority, Refresh, asking
 from statsd.switches import read_switch
 
@@ -95,6 +102,7 @@ class Reading(_Common):
         self._client = client
         self._engine = engine
         self._ask_script = client.register_script(scripts.source("ask"))
+        self._page_script = client.register_script(scripts.source("page"))
 
     @classmethod
     def from_url(
@@ -112,9 +120,28 @@ class Reading(_Common):
         """
         return cls(sync_client(url, options), engine, enabled=enabled, fallback=fallback)
 
-    def _value(self, wanted: Wanted) -> Any:
-        """Return what is cached, else computed (and asked for), else empty."""
-        value, served = self._cached(wanted)
+    def _part(self, part: Part) -> ScoreboardPage:
+        """Return a part of a live board or, where there is none, of the array."""
+        wanted = scoreboard_of(part.board)
+        live, served = self._live(part)
+        return cut(self._value(wanted, served=served), part) if live is None else live
+
+    def _live(self, part: Part) -> tuple[ScoreboardPage | None, bool]:
+        """Return a part of a live board, None where there is none, and whether Redis served."""
+        if not self._enabled:
+            return None, False
+        try:
+            return read_part(self._page_script(args=[part.packed()])), True
+        except TROUBLE as error:
+            self.trouble(error)
+            return None, isinstance(error, redis.ResponseError)
+
+    def _value(self, wanted: Wanted, *, served: bool = True) -> Any:
+        """Return what is cached, else computed (and asked for), else empty.
+
+        `served` says whether Redis is there, as far as is known.
+        """
+        value, served = self._cached(wanted) if served else (None, False)
         if value is None and self._computes and wanted.find is not None:
             dojo_id = self._found(wanted.find())
             if dojo_id is not None:
@@ -172,6 +199,7 @@ class AsyncReading(_Common):
         self._client = client
         self._engine = engine
         self._ask_script = client.register_script(scripts.source("ask"))
+        self._page_script = client.register_script(scripts.source("page"))
 
     @classmethod
     def from_url(
@@ -186,9 +214,25 @@ class AsyncReading(_Common):
         """As `Reading.from_url`; to be closed with `aclose`."""
         return cls(async_client(url, options), engine, enabled=enabled, fallback=fallback)
 
-    async def _value(self, wanted: Wanted) -> Any:
+    async def _part(self, part: Part) -> ScoreboardPage:
+        """As `Reading._part`."""
+        wanted = scoreboard_of(part.board)
+        live, served = await self._live(part)
+        return cut(await self._value(wanted, served=served), part) if live is None else live
+
+    async def _live(self, part: Part) -> tuple[ScoreboardPage | None, bool]:
+        """Return a part of a live board, None where there is none, and whether Redis served."""
+        if not self._enabled:
+            return None, False
+        try:
+            return read_part(await self._page_script(args=[part.packed()])), True
+        except ASYNC_TROUBLE as error:
+            self.trouble(error)
+            return None, isinstance(error, redis.ResponseError)
+
+    async def _value(self, wanted: Wanted, *, served: bool = True) -> Any:
         """As `Reading._value`."""
-        value, served = await self._cached(wanted)
+        value, served = (await self._cached(wanted)) if served else (None, False)
         if value is None and self._computes and wanted.find is not None:
             dojo_id = await self._found(wanted.find())
             if dojo_id is not None:

@@ -6,11 +6,20 @@ from typing import Any, NamedTuple, TypedDict
 
 import sqlalchemy as sa
 
-from statsd import keys
-from statsd.calculators import Calculator, challenge_solves, dojo_stats, scoreboard, scores
+from statsd import keys, scripts
+from statsd.calculators import (
+    Calculator,
+    challenge_solves,
+    dojo_stats,
+    scoreboard,
+    scores,
+    standing,
+)
+from statsd.calculators.standing import DOJO
 from statsd.references import find_dojo, find_place
 
 LEAST, LARGEST = -(2**31), 2**31 - 1  # what the columns hold
+MOST = 2**31  # more than there are entries on a board
 
 
 class ScoreboardEntry(TypedDict):
@@ -28,11 +37,41 @@ class ScoreboardPage(NamedTuple):
     """A part of a scoreboard."""
 
     entries: Sequence[ScoreboardEntry]
-    """In the order of ranks, as they are cached, e-mail addresses among them."""
+    """In the order of ranks, e-mail addresses among them."""
     total: int
     """How many entries the whole board has."""
     me: ScoreboardEntry | None
     """The entry of the user who was asked for, on whatever page; None where there is none."""
+
+
+class Board(NamedTuple):
+    """A scoreboard: of a dojo, or of one of its modules, in a window."""
+
+    dojo_id: int
+    module_index: int | None
+    days: int
+
+
+class Part(NamedTuple):
+    """A part of a live scoreboard, and whose own entry is wanted beside it."""
+
+    board: Board
+    first: int
+    last: int
+    """Ranks, counted from 0; `last` is in the part."""
+    me: int | None
+
+    def packed(self) -> bytes:
+        """Return what the script `page` takes."""
+        dojo_id, module_index, days = self.board
+        request = {
+            "dojo": str(dojo_id),
+            "place": DOJO if module_index is None else str(module_index),
+            "days": days,
+            "first": min(self.first, MOST),
+            "last": min(self.last, MOST),
+        }
+        return scripts.encode(request if self.me is None else request | {"me": str(self.me)})
 
 
 class Wanted(NamedTuple):
@@ -53,15 +92,15 @@ def dojo_stats_of(reference_id: str) -> Wanted:
     return Wanted(keys.dojo_stats(reference_id), dojo_stats.calculator, find, dojo_stats.empty)
 
 
-def scoreboard_of(dojo_id: int, module_index: int | None, days: int) -> Wanted:
+def scoreboard_of(board: Board) -> Wanted:
     """Want a scoreboard; raises ValueError where there is no such window.
 
     As those below it raises TypeError for ids and indexes that are no integers.
     """
-    if days not in scoreboard.WINDOWS:
-        raise ValueError(f"days must be one of {scoreboard.WINDOWS}, not {days!r}")
-    key = keys.scoreboard(dojo_id, module_index, days)
-    return Wanted(key, scoreboard.calculator, _find(dojo_id, module_index), scoreboard.empty)
+    if board.days not in scoreboard.WINDOWS:
+        raise ValueError(f"days must be one of {scoreboard.WINDOWS}, not {board.days!r}")
+    find = _find(board.dojo_id, board.module_index)
+    return Wanted(keys.scoreboard(*board), scoreboard.calculator, find, scoreboard.empty)
 
 
 def scores_of(dojo_id: int, module_index: int | None) -> Wanted:
@@ -110,18 +149,43 @@ def check_page(page: int, per_page: int) -> None:
             raise ValueError(f"{name} must be 1 or more, not {number!r}")
 
 
-def page_of(
-    board: Sequence[ScoreboardEntry], page: int, per_page: int, me: int | None
-) -> ScoreboardPage:
-    """Cut a page out of a board; raises TypeError where `me` is no integer."""
+def part_of(board: Board, page: int, per_page: int, me: int | None) -> Part:
+    """Want a page of a live scoreboard; raises ValueError and TypeError as `check_page`."""
+    check_page(page, per_page)
     if me is not None:
         check_integers(me=me)
     first = (page - 1) * per_page
-    own = None if me is None else entry_of(board, me)
-    return ScoreboardPage(board[first : first + per_page], len(board), own)
+    return Part(board, first, first + per_page - 1, me)
 
 
-def entry_of(board: Sequence[ScoreboardEntry], user_id: int) -> ScoreboardEntry | None:
-    """Return a user's entry, None where the board has none; raises TypeError for no integer."""
+def entry_alone(board: Board, user_id: int) -> Part:
+    """Want a user's own entry on a live scoreboard; raises TypeError for no integer."""
     check_integers(user_id=user_id)
-    return next((entry for entry in board if entry["user_id"] == user_id), None)
+    return Part(board, 1, 0, user_id)
+
+
+def read_part(reply: Sequence[Any]) -> ScoreboardPage | None:
+    """Return what the script `page` found; None where the board is not there."""
+    if not reply:
+        return None
+    total, entries, own = reply
+    return ScoreboardPage([_live(*each) for each in entries], total, _live(*own) if own else None)
+
+
+def _live(rank: int, user_id: bytes, number: bytes, record: bytes) -> ScoreboardEntry:
+    name, email = standing.person_in(record)
+    return {
+        "rank": rank + 1,
+        "solves": standing.solves_in(int(number)),
+        "user_id": int(user_id),
+        "name": name,
+        "email": email,
+    }
+
+
+def cut(board: Sequence[ScoreboardEntry], part: Part) -> ScoreboardPage:
+    """Return a part of a board that was read as a whole."""
+    own = None
+    if part.me is not None:
+        own = next((entry for entry in board if entry["user_id"] == part.me), None)
+    return ScoreboardPage(board[part.first : part.last + 1], len(board), own)

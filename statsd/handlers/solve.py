@@ -1,5 +1,6 @@
 """What a solve makes stale."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,29 +10,34 @@ from statsd.calculators.counted import among
 from statsd.events import ChallengeSolve
 from statsd.refresh import RECHECK_DELAY, Covered, Mark, Record
 from statsd.registry import Lookup, handles
-from statsd.schema import dojo_challenges as row, submissions
-from statsd.statistics import of_dojo
+from statsd.schema import CORRECT, dojo_challenges as row, submissions
+from statsd.statistics import of_solver
 
 
 @handles(ChallengeSolve)
 async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> Iterable[Record]:
-    """Mark all statistics of every dojo that requires the challenge.
+    """Mark what the solver has in every dojo that requires the challenge, and its counts.
 
-    A solve that is not in the database yet was published before its commit (or is deleted, or
-    never came to be): its dojos are marked once more, when it has had time to land.
+    The dojo's statistics and its exported scoreboards are marked by the step that puts the solver's
+    entries on its boards, if that changes anything. A solve that is not in the database yet was
+    published before its commit (or is deleted, or never came to be): all is marked once more, when
+    it has had time to land.
     """
     pairs = {(event.challenge_id, event.user_id) for event in events}
     challenge_ids, user_ids = zip(*pairs, strict=True)
     parameters = {"challenge_ids": challenge_ids, "user_ids": user_ids}
     landed = await lookup.rows(_LANDED, parameters)
     here = {(each.challenge_id, each.user_id) for each in landed}
-    missing = {challenge_id for challenge_id, _ in pairs - here}
     records: set[Record] = {Covered(each.submission_id) for each in landed}
-    for each in await lookup.rows(_DOJOS, {"challenge_ids": sorted(set(challenge_ids))}):
-        stale = of_dojo(each.dojo_id)
-        records.update(map(Mark, stale))
-        if each.challenge_id in missing:
-            records.update(Mark(refresh, RECHECK_DELAY) for refresh in stale)
+    solvers = defaultdict(list)
+    for challenge_id, user_id in pairs:
+        solvers[challenge_id].append(user_id)
+    for each in await lookup.rows(_DOJOS, {"challenge_ids": sorted(solvers)}):
+        for user_id in solvers[each.challenge_id]:
+            stale = of_solver(each.dojo_id, user_id)
+            records.update(map(Mark, stale))
+            if (each.challenge_id, user_id) not in here:
+                records.update(Mark(refresh, RECHECK_DELAY) for refresh in stale)
     return records
 
 
@@ -51,7 +57,7 @@ def _landed() -> sa.Select[Any]:
         .where(
             submissions.c.challenge_id == wanted.c.challenge_id,
             submissions.c.user_id == wanted.c.user_id,
-            submissions.c.type == "correct",
+            submissions.c.type == CORRECT,
         )
         .limit(1)
         .lateral()

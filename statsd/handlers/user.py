@@ -9,13 +9,13 @@ from statsd.calculators.counted import among
 from statsd.events import UserUpdate
 from statsd.refresh import Mark, now_and_again
 from statsd.registry import Lookup, handles
-from statsd.schema import dojo_challenges as row, dojos, submissions, users
-from statsd.statistics import of_dojo
+from statsd.schema import CORRECT, dojo_challenges as row, dojos, submissions, users
+from statsd.statistics import of_dojo, of_solver
 
 
 @handles(UserUpdate)
 async def user_changed(events: Sequence[UserUpdate], lookup: Lookup) -> Iterable[Mark]:
-    """Mark all statistics of every dojo in which one of the users solved anything.
+    """Mark what the users have in every dojo in which they solved anything.
 
     Scores too, though they have neither names nor hidden users: the event may be that of a
     deletion which is not committed yet. A deleted user's solves are gone with them, and nothing
@@ -24,26 +24,30 @@ async def user_changed(events: Sequence[UserUpdate], lookup: Lookup) -> Iterable
     """
     parameters = {"user_ids": sorted({event.user_id for event in events})}
     known = await lookup.rows(_USERS, parameters)
-    some_are_gone = len(known) < len(parameters["user_ids"])
-    found = await lookup.rows(_ALL_DOJOS if some_are_gone else _DOJOS, parameters)
-    return now_and_again(refresh for each in found for refresh in of_dojo(each.dojo_id))
+    if len(known) < len(parameters["user_ids"]):
+        found = await lookup.rows(_ALL_DOJOS, parameters)
+        return now_and_again(refresh for each in found for refresh in of_dojo(each.dojo_id))
+    found = await lookup.rows(_DOJOS, parameters)
+    return now_and_again(
+        refresh for each in found for refresh in of_solver(each.dojo_id, each.user_id)
+    )
 
 
 def _dojos_of_users() -> sa.Select[Any]:
     # Solves have no index by user alone. By challenge and user they have one, and the fence of
     # a LATERAL keeps the planner to it, where it would otherwise read all submissions.
     solved = (
-        sa.select(sa.true().label("solved"))
+        sa.select(submissions.c.user_id)
         .where(
             submissions.c.challenge_id == row.c.challenge_id,
-            submissions.c.type == "correct",
+            submissions.c.type == CORRECT,
             among(submissions.c.user_id, "user_ids"),
         )
-        .limit(1)
+        .offset(sa.literal_column("0"))
         .lateral()
     )
     return (
-        sa.select(row.c.dojo_id)
+        sa.select(row.c.dojo_id, solved.c.user_id)
         .select_from(row.join(solved, sa.true()))
         .where(row.c.required)
         .distinct()

@@ -10,11 +10,13 @@ local LATER = 'stats:internal:later'       -- sorted set by time due: "bucket|cl
 local HOLDINGS = 'stats:internal:holdings' -- hash: name -> JSON array of the keys it wrote
 local OWNERS = 'stats:internal:owners'     -- hash: key -> the name that wrote it
 local COVERED = 'stats:internal:covered'   -- sorted set: submission ids, whose marks were set
+local RESTS = 'stats:internal:rests'       -- hash: name -> before when it is not due again
 local DUE = 'stats:internal:due:'          -- .. class: sorted set of names by time due
-local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), class, attempts, retry_at
+local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), class, attempts, retry_at, derived
 
-local MISSED, INTERACTIVE, ORDINARY, IDLE = 0, 1, 2, 5 -- classes, the most urgent first
+local MISSED, INTERACTIVE, ORDINARY, EXPORT, IDLE = 0, 1, 2, 3, 5 -- the most urgent first
 local BUCKET = 500000                      -- delayed marks of a name are told apart this finely
+local REST = 10                            -- times what it took, a costly refresh rests
 local SOON = 3000000                       -- longer than a commit under way is waited for
 local LARGEST = 9007199254740992           -- what a double counts to without gaps
 
@@ -51,7 +53,7 @@ local function begin_anew(now)
   for _, entry in ipairs(redis.call('ZRANGE', LATER, 0, -1)) do
     redis.call('ZADD', LATER, 'LT', digits(now + SOON), entry)
   end
-  redis.call('DEL', LEASES)
+  redis.call('DEL', LEASES, RESTS)
   return newest
 end
 
@@ -86,6 +88,20 @@ local function tick()
   return clock.token
 end
 
+-- What cost much is not done again at once, so that no burst makes the daemon fall behind: it does
+-- the same less often. Returns for how long.
+local function rest_after(name, cost)
+  if not cost then return 0 end
+  redis.call('HSET', RESTS, name, digits(clock.now + REST * cost))
+  return REST * cost
+end
+
+local function rests_until(name)
+  local moment = tonumber(redis.call('HGET', RESTS, name) or 0)
+  if moment > 0 and moment <= clock.now then redis.call('HDEL', RESTS, name) end
+  return moment
+end
+
 -- One mark for each name: the newer moment, the more urgent class, the earlier time due.
 function owe(name, class)
   clock.now = clock.now + 1 -- marks set together stay in their order
@@ -98,9 +114,19 @@ function owe(name, class)
   -- failed keeps its delay.
   if redis.call('HEXISTS', LEASES, name) == 0 then
     score = math.max(math.min(score, clock.now), tonumber(was[2] or 0))
+    -- What a page waits for does not rest.
+    if class > MISSED then score = math.max(score, rests_until(name)) end
   end
   redis.call('HSET', MARK .. name, 'marked', digits(clock.token), 'class', class)
+  redis.call('HDEL', MARK .. name, 'derived')
   redis.call('ZADD', DUE .. class, digits(score), name)
+end
+
+-- Owed for nothing but a change of what it is derived from: so it may be answered from that alone.
+local function owe_derived(name, class)
+  local was, derived = unpack(redis.call('HMGET', MARK .. name, 'marked', 'derived'))
+  owe(name, class)
+  if derived or not was then redis.call('HSET', MARK .. name, 'derived', 1) end
 end
 
 -- Owed again after a delay, whatever is answered until then.

@@ -6,7 +6,8 @@
 --
 -- request: token, epoch, lease, oldest (microseconds a token may be old), answers: arrays of
 --          name, holdings (JSON array of keys), values (arrays of key, value), marks (arrays
---          of name, class, delay), covered (ids of solves)
+--          of name, class, delay), covered (ids of solves), boards (what becomes of a dojo's boards,
+--          see below; may be nil), cost (microseconds that it took, where it has to rest for it)
 -- reply: for each answer 'settled', 'again' (written; marked meanwhile), 'late' (refused;
 --        still leased) or 'lost' (refused; the debt is no longer this worker's)
 
@@ -51,7 +52,97 @@ local function keep_books(name, holdings)
   end
 end
 
-local function settle(name, holdings, values, marks, covered)
+-- What one answer found out of a dojo holds for the others in this step.
+local state_of = {}
+local function boards_of(dojo)
+  if state_of[dojo] then return state_of[dojo] end
+  local prefix = BOARDS .. dojo
+  local state = {prefix = prefix, places = whole(prefix), known = {}}
+  if state.places then
+    for _, place in ipairs(state.places) do state.known[place] = true end
+    local built, day = unpack(redis.call('HMGET', prefix, 'token', 'day'))
+    state.built, state.day = tonumber(built), day
+  end
+  state_of[dojo] = state
+  return state
+end
+
+local owed = {}
+local function owe_once(name, class, how)
+  if not owed[name] or owed[name] > class then
+    local set = how or owe
+    set(name, class)
+    owed[name] = class
+  end
+end
+
+-- One user's entries, as they were at the token. Boards from a later snapshot have newer ones.
+local function stand(dojo, user, day, scores, record)
+  local boards = boards_of(dojo)
+  if not boards.places then
+    owe_once('scoreboard:' .. dojo, INTERACTIVE)
+    owe_once('dojo_stats:' .. dojo, INTERACTIVE)
+    return
+  end
+  if token <= boards.built then return end
+  for place in pairs(scores) do
+    if not boards.known[place] then owe_once('scoreboard:' .. dojo, EXPORT) end -- a module has come
+  end
+  if boards.day ~= day then -- one has ended since they were built
+    record = redis.call('HGET', boards.prefix .. ':users', user)
+    owe_once('scoreboard:' .. dojo, EXPORT)
+  end
+  redis.call('ZADD', boards.prefix .. ':touched', digits(token), user)
+  if put(boards.prefix, boards.places, user, scores, record) then
+    owe_once('dojo_stats:' .. dojo, INTERACTIVE, owe_derived)
+    owe_once('scoreboard:' .. dojo, EXPORT)
+  end
+end
+
+-- Put entries that were computed for a later moment into the boards that are built. What the old
+-- boards do not have, because a module has come or a day has ended since, is computed again.
+local function carry_over(dojo, prefix, before, built, places)
+  local known = {}
+  for _, place in ipairs(before) do known[place] = true end
+  local same_day = redis.call('HGET', prefix, 'day') == redis.call('HGET', built, 'day')
+  local later = redis.call('ZRANGEBYSCORE', prefix .. ':touched', '(' .. digits(token), '+inf')
+  for _, user in ipairs(later) do
+    local scores, record = entries_of(prefix, before, user)
+    local built_scores, built_record = entries_of(built, places, user)
+    local again = not same_day
+    if not same_day then record = built_record end
+    for _, place in ipairs(places) do
+      if not known[place] then
+        scores[place] = built_scores[place]
+        again = true
+      end
+    end
+    if again then owe('standing:' .. dojo .. ':' .. user, INTERACTIVE) end
+    put(built, places, user, scores, record)
+  end
+end
+
+-- New boards take the place of the old ones.
+local function install(name, dojo, built)
+  local prefix = BOARDS .. dojo
+  local places = whole(built)
+  if not places then return owe(name, INTERACTIVE) end -- evicted before they were in place
+  local before = whole(prefix)
+  if before then carry_over(dojo, prefix, before, built, places) end
+  if is_a(prefix .. ':touched', 'zset') then
+    redis.call('ZREMRANGEBYSCORE', prefix .. ':touched', '-inf', digits(token))
+  else
+    redis.call('UNLINK', prefix .. ':touched')
+  end
+  remove_boards(prefix)
+  for _, key in ipairs(keys_of(built, places)) do
+    redis.call('PERSIST', key)
+    redis.call('RENAME', key, prefix .. key:sub(#built + 1))
+  end
+  owe('dojo_stats:' .. dojo, INTERACTIVE)
+end
+
+local function settle(name, holdings, values, marks, covered, boards, cost)
   if redis.call('HGET', LEASES, name) ~= request.lease or clock.epoch ~= request.epoch then
     return 'lost'
   end
@@ -60,18 +151,28 @@ local function settle(name, holdings, values, marks, covered)
   keep_books(name, holdings)
   set_marks(marks)
   cover(covered)
+  if boards then
+    if boards.stand then stand(unpack(boards.stand, 1, 5)) end
+    if boards.install then install(name, unpack(boards.install)) end
+    if boards.gone then
+      remove_boards(BOARDS .. boards.gone)
+      redis.call('UNLINK', BOARDS .. boards.gone .. ':touched')
+    end
+  end
+  local rest = rest_after(name, cost)
   local marked = tonumber(redis.call('HGET', MARK .. name, 'marked') or 0)
   if token > marked then
     forget(name)
     return 'settled'
   end
   redis.call('HDEL', MARK .. name, 'attempts', 'retry_at')
-  give_back(name, 0)
+  local class = tonumber(redis.call('HGET', MARK .. name, 'class') or MISSED)
+  give_back(name, class > MISSED and rest or 0)
   return 'again'
 end
 
 local reply = {}
 for i, answer in ipairs(request.answers) do
-  reply[i] = settle(unpack(answer, 1, 5))
+  reply[i] = settle(unpack(answer, 1, 7))
 end
 return reply

@@ -7,15 +7,25 @@ tick()
 -- What is of another type, no reader can read.
 local function is_text(key) return redis.call('TYPE', key).ok == 'string' end
 
+-- Beside its values a scoreboard has live boards, which are whole or not there.
+local function has_boards(name)
+  local dojo = name:match('^scoreboard:(.*)$')
+  return not dojo or whole(BOARDS .. dojo) ~= nil
+end
+
+local function is_there(name, held)
+  for _, key in ipairs(held) do
+    if not (is_text(key) and is_text(key .. ':updated')) then return false end
+  end
+  return has_boards(name)
+end
+
 local page = redis.call('HSCAN', HOLDINGS, request.cursor, 'COUNT', request.count)
 local found, missing = page[2], 0
 for i = 1, #found, 2 do
-  for _, key in ipairs(cjson.decode(found[i + 1])) do
-    if not (is_text(key) and is_text(key .. ':updated')) then
-      owe(found[i], ORDINARY)
-      missing = missing + 1
-      break
-    end
+  if not is_there(found[i], cjson.decode(found[i + 1])) then
+    owe(found[i], ORDINARY)
+    missing = missing + 1
   end
 end
 return {page[1], missing}

@@ -1,6 +1,7 @@
 -- Lease what is due: of the most urgent class that has any, the oldest, and more of its kind.
 --
--- request: owner, lease (microseconds), batches (kind -> how many are taken at once; a kind that
+-- request: owner, lease (microseconds), least (the least urgent class that is looked at),
+--          lull (microseconds that large values wait beyond their due time), batches (kind -> how many are taken at once; a kind that
 --          is not there is one that this daemon does not know, and is left to those that do)
 -- reply: token, now, epoch, lease, microseconds until something more is due (-1: nothing is),
 --        more (1: others are due now), names ...
@@ -30,8 +31,10 @@ local function consider(class, name)
     more = 1
   end
 end
-for class = MISSED, IDLE do
-  local due = redis.call('ZRANGEBYSCORE', DUE .. class, '-inf', digits(clock.now), 'LIMIT', 0, SCAN)
+local function lull(class) return class == EXPORT and request.lull or 0 end
+for class = MISSED, request.least do
+  local latest = digits(clock.now - lull(class))
+  local due = redis.call('ZRANGEBYSCORE', DUE .. class, '-inf', latest, 'LIMIT', 0, SCAN)
   if #taken > 0 then
     if #due > 0 then more = 1 end
   else
@@ -40,14 +43,14 @@ for class = MISSED, IDLE do
 end
 
 local wait = -1
-local function next_of(key)
-  local first = redis.call('ZRANGEBYSCORE', key, '(' .. digits(clock.now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local function next_of(key, latest)
+  local first = redis.call('ZRANGEBYSCORE', key, '(' .. digits(latest), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if first[2] then
-    local gap = tonumber(first[2]) - clock.now
+    local gap = tonumber(first[2]) - latest
     if wait < 0 or gap < wait then wait = gap end
   end
 end
-for class = MISSED, IDLE do next_of(DUE .. class) end
-next_of(LATER)
+for class = MISSED, request.least do next_of(DUE .. class, clock.now - lull(class)) end
+next_of(LATER, clock.now)
 
 return {digits(token), digits(clock.now), clock.epoch, lease, digits(wait), more, unpack(taken)}

@@ -10,6 +10,7 @@ import redis
 import sqlalchemy as sa
 
 from statsd import embedded, keys, schema
+from statsd.calculators import standing
 from statsd.calculators.challenge_solves import ChallengeSolves
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.scores import Scores
@@ -39,6 +40,62 @@ def email(engine: Any) -> None:
 def board(cache: redis.Redis) -> None:
     """The cache has a scoreboard of 45 users."""
     cache.set(keys.scoreboard(DOJO), orjson.dumps(BOARD))
+
+
+# --- from the live boards
+
+
+@pytest.fixture
+def live(cache: redis.Redis) -> str:
+    """The prefix of live boards of the same users, in another order than the array's."""
+    prefix = keys.boards(DOJO)
+    scores = {n: standing.score(n, n) for n in range(1, 46)}
+    cache.zadd(f"{prefix}:dojo:0", {"-": -1} | {f"{1000 + n}": scores[n] for n in scores})
+    cache.hset(
+        f"{prefix}:users",
+        mapping={f"{1000 + n}": standing.record_of([0] * 4, f"u{n}", "a|b", []) for n in scores},
+    )
+    return prefix
+
+
+LIVE: list[ScoreboardEntry] = [
+    {"rank": 46 - n, "solves": n, "user_id": 1000 + n, "name": f"u{n}", "email": "a|b"}
+    for n in range(45, 0, -1)
+]
+
+
+@pytest.mark.usefixtures("live", "board")
+async def test_a_page_comes_from_the_live_board_where_there_is_one(read: Read) -> None:
+    assert await read("get_scoreboard", DOJO) == (LIVE[:20], 45, None)
+    assert await read("get_scoreboard", DOJO, page=3, me=1001) == (LIVE[40:], 45, LIVE[44])
+    assert await read("get_scoreboard", DOJO, page=10**30, me=7) == ([], 45, None)
+    assert await read("get_rank", DOJO, 1045) == 1
+    assert await read("get_solves", DOJO, 1003) == 3
+    assert await read("get_rank", DOJO, 7) is None
+    assert await read("get_solves", DOJO, 7) == 0
+
+
+async def test_an_empty_live_board_is_one(read: Read, cache: redis.Redis) -> None:
+    cache.zadd(f"{keys.boards(DOJO)}:0:30", {"-": -1})
+    assert await read("get_scoreboard", DOJO, 0, 30, me=2) == ([], 0, None)
+
+
+@pytest.mark.usefixtures("board")
+async def test_where_a_record_is_missing_the_array_is_read(
+    read: Read, cache: redis.Redis, live: str
+) -> None:
+    cache.hdel(f"{live}:users", "1044")
+    assert await read("get_scoreboard", DOJO, per_page=5) == (BOARD[:5], 45, None)
+    assert (await read("get_scoreboard", DOJO, page=2, me=1044)).me == BOARD[43]
+    assert await read("get_scoreboard", DOJO, page=2) == (LIVE[20:40], 45, None)
+
+
+@pytest.mark.usefixtures("board")
+async def test_a_live_board_of_another_type_is_none(
+    read: Read, cache: redis.Redis, live: str
+) -> None:
+    cache.set(f"{live}:dojo:0", "a text")
+    assert await read("get_scoreboard", DOJO) == (BOARD[:20], 45, None)
 
 
 # --- what is no id

@@ -1,5 +1,6 @@
 """What must hold when faults are over, as figures that are measured."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,16 +12,19 @@ import orjson
 import redis
 import sqlalchemy as sa
 
-from statsd import keys
+from statsd import keys, schema
 from statsd.calculators import Calculator
+from statsd.calculators.scoreboard import Scoreboard
+from statsd.calculators.standing import Standing
 from statsd.reconcile import Reconcile
 from statsd.refresh import Priority
 from statsd.statistics import CALCULATORS
 from statsd.watch import Watermark
 from tests.faults.school import Note
+from tests.live import live_board
 
 SOON = 30  # seconds: marks due later than this wait for a moment, such as midnight
-OWED_KINDS = {each.refresh.kind for each in CALCULATORS} | {Reconcile.kind}
+OWED_KINDS = {each.refresh.kind for each in CALCULATORS} | {Standing.kind, Reconcile.kind}
 """What makes values right; the watch and the audit are owed every second."""
 
 
@@ -89,18 +93,21 @@ class Value(NamedTuple):
 def compare(engine: sa.Engine, cache: "redis.Redis") -> tuple[int, list[Value]]:
     """Compare every cached value with a full calculation, true for the value's own moment.
 
-    Return how many were compared, and those that are wrong; a value that is missing, and one
-    that should not be there, are wrong.
+    Live boards too, which are true for now. Return how many were compared, and those that are
+    wrong; a value that is missing, and one that should not be there, are wrong.
     """
     found: dict[str, Value] = {}
     with engine.connect() as connection:
+        dojos = set(connection.scalars(sa.select(schema.dojos.c.dojo_id)))
         for calculator in CALCULATORS:
             for value in _values(connection, cache, calculator):
                 found[value.key] = value
     for raw in cache.scan_iter("stats:*", count=1000):
         key = raw.decode()
-        public = not key.startswith(keys.INTERNAL) and not key.endswith(keys.updated(""))
-        if public and key not in found:
+        public = not key.startswith((keys.INTERNAL, keys.BOARDS))
+        if key.startswith(keys.BOARDS):
+            public = _dojo_of(key) not in dojos
+        if public and not key.endswith(keys.updated("")) and key not in found:
             found[key] = Value(key, 0, cache.get(key), "nothing")
     return len(found), [value for value in found.values() if value.cached != value.computed]
 
@@ -115,6 +122,20 @@ def _values(
             moment = float(stamp or 0)
             then = calculator.compute(connection, [refresh], _moment(moment))
             yield Value(key, moment, orjson.loads(raw or b"null"), then[refresh][key])
+            if isinstance(refresh, Scoreboard):
+                yield Value(f"live {key}", moment, _live(cache, key), values[key])
+
+
+def _live(cache: "redis.Redis", key: str) -> Any:
+    """The live board that an array has beside it."""
+    *_, kind, rest = key.split(":", 3)
+    *numbers, days = map(int, rest.split(":"))
+    return live_board(cache, numbers[0], numbers[1] if kind == "module" else None, days)
+
+
+def _dojo_of(key: str) -> int:
+    """Whose boards a key is part of, also of those that are being built."""
+    return int(re.split("[:@]", key.removeprefix(keys.BOARDS))[0])
 
 
 def _moment(stamp: float) -> datetime:

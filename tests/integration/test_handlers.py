@@ -13,9 +13,11 @@ from statsd import embedded, keys
 from statsd.calculators.challenge_solves import ChallengeSolves
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.scores import Scores
+from statsd.calculators.standing import Standing
 from statsd.client import Publisher, listen
 from statsd.database import Database
-from statsd.statistics import of_dojo
+from statsd.refresh import Priority
+from statsd.statistics import of_dojo, of_solver
 from tests.parts import Parts
 from tests.webapp import Dojo, DojoChallenge, Module, User, WebApp
 
@@ -36,9 +38,14 @@ class Site(Parts):
         webapp.solve(self.user, self.challenges[0])
 
     async def stale_after(self, kind: str, **payload: object) -> set[str]:
-        """Publish an event, accept it, and return what is answered for it."""
+        """Publish an event, accept it, and return what is owed for it."""
         await self.accept(kind, **payload)
-        return await self.answer()
+        owed: set[str] = set()
+        for priority in Priority:
+            names: Any = await self.cache.zrange(keys.due(priority), 0, -1)
+            owed |= {name.decode() for name in names}
+        await self.answer()
+        return owed
 
     async def accept(self, kind: str, **payload: object) -> None:
         data = orjson.dumps({"type": kind, "payload": payload})
@@ -81,6 +88,10 @@ def names_of(*dojos: Dojo) -> set[str]:
     return {refresh.name for dojo in dojos for refresh in of_dojo(dojo.dojo_id)}
 
 
+def names_in(user: User, *dojos: Dojo) -> set[str]:
+    return {refresh.name for dojo in dojos for refresh in of_solver(dojo.dojo_id, user.id)}
+
+
 # --- events
 
 
@@ -92,14 +103,27 @@ async def test_a_solve_concerns_the_dojos_that_require_the_challenge(site: Site)
         DojoChallenge(dojo_id=site.private.dojo_id, required=True, **row),
     )
     solve = {"user_id": site.user.id, "challenge_id": site.challenges[0]}
-    assert await site.stale_after("challenge_solve", **solve) == names_of(site.dojo, site.private)
+    stale = await site.stale_after("challenge_solve", **solve)
+    assert stale == names_in(site.user, site.dojo, site.private)
     assert await site.owed_again() == set()
+
+
+async def test_a_solve_that_changes_the_boards_concerns_what_follows_from_them(site: Site) -> None:
+    await site.answer()
+    site.webapp.solve(site.user, site.challenges[1])
+    solve = {"user_id": site.user.id, "challenge_id": site.challenges[1]}
+    await site.accept("challenge_solve", **solve)
+    assert await site.answer() == names_of(site.dojo)
+    await site.accept("challenge_solve", **solve)  # again: nothing has changed
+    assert await site.answer() == names_in(site.user, site.dojo) - {
+        Standing(site.dojo.dojo_id, site.user.id).name
+    }
 
 
 async def test_a_solve_that_is_not_there_yet_is_looked_at_again(site: Site) -> None:
     solve = {"user_id": site.user.id, "challenge_id": site.challenges[1]}
-    assert await site.stale_after("challenge_solve", **solve) == names_of(site.dojo)
-    assert await site.owed_again() == names_of(site.dojo)
+    stale = await site.stale_after("challenge_solve", **solve)
+    assert stale == await site.owed_again() == names_in(site.user, site.dojo)
 
 
 async def test_a_changed_dojo_concerns_all_of_it(site: Site) -> None:
@@ -135,7 +159,7 @@ async def test_scores_of_no_dojo_are_those_of_all_that_have_any(site: Site) -> N
 
 async def test_a_changed_user_concerns_the_dojos_in_which_they_solved(site: Site) -> None:
     stale = await site.stale_after("user_update", user_id=site.user.id)
-    assert stale == await site.owed_again() == names_of(site.dojo)
+    assert stale == await site.owed_again() == names_in(site.user, site.dojo)
 
 
 async def test_a_user_who_is_gone_concerns_all_dojos(site: Site) -> None:

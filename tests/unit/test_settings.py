@@ -17,7 +17,7 @@ DEFAULTS = {
     "batch_size": 500,
     "block": 1.0,
     "concurrency": 2,
-    "pool_size": 4,
+    "pool_size": 5,
     "statement_timeout": 50.0,
     "prepared_statements": True,
     "lease": 30.0,
@@ -54,7 +54,7 @@ WRONG = [
     ("STATSD_BLOCK", "inf", "30"),
     ("STATSD_CONCURRENCY", "0", "greater than or equal to 1"),
     ("STATSD_CONCURRENCY", "65", "less than or equal to 64"),
-    ("STATSD_POOL_SIZE", "1", "greater than or equal to 2"),
+    ("STATSD_POOL_SIZE", "3", "greater than or equal to 4"),
     ("STATSD_POOL_SIZE", "101", "less than or equal to 100"),
     ("STATSD_STATEMENT_TIMEOUT", "0.9", "greater than or equal to 1"),
     ("STATSD_STATEMENT_TIMEOUT", "60", "less than or equal to 59"),
@@ -150,12 +150,12 @@ def test_every_setting_has_a_wrong_value() -> None:
     assert {variable for variable, _, _ in WRONG} == set(variables())
 
 
-@pytest.mark.parametrize(("pool", "concurrency"), [("2", "2"), ("4", "10"), ("2", "64")])
+@pytest.mark.parametrize(("pool", "concurrency"), [("4", "2"), ("4", "10"), ("4", "64")])
 def test_the_pool_must_have_room_beside_the_calculations(pool: str, concurrency: str) -> None:
     message = refusal(DATABASE | {"STATSD_POOL_SIZE": pool, "STATSD_CONCURRENCY": concurrency})
     assert message == (
         f"STATSD_POOL_SIZE ({pool}) must be greater than "
-        f"STATSD_CONCURRENCY ({concurrency}) by 2 or more"
+        f"STATSD_CONCURRENCY ({concurrency}) by 3 or more"
     )
 
 

@@ -1,0 +1,197 @@
+"""Live boards: a dojo's scoreboards as sorted sets, and its totals, which a solve moves at once.
+
+Rewriting a scoreboard costs as much as the dojo has solves. So beside the exported arrays the
+daemon keeps sorted sets: a solve makes one `Standing` stale, whose answer is put into them, and
+from what they hold the dojo's statistics follow without reading its solves. All of a dojo's boards
+are built together, from the same pass as its exported scoreboards, by the refresh `Scoreboard`.
+
+How they lie in Redis is said in `statsd/lua/boards.lua`.
+"""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from redis.asyncio import Redis
+
+from statsd import keys, scripts
+from statsd.calculators import dojo_stats, scoreboard, standing
+from statsd.calculators.dojo_stats import RECENT, RECENT_SOLVES, DojoStats, Newest, Totals
+from statsd.calculators.scoreboard import Scoreboard
+from statsd.calculators.standing import Boards, Standing
+from statsd.database import GENERIC, Database
+from statsd.marks import Answer, Attempt
+
+SENTINEL = "-"
+UPLOAD_TTL = 600  # seconds until boards that were never put in place go
+CHUNK = 1000  # entries in one command
+
+
+class LiveBoards:
+    """Answers `Scoreboard`, `Standing` and `DojoStats`."""
+
+    def __init__(self, redis: Redis, database: Database) -> None:
+        self._redis = redis
+        self._database = database
+        self._facts = redis.register_script(scripts.source("facts"))
+
+    async def rebuild(
+        self, wanted: Sequence[Scoreboard], attempt: Attempt
+    ) -> Mapping[Scoreboard, Answer]:
+        """Compute all scoreboards of dojos anew, from one pass: the arrays, and the boards."""
+        parameters = standing.parameters(attempt.now) | dict(
+            scoreboard.parameters(wanted, attempt.now)
+        )
+        async with self._database.snapshot() as connection:
+            found = [
+                _by_dojo(await connection.execute(statement, parameters))
+                for statement in (*scoreboard.calculator.statements, standing.ACTIVE)
+            ]
+        places, rows, active = found
+        answers = {}
+        for refresh in wanted:
+            dojo_id = refresh.dojo_id
+            if dojo_id not in places:
+                answers[refresh] = Answer({}, boards={"gone": str(dojo_id)})
+                continue
+            values = scoreboard.shape([places[dojo_id], rows[dojo_id]])[refresh]
+            await asyncio.sleep(0)  # what is urgent comes between, however large the dojos are
+            built = standing.boards(places[dojo_id], rows[dojo_id], active[dojo_id])[dojo_id]
+            prefix = await self._upload(dojo_id, built, attempt)
+            answers[refresh] = Answer(values, boards={"install": [str(dojo_id), prefix]})
+        return answers
+
+    async def _upload(self, dojo_id: int, boards: Boards, attempt: Attempt) -> str:
+        """Write boards beside those in place; return what their keys begin with."""
+        prefix = f"{keys.boards(dojo_id)}@{attempt.token}"
+        await self._redis.delete(*_keys(prefix, boards))  # of an attempt that did not end well
+        for some in _in_parts(_commands(prefix, boards, attempt)):
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for command in some:
+                    pipeline.execute_command(*command)
+                await pipeline.execute()
+        return prefix
+
+    async def stand(
+        self, wanted: Sequence[Standing], attempt: Attempt
+    ) -> Mapping[Standing, Answer]:
+        """Look up what users have on the boards of dojos."""
+        parameters = standing.parameters(attempt.now) | standing.pairs(wanted)
+        async with self._database.snapshot(plan=GENERIC) as connection:
+            rows = (await connection.execute(standing.STANDINGS, parameters)).all()
+        found = {
+            Standing(row.dojo_id, row.user_id): standing.entries(row, attempt.now) for row in rows
+        }
+        day = attempt.now.date().isoformat()
+        answers = {}
+        for refresh in wanted:
+            own = found.get(refresh, standing.NOTHING)
+            action: list[Any] = [
+                str(refresh.dojo_id),
+                str(refresh.user_id),
+                day,
+                own.scores,
+                own.record.decode() or False,
+            ]
+            answers[refresh] = Answer({}, boards={"stand": action})
+        return answers
+
+    async def dojo_stats(
+        self, wanted: Sequence[DojoStats], attempt: Attempt
+    ) -> Mapping[DojoStats, Answer]:
+        """Compute the statistics of dojos, from their boards where they can be."""
+        facts = await self._known(wanted, attempt.now)
+        rest = [refresh for refresh in wanted if refresh not in facts]
+        values: dict[DojoStats, Any] = {}
+        async with self._database.snapshot() as connection:
+            if facts:
+                parameters = dojo_stats.parameters(list(facts), attempt.now)
+                for dojo in (await connection.execute(dojo_stats.DOJOS, parameters)).all():
+                    refresh = DojoStats(dojo.dojo_id)
+                    values[refresh] = dojo_stats.value(dojo, *facts[refresh])
+            if rest:
+                values |= await dojo_stats.calculator.acompute(connection, rest, attempt.now)
+        return {refresh: Answer(value) for refresh, value in values.items()}
+
+    async def _known(
+        self, wanted: Sequence[DojoStats], now: datetime
+    ) -> dict[DojoStats, tuple[Totals, list[Newest]]]:
+        """Return what the boards say, of those dojos whose boards are whole and of this day."""
+        dojos = [str(refresh.dojo_id) for refresh in wanted]
+        request = scripts.encode({"dojos": dojos, "newest": RECENT_SOLVES})
+        reply = await self._facts(args=[request])
+        today = now.date().isoformat().encode()
+        return {
+            refresh: _facts(facts, now)
+            for refresh, facts in zip(wanted, reply, strict=True)
+            if facts and facts[0] == today
+        }
+
+
+def _by_dojo(rows: Iterable[Any]) -> dict[int, list[Any]]:
+    found = defaultdict(list)
+    for row in rows:
+        found[row.dojo_id].append(row)
+    return found
+
+
+def _facts(reply: Sequence[Any], now: datetime) -> tuple[Totals, list[Newest]]:
+    _, solves, users, chart, records = reply
+    newest = sorted(
+        (
+            solved
+            for record in filter(None, records)
+            for solved in standing.newest_in(record)
+            if solved.date >= now - RECENT
+        ),
+        key=lambda solved: solved.order,
+        reverse=True,
+    )
+    return Totals(solves, users, [tuple(day) for day in chart]), newest[:RECENT_SOLVES]
+
+
+def _commands(prefix: str, boards: Boards, attempt: Attempt) -> Iterator[tuple[Any, ...]]:
+    """Yield the commands that write all boards of a dojo under a prefix."""
+    fields: dict[str, Any] = {
+        "epoch": attempt.epoch,
+        "token": attempt.token,
+        "day": attempt.now.date().isoformat(),
+        "modules": json.dumps(boards.module_indexes),
+        "solves": boards.solves,
+    }
+    for number, (solves, users) in enumerate(boards.chart, start=1):
+        fields |= {f"solves{number}": solves, f"users{number}": users}
+    yield from _written("HSET", prefix, list(fields.items()))
+    yield from _written("HSET", f"{prefix}:users", [(SENTINEL, ""), *boards.records.items()])
+    moments = [(standing.moment(date), user) for user, date in boards.newest.items()]
+    yield from _written("ZADD", f"{prefix}:newest", [(-1, SENTINEL), *moments])
+    for (place, days), scores in boards.scores.items():
+        entries = [(score, user) for user, score in scores.items()]
+        yield from _written("ZADD", f"{prefix}:{place}:{days}", [(-1, SENTINEL), *entries])
+
+
+def _written(command: str, key: str, pairs: Sequence[tuple[Any, Any]]) -> Iterator[tuple[Any, ...]]:
+    """Yield the commands that write one key, which goes again unless it is put in place."""
+    for first in range(0, len(pairs), CHUNK):
+        yield command, key, *(part for pair in pairs[first : first + CHUNK] for part in pair)
+        yield "EXPIRE", key, UPLOAD_TTL
+
+
+def _in_parts(commands: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield commands in parts of about the same size: packing one holds up all else."""
+    part, size = [], 0
+    for command in commands:
+        part.append(command)
+        size += len(command)
+        if size >= CHUNK:
+            yield part
+            part, size = [], 0
+    yield part
+
+
+def _keys(prefix: str, boards: Boards) -> Iterator[str]:
+    yield from (prefix, f"{prefix}:users", f"{prefix}:newest")
+    yield from (f"{prefix}:{place}:{days}" for place, days in boards.scores)

@@ -1,0 +1,138 @@
+-- Stands after `common.lua` where live boards are read or written.
+--
+-- Whose boards they are: a dojo's, with those of its modules. They are built from one snapshot, put
+-- in place in one step, and missing together. All keys begin with a prefix, that of the dojo or,
+-- while they are built, one with the token of the snapshot:
+--
+--   prefix               hash: epoch, token (of the snapshot), modules (JSON array of indexes),
+--                        day (of the chart), solves, and for each day of the chart solvesN, usersN
+--   prefix:PLACE:DAYS    sorted set for each place (`dojo`, or a module's index) and window: users
+--                        by score, which holds the solves and, in its lower bits, the tie-break
+--   prefix:users         hash: user -> record: its solves on the days of the chart, the moment of
+--                        its newest solve, and JSON: name, email, newest solves
+--   prefix:newest        sorted set: users by the moment of their newest solve of the last days
+--   prefix:touched       sorted set: users by the token their entries were last computed at, where
+--                        that is newer than the snapshot
+--
+-- Each has a sentinel, so that an empty one differs from one that is gone; but `touched`, which
+-- without entries is as good as gone.
+
+local BOARDS = 'stats:boards:1:'
+local WINDOWS = {0, 7, 30}  -- days; 0 is all time
+local CHART = 4             -- days of the chart
+local RANKS = 2147483648    -- scores are solves times this, plus a tie-break
+local SENTINEL = '-'        -- no user: the last of every board
+
+local function board(prefix, place, days) return prefix .. ':' .. place .. ':' .. days end
+
+local function places_in(modules)
+  local places = {'dojo'}
+  for _, index in ipairs(cjson.decode(modules)) do places[#places + 1] = string.format('%d', index) end
+  return places
+end
+
+local function boards_in(prefix, places)
+  local found = {prefix .. ':newest'}
+  for _, place in ipairs(places) do
+    for _, days in ipairs(WINDOWS) do found[#found + 1] = board(prefix, place, days) end
+  end
+  return found
+end
+
+local function keys_of(prefix, places)
+  return {prefix, prefix .. ':users', unpack(boards_in(prefix, places))}
+end
+
+local function is_a(key, type) return redis.call('TYPE', key).ok == type end
+
+-- The places that the boards are of; nil where one is gone, or they are of a clock that was lost.
+local function whole(prefix)
+  if not (is_a(prefix, 'hash') and is_a(prefix .. ':users', 'hash')) then return nil end
+  if not (is_a(prefix .. ':touched', 'zset') or is_a(prefix .. ':touched', 'none')) then return nil end
+  local modules, epoch = unpack(redis.call('HMGET', prefix, 'modules', 'epoch'))
+  if not modules or epoch ~= clock.epoch then return nil end
+  local places = places_in(modules)
+  for _, key in ipairs(boards_in(prefix, places)) do
+    if not is_a(key, 'zset') then return nil end
+  end
+  return places
+end
+
+local function solves_in(score) return math.floor(tonumber(score or 0) / RANKS) end
+
+-- What a record counts on the days of the chart.
+local function charted(record)
+  local counts = {}
+  for count in ((record or ''):match('^[^|]*') or ''):gmatch('%d+') do
+    counts[#counts + 1] = tonumber(count)
+  end
+  return counts
+end
+
+local function newest_in(record) return record and record:match('^[^|]*|(%d+)|') end
+
+-- What a user has on the boards: `scores`, by place an array over the windows (0: no entry), and
+-- `record` (false: none).
+local function entries_of(prefix, places, user)
+  local scores = {}
+  for _, place in ipairs(places) do
+    local own = {}
+    for i, days in ipairs(WINDOWS) do
+      own[i] = tonumber(redis.call('ZSCORE', board(prefix, place, days), user) or 0)
+    end
+    scores[place] = own
+  end
+  return scores, redis.call('HGET', prefix .. ':users', user)
+end
+
+local function set_score(key, user, score)
+  if score and score > 0 then
+    return redis.call('ZADD', key, 'CH', digits(score), user)
+  end
+  return redis.call('ZREM', key, user)
+end
+
+local function add(prefix, field, difference)
+  if difference ~= 0 then redis.call('HINCRBY', prefix, field, digits(difference)) end
+end
+
+-- Put down all that a user has on the boards, as above; the totals move by the difference. Says
+-- whether anything changed.
+local function put(prefix, places, user, scores, record)
+  local total = board(prefix, 'dojo', 0)
+  local before = redis.call('ZSCORE', total, user)
+  local changed = 0
+  for _, place in ipairs(places) do
+    local own = scores[place]
+    for i, days in ipairs(WINDOWS) do
+      changed = changed + set_score(board(prefix, place, days), user, own and own[i])
+    end
+  end
+  add(prefix, 'solves', solves_in(redis.call('ZSCORE', total, user)) - solves_in(before))
+
+  local old = redis.call('HGET', prefix .. ':users', user)
+  if old == record then return changed > 0 end
+  local was, is = charted(old), charted(record)
+  for i = 1, CHART do
+    local a, b = was[i] or 0, is[i] or 0
+    add(prefix, 'solves' .. i, b - a)
+    add(prefix, 'users' .. i, (b > 0 and 1 or 0) - (a > 0 and 1 or 0))
+  end
+  if record then
+    redis.call('HSET', prefix .. ':users', user, record)
+  else
+    redis.call('HDEL', prefix .. ':users', user)
+  end
+  local newest = newest_in(record)
+  if newest then
+    redis.call('ZADD', prefix .. ':newest', newest, user)
+  else
+    redis.call('ZREM', prefix .. ':newest', user)
+  end
+  return true
+end
+
+local function remove_boards(prefix)
+  local modules = is_a(prefix, 'hash') and redis.call('HGET', prefix, 'modules')
+  redis.call('UNLINK', unpack(keys_of(prefix, places_in(modules or '[]'))))
+end
