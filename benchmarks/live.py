@@ -19,10 +19,12 @@ from datetime import UTC, datetime
 from time import monotonic, perf_counter, sleep
 from typing import Any, NamedTuple
 
+import asyncpg
 import orjson
 import psycopg2
 import psycopg2.extras
 import redis
+import uvloop
 from redis.asyncio import Redis
 
 from benchmarks.cold_start import SCALES
@@ -35,7 +37,13 @@ from statsd.statistics import every_statistic
 
 DEADLINE = 600.0  # seconds
 IDLE_SOLVES, BURST = 300, 10_000
-POLL = 0.0005  # seconds
+POLL = 0.002  # seconds
+PAUSE = 0.1  # seconds in which nothing happens
+BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+URGENT = (Priority.MISSED, Priority.INTERACTIVE, Priority.ORDINARY)
+WORK = (*URGENT, Priority.EXPORT)
 
 
 class Solve(NamedTuple):
@@ -89,6 +97,20 @@ class Platform:
                 data = orjson.dumps({"type": "challenge_solve", "payload": payload})
                 pipeline.xadd(keys.STREAM, {"data": data})
             pipeline.execute()
+
+    @contextmanager
+    def changes(self, *names: str) -> Iterator[Callable[[], None]]:
+        """Give what returns when any of some keys is changed."""
+        with self.cache.pubsub(ignore_subscribe_messages=True) as subscription:
+            subscription.subscribe(*(f"__keyspace@0__:{name}" for name in names))
+            for _ in names:
+                subscription.get_message(timeout=DEADLINE)  # that it is subscribed
+
+            def next_change() -> None:
+                if subscription.get_message(timeout=DEADLINE) is None:
+                    raise TimeoutError(f"not within {DEADLINE:.0f} s: a change of {names}")
+
+            yield next_change
 
     def owed(self, *classes: Priority) -> int:
         """Count what is owed in some classes."""
@@ -160,57 +182,73 @@ def daemon(servers: embedded.Servers) -> Iterator[None]:
         process.wait(60)
 
 
-def idle(platform: Platform) -> tuple[list[float], list[float]]:
-    """Solve one after another; return the seconds until board and statistics had it."""
+class Bare:
+    """The bare round trips that a solve takes to the statistics, at the same pace.
+
+    Redis: publish, read, accept, and take and settle for each of the two answers, and the facts;
+    PostgreSQL: three transactions with four statements in all.
+    """
+
+    def __init__(self, servers: embedded.Servers) -> None:
+        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self._cache = Redis.from_url(servers.redis_url)
+        self._connection = self._runner.run(asyncpg.connect(servers.database_url))
+
+    def trips(self) -> float:
+        """Make all of them; return how many seconds that took."""
+        return self._runner.run(self._trips())
+
+    async def _trips(self) -> float:
+        began = perf_counter()
+        for _ in range(8):
+            await self._cache.ping()
+        for statements in (2, 1, 1):
+            await self._connection.execute(BEGIN)
+            for _ in range(statements):
+                await self._connection.fetch("SELECT 1")
+            await self._connection.execute("ROLLBACK")
+        return perf_counter() - began
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._runner.run(self._connection.close())
+        self._runner.run(self._cache.aclose())
+        self._runner.close()
+
+
+def idle(platform: Platform, bare: Bare) -> tuple[list[float], list[float], list[float]]:
+    """Solve one after another; return the seconds until board and statistics had it.
+
+    And those that the bare trips took, between them.
+    """
     references = {
         dojo: keys.reference_id(dojo, slug, official=bool(official))
         for dojo, slug, official in platform.rows("SELECT dojo_id, id, official FROM dojos")
     }
-    boards, stats = [], []
+    boards, stats, floor = [], [], []
+    platform.cache.config_set("notify-keyspace-events", "K$z")  # polling would take its share
     for solve in platform.open_pairs(IDLE_SOLVES):
         reference = references[solve.dojo_id]
         on_board = platform.solves_on_board(solve.dojo_id, solve.user_id)
         in_stats = platform.solves_in_stats(reference)
-        platform.commit([solve])
-        began = perf_counter()
-        platform.publish([solve])
-
-        def is_on_board(solve: Solve = solve, before: int = on_board) -> bool:
-            return platform.solves_on_board(solve.dojo_id, solve.user_id) > before
-
-        def is_in_stats(reference: str = reference, before: int = in_stats) -> bool:
-            return platform.solves_in_stats(reference) > before
-
-        wait(is_on_board, "on the board")
-        boards.append(perf_counter() - began)
-        wait(is_in_stats, "in the statistics")
-        stats.append(perf_counter() - began)
-        wait(lambda: not platform.owed(Priority.EXPORT), "exports")  # which is what idle means
-    return boards, stats
-
-
-async def bare(servers: embedded.Servers) -> list[float]:
-    """Return the seconds of as many bare round trips as a solve takes to the statistics.
-
-    Redis: publish, read, accept, and take and settle for each of the two answers, and the facts;
-    PostgreSQL: three transactions with settings and four statements in all.
-    """
-    url = urls.database_url(servers.database_url)
-    database = Database(url, pool_size=1, statement_timeout=30, prepared_statements=True)
-    times = []
-    async with Redis.from_url(servers.redis_url) as cache, database.engine.connect() as connection:
-        raw: Any = (await connection.get_raw_connection()).driver_connection
-        for _ in range(IDLE_SOLVES):
+        with platform.changes(
+            f"{keys.boards(solve.dojo_id)}:{DOJO}:0", keys.dojo_stats(reference)
+        ) as next_change:
+            platform.commit([solve])
             began = perf_counter()
-            for _ in range(8):
-                await cache.ping()
-            for statements in (2, 1, 1):
-                async with raw.transaction():
-                    for _ in range(1 + statements):
-                        await raw.fetch("SELECT 1")
-            times.append(perf_counter() - began)
-    await database.close()
-    return times
+            platform.publish([solve])
+            while platform.solves_on_board(solve.dojo_id, solve.user_id) == on_board:
+                next_change()
+            boards.append(perf_counter() - began)
+            while platform.solves_in_stats(reference) == in_stats:
+                next_change()
+            stats.append(perf_counter() - began)
+        wait(lambda: not platform.owed(*WORK), "idleness")
+        sleep(PAUSE)
+        floor.append(bare.trips())
+        sleep(PAUSE)
+    platform.cache.config_set("notify-keyspace-events", "")
+    return boards, stats, floor
 
 
 def burst(platform: Platform, solves: list[Solve]) -> str:
@@ -220,10 +258,9 @@ def burst(platform: Platform, solves: list[Solve]) -> str:
     platform.publish(solves)
     wait(lambda: not platform.cache.xlen(keys.STREAM), "accepted")
     accepted = monotonic() - began
-    urgent = (Priority.MISSED, Priority.INTERACTIVE, Priority.ORDINARY)
-    wait(lambda: not platform.owed(*urgent), "answered")
+    wait(lambda: not platform.owed(*URGENT), "answered")
     answered = monotonic() - began
-    wait(lambda: not platform.owed(*urgent, Priority.EXPORT), "exported")
+    wait(lambda: not platform.owed(*WORK), "exported")
     exported = monotonic() - began
     return (
         f"accepted after {accepted:.2f} s, boards and statistics after {answered:.2f} s "
@@ -285,8 +322,9 @@ def main() -> None:
             wait(lambda: platform.cache.hlen(keys.HOLDINGS) >= loaded.dojos, "the cold start")
             everything = (*Priority,)[: Priority.IDLE]
             wait(lambda: not platform.owed(*everything), "the cold start")
-            boards, stats = idle(platform)
-            floor = asyncio.run(bare(servers))
+            bare = Bare(servers)
+            boards, stats, floor = idle(platform, bare)
+            bare.close()
             for name, times in (("board", boards), ("dojo stats", stats), ("bare trips", floor)):
                 ratio = statistics.median(times) / statistics.median(floor)
                 print(

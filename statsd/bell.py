@@ -16,6 +16,12 @@ class Bell:
 
     def __init__(self) -> None:
         self._rings: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
+        self._sleepers = 0
+
+    @property
+    def has_sleeper(self) -> bool:
+        """Whether a ring would wake somebody now."""
+        return self._sleepers > 0 and self._rings.empty()
 
     def ring(self) -> None:
         """Wake one sleeper, or the next to lie down."""
@@ -24,20 +30,23 @@ class Bell:
 
     async def sleep(self, seconds: float) -> None:
         """Return at the next ring, or after so many seconds."""
+        self._sleepers += 1
         try:
             async with asyncio.timeout(seconds):
                 await self._rings.get()
         except TimeoutError:
             return
+        finally:
+            self._sleepers -= 1
 
 
-class Bells:
-    """Several bells that are rung together."""
+class FirstOf:
+    """Two bells, of which the second is rung where nobody sleeps at the first."""
 
-    def __init__(self, *bells: Bell) -> None:
-        self._bells = bells
+    def __init__(self, first: Bell, second: Bell) -> None:
+        self._first = first
+        self._second = second
 
     def ring(self) -> None:
-        """Wake one sleeper at each."""
-        for bell in self._bells:
-            bell.ring()
+        """Wake one sleeper."""
+        (self._first if self._first.has_sleeper else self._second).ring()

@@ -22,10 +22,11 @@ from statsd.calculators import dojo_stats, scoreboard, standing
 from statsd.calculators.dojo_stats import RECENT, RECENT_SOLVES, DojoStats, Newest, Totals
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Boards, Standing
-from statsd.database import GENERIC, Database
+from statsd.database import CUSTOM, GENERIC, Database
 from statsd.marks import Answer, Attempt
 
 SENTINEL = "-"
+EXPIRE = "EXPIRE"
 UPLOAD_TTL = 600  # seconds until boards that were never put in place go
 CHUNK = 1000  # entries in one command
 
@@ -45,9 +46,9 @@ class LiveBoards:
         parameters = standing.parameters(attempt.now) | dict(
             scoreboard.parameters(wanted, attempt.now)
         )
-        async with self._database.snapshot() as connection:
+        async with self._database.snapshot() as snapshot:
             found = [
-                _by_dojo(await connection.execute(statement, parameters))
+                _by_dojo(await snapshot.rows(statement, parameters))
                 for statement in (*scoreboard.calculator.statements, standing.ACTIVE)
             ]
         places, rows, active = found
@@ -69,7 +70,7 @@ class LiveBoards:
         prefix = f"{keys.boards(dojo_id)}@{attempt.token}"
         await self._redis.delete(*_keys(prefix, boards))  # of an attempt that did not end well
         for some in _in_parts(_commands(prefix, boards, attempt)):
-            async with self._redis.pipeline(transaction=False) as pipeline:
+            async with self._redis.pipeline(transaction=True) as pipeline:
                 for command in some:
                     pipeline.execute_command(*command)
                 await pipeline.execute()
@@ -80,8 +81,8 @@ class LiveBoards:
     ) -> Mapping[Standing, Answer]:
         """Look up what users have on the boards of dojos."""
         parameters = standing.parameters(attempt.now) | standing.pairs(wanted)
-        async with self._database.snapshot(plan=GENERIC) as connection:
-            rows = (await connection.execute(standing.STANDINGS, parameters)).all()
+        async with self._database.snapshot(plan=GENERIC) as snapshot:
+            rows = await snapshot.rows(standing.STANDINGS, parameters)
         found = {
             Standing(row.dojo_id, row.user_id): standing.entries(row, attempt.now) for row in rows
         }
@@ -106,14 +107,14 @@ class LiveBoards:
         facts = await self._known(wanted, attempt.now)
         rest = [refresh for refresh in wanted if refresh not in facts]
         values: dict[DojoStats, Any] = {}
-        async with self._database.snapshot() as connection:
+        async with self._database.snapshot(plan=CUSTOM if rest else GENERIC) as snapshot:
             if facts:
                 parameters = dojo_stats.parameters(list(facts), attempt.now)
-                for dojo in (await connection.execute(dojo_stats.DOJOS, parameters)).all():
+                for dojo in await snapshot.rows(dojo_stats.DOJOS, parameters):
                     refresh = DojoStats(dojo.dojo_id)
                     values[refresh] = dojo_stats.value(dojo, *facts[refresh])
             if rest:
-                values |= await dojo_stats.calculator.acompute(connection, rest, attempt.now)
+                values |= await dojo_stats.calculator.acompute(snapshot.rows, rest, attempt.now)
         return {refresh: Answer(value) for refresh, value in values.items()}
 
     async def _known(
@@ -177,16 +178,19 @@ def _written(command: str, key: str, pairs: Sequence[tuple[Any, Any]]) -> Iterat
     """Yield the commands that write one key, which goes again unless it is put in place."""
     for first in range(0, len(pairs), CHUNK):
         yield command, key, *(part for pair in pairs[first : first + CHUNK] for part in pair)
-        yield "EXPIRE", key, UPLOAD_TTL
+        yield EXPIRE, key, UPLOAD_TTL
 
 
 def _in_parts(commands: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield commands in parts of about the same size: packing one holds up all else."""
+    """Yield commands in parts of about the same size: packing one holds up all else.
+
+    No part ends between what writes a key and what lets it go again.
+    """
     part, size = [], 0
     for command in commands:
         part.append(command)
         size += len(command)
-        if size >= CHUNK:
+        if size >= CHUNK and command[0] == EXPIRE:
             yield part
             part, size = [], 0
     yield part

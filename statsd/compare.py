@@ -101,8 +101,8 @@ class Comparison:
     ) -> tuple[Mapping[Refresh, Mapping[str, Any]], list[tuple[Refresh, Exception]]]:
         async def compute(part: Sequence[Refresh]) -> Mapping[Refresh, Mapping[str, Any]]:
             calculator = calculator_of(part[0].kind)
-            async with self._database.snapshot() as connection:
-                found = await calculator.acompute(connection, part, moment)
+            async with self._database.snapshot() as snapshot:
+                found = await calculator.acompute(snapshot.rows, part, moment)
             return {refresh: found.get(refresh, {}) for refresh in part}
 
         parts, failed = await isolate(group, compute)

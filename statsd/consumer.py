@@ -1,5 +1,6 @@
 """Events become marks: read a batch, ask the handlers what is stale, mark and acknowledge."""
 
+import asyncio
 import logging
 import traceback
 from collections import defaultdict
@@ -115,6 +116,7 @@ class Consumer:
         refreshes = sum(isinstance(record, Mark) for record in records)
         if refreshes:
             self._bell.ring()
+            await asyncio.sleep(0)  # who was woken goes first
         for letter in dead:
             log.error(
                 "an event went to the dead letters",

@@ -5,6 +5,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -15,7 +16,7 @@ import statsd
 import statsd.handlers
 from statsd import watch
 from statsd.audit import Audit, Auditor
-from statsd.bell import Bell, Bells
+from statsd.bell import Bell, FirstOf
 from statsd.boards import LiveBoards
 from statsd.claims import Claims
 from statsd.consumer import Consumer
@@ -97,25 +98,23 @@ class Daemon:
             self._cache, self._reader, name, block=settings.block, dead_limit=settings.dead_letters
         )
         general, urgent = Bell(), Bell()
-        bell = Bells(urgent, general)
+        bell = FirstOf(urgent, general)
         self._consumer = Consumer(
             self._stream, self._marks, self._database, bell, batch_size=settings.batch_size
         )
         performers = self._performers()
         self._loops: dict[str, Loop] = {"consumer": self._consumer}
         # One more is there for what is urgent and small, which never waits for what is neither.
-        workers = {"urgent worker": (urgent, Priority.ORDINARY)}
-        workers |= {f"worker {i}": (general, Priority.IDLE) for i in range(settings.concurrency)}
-        for loop, (own_bell, least) in workers.items():
-            self._loops[loop] = Worker(
-                self._marks,
-                performers,
-                own_bell,
-                lease=settings.lease,
-                retry_delays=settings.retry_delays,
-                least=least,
-                others=general,
-            )
+        worker = partial(
+            Worker,
+            self._marks,
+            performers,
+            lease=settings.lease,
+            retry_delays=settings.retry_delays,
+        )
+        self._loops["urgent worker"] = worker(urgent, least=Priority.ORDINARY, others=general)
+        for i in range(settings.concurrency):
+            self._loops[f"worker {i}"] = worker(general)
         self._side_loops: dict[str, Loop] = {
             "name": self._name,
             "progress": Progress(self._marks),

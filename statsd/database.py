@@ -1,21 +1,27 @@
 """PostgreSQL, read only: the engine, and snapshots."""
 
 import asyncio
+import math
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, cast
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from statsd import schema
 from statsd.errors import MissingTableError, SettingsError
 from statsd.outage import brief, sqlstate
 from statsd.registry import Lookup
+from statsd.snapshot import Row, Snapshot
 from statsd.urls import connect_arguments
+
+if TYPE_CHECKING:
+    from sqlalchemy.pool import PoolProxiedConnection
 
 POOL_TIMEOUT = 10.0  # seconds to wait for a connection of the pool
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -24,6 +30,8 @@ ANSWER_MARGIN = 5.0  # seconds that an answer may take beyond the statement's ow
 
 CUSTOM, GENERIC = "force_custom_plan", "force_generic_plan"
 UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
+# A migration has changed what a connection has prepared.
+OUT_OF_DATE = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
 
 
 class Database:
@@ -38,39 +46,70 @@ class Database:
         # The server ends what takes too long; a server or a network that is dumb cannot.
         options.setdefault("command_timeout", statement_timeout + ANSWER_MARGIN)
         if not prepared_statements:
-            options |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+            options["statement_cache_size"] = 0
         self._prepared_statements = prepared_statements
-        self.engine: AsyncEngine = create_async_engine(
+        self._migrated = -math.inf
+        self._engine = create_async_engine(
             address,
             connect_args=options,
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT,
-            isolation_level="REPEATABLE READ",
-            execution_options={"postgresql_readonly": True},
-            hide_parameters=True,
+            pool_use_lifo=True,
         )
         # For this transaction only: a pooler hands the connection to others, and refuses the
         # same as startup parameters. Compiling these statements costs more than it saves.
-        self._local = {
-            plan: sa.select(
-                sa.func.set_config("statement_timeout", str(int(statement_timeout * 1000)), True),
-                sa.func.set_config("jit", "off", True),
-                sa.func.set_config("plan_cache_mode", plan, True),
-            )
+        self._begin = {
+            plan: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+            f" SET LOCAL statement_timeout = {int(statement_timeout * 1000)};"
+            f" SET LOCAL jit = off; SET LOCAL plan_cache_mode = {plan}"
             for plan in (CUSTOM, GENERIC)
         }
 
     @asynccontextmanager
-    async def snapshot(self, *, plan: str = CUSTOM) -> AsyncIterator[AsyncConnection]:
+    async def snapshot(self, *, plan: str = CUSTOM) -> AsyncIterator[Snapshot]:
         """Open one snapshot: all statements in it see the database at the same moment.
 
         `plan` is CUSTOM where what is asked for decides how it is found best, and GENERIC where an
         index does in any case: then planning would take longer than finding.
         """
-        async with self.engine.connect() as connection:
-            await connection.execute(self._local[plan])
+        async with self._connection() as connection:
+            await connection.execute(self._begin[plan])
+            yield Snapshot(connection)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator["asyncpg.Connection"]:
+        """Lend a connection, and end whatever transaction is open on it then.
+
+        Raises ConnectionError where the connection is at fault and not what was asked: another
+        one will do.
+        """
+        pooled = await self._check_out()
+        connection = _driver(pooled)
+        try:
             yield connection
+            if connection.is_in_transaction():
+                await connection.execute("ROLLBACK")
+        except BaseException as error:
+            pooled.invalidate(soft=True)  # whatever it is in the middle of, it is not used again
+            is_outdated = isinstance(error, OUT_OF_DATE)
+            if is_outdated:
+                self._migrated = monotonic()
+            is_lost = isinstance(error, asyncpg.InterfaceError) and connection.is_closed()
+            if is_lost or is_outdated:
+                raise ConnectionError(brief(error)) from error
+            raise
+        finally:
+            pooled.close()
+
+    async def _check_out(self) -> "PoolProxiedConnection":
+        """Take a connection from the pool that is open, and that knows the tables as they are."""
+        while True:
+            pooled = await self._engine.raw_connection()
+            since = pooled.info.setdefault("since", monotonic())
+            if since >= self._migrated and not _driver(pooled).is_closed():
+                return pooled
+            pooled.invalidate()
 
     @asynccontextmanager
     async def lookup(self, turn: Callable[[], None]) -> AsyncIterator[Lookup]:
@@ -87,22 +126,11 @@ class Database:
         Raises SettingsError where prepared statements are on and the pooler in front of
         PostgreSQL loses them.
         """
-        async with self.engine.connect() as connection:
-            for table in schema.metadata.sorted_tables:
-                await self._check_table(connection, table)
+        async with self.snapshot() as snapshot:
+            for table, probe in _PROBES.items():
+                await _check_table(snapshot, table, probe)
         if self._prepared_statements:
             await self._check_prepared_statements()
-
-    async def _check_table(self, connection: AsyncConnection, table: sa.Table) -> None:
-        try:
-            await connection.execute(sa.select(*table.columns).limit(0))
-        except sa.exc.ProgrammingError as error:
-            if sqlstate(error) in {UNDEFINED_TABLE, UNDEFINED_COLUMN}:
-                columns = ", ".join(column.name for column in table.columns)
-                raise MissingTableError(
-                    f"{brief(error)}; wanted: table {table.name} with {columns}"
-                ) from error
-            raise
 
     async def _check_prepared_statements(self) -> None:
         """Prepare one name through two connections, one transaction after the other.
@@ -111,22 +139,20 @@ class Database:
         name already unless the pooler keeps track.
         """
         name = f"statsd_{uuid.uuid4().hex}"
-        async with self.engine.connect() as first, self.engine.connect() as second:
+        async with self._connection() as first, self._connection() as second:
             for connection in (first, second):
-                await connection.execute(sa.select(1))  # opens the transaction
-                raw = await connection.get_raw_connection()
-                driver = cast("asyncpg.Connection", raw.driver_connection)
+                await connection.execute("BEGIN")
                 try:
-                    await driver.prepare("SELECT 1", name=name)
+                    await connection.prepare("SELECT 1", name=name)
                 except asyncpg.DuplicatePreparedStatementError as error:
                     raise SettingsError(NEEDS_UNPREPARED) from error
-                await connection.rollback()
+                await connection.execute("ROLLBACK")
 
     async def close(self) -> None:
         """Close the pool; a server that does not answer is not waited for."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self.engine.dispose()
+                await self._engine.dispose()
 
 
 NEEDS_UNPREPARED = (
@@ -142,21 +168,31 @@ class _Lookup:
         self._database = database
         self._stack = stack
         self._turn = turn
-        self._connection: AsyncConnection | None = None
+        self._snapshot: Snapshot | None = None
 
-    async def rows(
-        self, statement: sa.Select[Any], parameters: Mapping[str, Any]
-    ) -> Sequence[sa.Row[Any]]:
+    async def rows(self, statement: sa.Select[Any], parameters: Mapping[str, Any]) -> Sequence[Row]:
         """Return the statement's rows."""
         self._turn()
-        if self._connection is None:
+        if self._snapshot is None:
             snapshot = self._database.snapshot(plan=GENERIC)
-            self._connection = await self._stack.enter_async_context(snapshot)
-        return await rows(self._connection, statement, parameters)
+            self._snapshot = await self._stack.enter_async_context(snapshot)
+        return await self._snapshot.rows(statement, parameters)
 
 
-async def rows(
-    connection: AsyncConnection, statement: sa.Select[Any], parameters: Mapping[str, Any]
-) -> Sequence[sa.Row[Any]]:
-    """Return a statement's rows."""
-    return list((await connection.execute(statement, parameters)).all())
+def _driver(pooled: "PoolProxiedConnection") -> "asyncpg.Connection":
+    return cast("asyncpg.Connection", pooled.driver_connection)
+
+
+_PROBES = {table: sa.select(*table.columns).limit(0) for table in schema.metadata.sorted_tables}
+
+
+async def _check_table(snapshot: Snapshot, table: sa.Table, probe: sa.Select[Any]) -> None:
+    try:
+        await snapshot.rows(probe)
+    except asyncpg.PostgresError as error:
+        if sqlstate(error) in {UNDEFINED_TABLE, UNDEFINED_COLUMN}:
+            columns = ", ".join(column.name for column in table.columns)
+            raise MissingTableError(
+                f"{brief(error)}; wanted: table {table.name} with {columns}"
+            ) from error
+        raise

@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import DeclarativeBase
 
 from statsd import embedded, keys, sample, schema, urls
-from statsd.calculators import dojo_stats
+from statsd.calculators import dojo_stats, through
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.client import AsyncPublisher
 from statsd.client.listeners import listen
@@ -287,7 +287,7 @@ async def _differences(engine: AsyncEngine, cache: "Redis", platform: Platform) 
         moment = datetime.fromtimestamp(float(stamp or 0), UTC).replace(tzinfo=None)
         refresh = DojoStats(dojo_id)
         async with engine.connect() as connection:
-            computed = await dojo_stats.calculator.acompute(connection, [refresh], moment)
+            computed = await dojo_stats.calculator.acompute(through(connection), [refresh], moment)
         if computed[refresh] != {key: orjson.loads(raw or b"0")}:
             wrong.append(reference)
     return wrong

@@ -72,10 +72,10 @@ class Inspection:
 
     async def _dojo_id(self, reference: str) -> int | None:
         if keys.is_storable(reference):
-            async with self._database.snapshot() as connection:
-                dojo_id: int | None = await connection.scalar(find_dojo(reference))
-            if dojo_id is not None:
-                return dojo_id
+            async with self._database.snapshot() as snapshot:
+                found = await snapshot.scalars(find_dojo(reference))
+            if found:
+                return int(found[0])
             owner: Any = await self._redis.hget(keys.OWNERS, keys.dojo_stats(reference))
             for refresh in known([owner.decode()] if owner else []):
                 if isinstance(refresh, DojoStats):  # it is gone, and its key is not

@@ -18,10 +18,11 @@ E = TypeVar("E", bound=Event)
 class Lookup(Protocol):
     """Reads the database as it is after the events were read."""
 
-    async def rows(
-        self, statement: sa.Select[Any], parameters: Mapping[str, Any]
-    ) -> Sequence[sa.Row[Any]]:
-        """Return the statement's rows. A transaction is opened when the first one comes."""
+    async def rows(self, statement: sa.Select[Any], parameters: Mapping[str, Any]) -> Sequence[Any]:
+        """Return the statement's rows, whose columns are attributes.
+
+        A transaction is opened when the first statement comes.
+        """
 
 
 Handler = Callable[[Sequence[E], Lookup], Awaitable[Iterable[Record]]]

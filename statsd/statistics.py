@@ -49,9 +49,9 @@ def is_statistic(refresh: Refresh) -> bool:
 
 async def every_statistic(database: Database) -> list[Refresh]:
     """List all that exists in the database, the busiest dojos first."""
-    async with database.snapshot() as connection:
+    async with database.snapshot() as snapshot:
         return [
             calculator.refresh.of(*row)
             for calculator in CALCULATORS
-            for row in await connection.execute(calculator.every)
+            for row in await snapshot.rows(calculator.every)
         ]

@@ -20,12 +20,11 @@ from typing import Any, ClassVar, NamedTuple
 import msgspec
 import sqlalchemy as sa
 from redis.asyncio import Redis
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statsd import keys
 from statsd.accepted import Wait, intake
 from statsd.calculators.counted import among
-from statsd.database import Database, rows
+from statsd.database import Database
 from statsd.events import ChallengeSolve
 from statsd.isolate import isolate
 from statsd.marks import SECOND, Answer, Attempt
@@ -34,6 +33,7 @@ from statsd.reconcile import Reconcile
 from statsd.refresh import Covered, Mark, Priority, Record, Refresh, register_kind
 from statsd.registry import handler_of
 from statsd.schema import CORRECT, submissions
+from statsd.snapshot import Row, Snapshot
 from statsd.state import remembered
 
 log = logging.getLogger(__name__)
@@ -111,8 +111,8 @@ class Watch:
         What is forgotten here was covered before the snapshot, and so is in it.
         """
         await self._redis.delete(keys.COVERED)
-        async with self._database.snapshot() as connection:
-            look = await self._look(connection, None)
+        async with self._database.snapshot() as snapshot:
+            look = await self._look(snapshot, None)
         watermark = Watermark(low=look.top, high=look.top, writers=look.writers)
         covered = [Covered(solve) for solve in look.uncovered]  # the sentinel among them
         return _answer(watermark, [*covered, Mark(Reconcile())])
@@ -125,8 +125,8 @@ class Watch:
         """
         await self._redis.zremrangebyscore(keys.COVERED, 0, before.low - OVERLAP)
         newest: Any = await self._redis.zrange(keys.COVERED, -1, -1)
-        async with self._database.snapshot() as connection:
-            look = await self._look(connection, before.low)
+        async with self._database.snapshot() as snapshot:
+            look = await self._look(snapshot, before.low)
         seen = await intake(self._redis)
         if SENTINEL in look.uncovered or look.newest < before.low - OVERLAP:
             return None
@@ -141,16 +141,17 @@ class Watch:
         after = _moved(before, look, (), wait, seen.moment)
         return _answer(msgspec.structs.replace(after, missed=before.missed + len(found)), records)
 
-    async def _look(self, connection: AsyncConnection, low: int | None) -> _Look:
+    async def _look(self, snapshot: Snapshot, low: int | None) -> _Look:
         """Read a snapshot from the watermark on, or its end; then, who writes since it."""
-        newest = top = await connection.scalar(_NEWEST) or 0
+        [newest] = await snapshot.scalars(_NEWEST)
+        newest = top = newest or 0
         parameters = {"low": (newest if low is None else low) - OVERLAP, "limit": READ_AT_ONCE}
-        solves = list((await connection.execute(_SOLVES, parameters)).scalars())
+        solves = await snapshot.scalars(_SOLVES, parameters)
         if len(solves) == READ_AT_ONCE:
             top = solves[-1]
             self._tell_of_many(top)
         uncovered = await self._uncovered([SENTINEL, *solves])
-        return _Look(newest, top, uncovered, tuple((await connection.execute(_WRITERS)).scalars()))
+        return _Look(newest, top, uncovered, tuple(await snapshot.scalars(_WRITERS)))
 
     def _tell_of_many(self, top: int) -> None:
         if monotonic() - self._told > REMIND:
@@ -170,8 +171,8 @@ class Watch:
         solves = await self._uncovered(before.suspects) if before.suspects else []
         if not solves:
             return []
-        async with self._database.snapshot() as connection:
-            missed = await rows(connection, _SUSPECTS, {"solves": solves})
+        async with self._database.snapshot() as snapshot:
+            missed = await snapshot.rows(_SUSPECTS, {"solves": solves})
         if missed:
             log.warning(
                 "solves of which no event told in time",
@@ -187,7 +188,7 @@ class Watch:
             records += [Covered(each.id), Mark(Reconcile())]
         return records
 
-    async def _handled(self, missed: Sequence[sa.Row[Any]]) -> list[Record]:
+    async def _handled(self, missed: Sequence[Row]) -> list[Record]:
         events = [ChallengeSolve(each.user_id, each.challenge_id) for each in missed]
         handler = handler_of(ChallengeSolve)
         async with self._database.lookup(lambda: None) as lookup:

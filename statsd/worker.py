@@ -45,8 +45,8 @@ def calculate(calculator: Calculator[Any], database: Database) -> Performer:
     """Answer the refreshes of one kind with its calculator, from one snapshot."""
 
     async def perform(wanted: Sequence[Any], attempt: Attempt) -> Mapping[Any, Answer]:
-        async with database.snapshot() as connection:
-            values = await calculator.acompute(connection, wanted, attempt.now)
+        async with database.snapshot() as snapshot:
+            values = await calculator.acompute(snapshot.rows, wanted, attempt.now)
         return {refresh: Answer(keys) for refresh, keys in values.items()}
 
     return Performer(perform, calculator.batch, costly=calculator.costly)
@@ -72,14 +72,11 @@ class Worker:
     ) -> None:
         """Take how to answer each kind, and what rings when there is work.
 
-        `others` is what is rung where there is more of it than this worker can do; the same bell,
-        if it is not given.
-
         `lease` is in seconds, as are `retry_delays`, one for each attempt after the first. What is
-        less urgent than `least` is left to others.
+        less urgent than `least` is left to others, who are woken when this worker lies down.
         """
         self._least = least
-        self._others = others or bell
+        self._others = others
         self._marks = marks
         self._performers = performers
         self._batches = {kind: performer.batch for kind, performer in performers.items()}
@@ -92,8 +89,10 @@ class Worker:
         """Answer one batch, or nap until something may be due."""
         attempt, more, wait = await self._marks.take(self._batches, self._least, LULL)
         if more:
-            self._others.ring()
+            (self._others or self._bell).ring()
         if attempt is None:
+            if self._others:
+                self._others.ring()
             await self._bell.sleep(LONGEST_NAP if wait is None else min(wait, LONGEST_NAP))
         else:
             self._leased = attempt.names

@@ -4,7 +4,7 @@ Both halves of the package use them: the daemon awaits the statements, a web app
 reader runs them on a plain connection. They work with SQLAlchemy 1.4 and 2.x.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -18,6 +18,9 @@ R = TypeVar("R", bound=Refresh)
 
 Values = dict[str, Any]
 """Cache keys and what is true for them, ready for JSON."""
+
+Ask = Callable[["sa.Select[Any]", Mapping[str, Any]], Awaitable[Sequence[Any]]]
+"""Answers a statement with its rows, whose columns are attributes."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,16 @@ class Calculator(Generic[R]):
         parameters = self.parameters(wanted, now)
         return self.shape([connection.execute(each, parameters).all() for each in self.statements])
 
-    async def acompute(
-        self, connection: Any, wanted: Sequence[R], now: datetime
-    ) -> Mapping[R, Values]:
-        """As `compute`, on an AsyncConnection."""
+    async def acompute(self, ask: Ask, wanted: Sequence[R], now: datetime) -> Mapping[R, Values]:
+        """As `compute`, from what answers statements one after another."""
         parameters = self.parameters(wanted, now)
-        return self.shape(
-            [(await connection.execute(each, parameters)).all() for each in self.statements]
-        )
+        return self.shape([await ask(each, parameters) for each in self.statements])
+
+
+def through(connection: Any) -> Ask:
+    """Return what answers statements, on an AsyncConnection."""
+
+    async def ask(statement: "sa.Select[Any]", parameters: Mapping[str, Any]) -> Sequence[Any]:
+        return list((await connection.execute(statement, parameters)).all())
+
+    return ask

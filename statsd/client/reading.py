@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import scripts
-from statsd.calculators import Values
+from statsd.calculators import Values, through
 from statsd.client.publisher import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
 from statsd.client.wanted import (
     Part,
@@ -261,7 +261,7 @@ class AsyncReading(_Common):
     async def _compute(self, wanted: Wanted, refresh: Refresh) -> Values:
         async with self._engine.connect() as plain:
             connection = await plain.execution_options(isolation_level=SNAPSHOT)
-            values = await wanted.calculator.acompute(connection, [refresh], _now())
+            values = await wanted.calculator.acompute(through(connection), [refresh], _now())
         return values.get(refresh, {})
 
     async def _ask(self, refresh: Refresh) -> None:

@@ -139,7 +139,7 @@ local function install(name, dojo, built)
     redis.call('PERSIST', key)
     redis.call('RENAME', key, prefix .. key:sub(#built + 1))
   end
-  owe('dojo_stats:' .. dojo, INTERACTIVE)
+  owe_derived('dojo_stats:' .. dojo, INTERACTIVE)
 end
 
 local function settle(name, holdings, values, marks, covered, boards, cost)

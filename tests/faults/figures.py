@@ -1,7 +1,6 @@
 """What must hold when faults are over, as figures that are measured."""
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import time
@@ -104,11 +103,8 @@ def compare(engine: sa.Engine, cache: "redis.Redis") -> tuple[int, list[Value]]:
                 found[value.key] = value
     for raw in cache.scan_iter("stats:*", count=1000):
         key = raw.decode()
-        public = not key.startswith((keys.INTERNAL, keys.BOARDS))
-        if key.startswith(keys.BOARDS):
-            public = _dojo_of(key) not in dojos
-        if public and not key.endswith(keys.updated("")) and key not in found:
-            found[key] = Value(key, 0, cache.get(key), "nothing")
+        if _is_left_over(cache, key, dojos) and key not in found:
+            found[key] = Value(key, 0, "something", "nothing")
     return len(found), [value for value in found.values() if value.cached != value.computed]
 
 
@@ -133,9 +129,14 @@ def _live(cache: "redis.Redis", key: str) -> Any:
     return live_board(cache, numbers[0], numbers[1] if kind == "module" else None, days)
 
 
-def _dojo_of(key: str) -> int:
-    """Whose boards a key is part of, also of those that are being built."""
-    return int(re.split("[:@]", key.removeprefix(keys.BOARDS))[0])
+def _is_left_over(cache: "redis.Redis", key: str, dojos: Collection[int]) -> bool:
+    """Say whether a key is neither private, nor a stamp, nor of the boards of a dojo there is."""
+    if not key.startswith(keys.BOARDS):
+        return not key.startswith(keys.INTERNAL) and not key.endswith(keys.updated(""))
+    dojo, at, _ = key.removeprefix(keys.BOARDS).partition("@")
+    if at:  # built by one who was killed; such keys go by themselves
+        return cache.ttl(key) == -1
+    return int(dojo.partition(":")[0]) not in dojos
 
 
 def _moment(stamp: float) -> datetime:

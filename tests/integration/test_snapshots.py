@@ -1,0 +1,155 @@
+"""Snapshots: what they show, and connections that cannot be used any more."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import asyncpg
+import psycopg2
+import pytest
+import sqlalchemy as sa
+
+from statsd import embedded, urls
+from statsd.calculators.counted import among
+from statsd.database import Database
+from statsd.outage import is_outage, passes
+from statsd.schema import users
+from statsd.snapshot import Snapshot
+from tests.webapp import WebApp
+
+NAMES = sa.select(users.c.id, users.c.name).order_by(users.c.id)
+NAMED = sa.select(users.c.name).where(among(users.c.id, "ids")).order_by(users.c.id)
+WHO = sa.text("SELECT pg_backend_pid()")
+
+
+@pytest.fixture
+async def single(database: str) -> AsyncIterator[Database]:
+    """A database through a single connection."""
+    single = Database(
+        urls.database_url(database), pool_size=1, statement_timeout=2, prepared_statements=True
+    )
+    yield single
+    await single.close()
+
+
+def change(database: str, statement: str) -> None:
+    """Change the database as somebody else."""
+    connection = psycopg2.connect(database)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    connection.close()
+
+
+async def backend(snapshot: Snapshot) -> int:
+    [pid] = await snapshot.scalars(WHO)
+    return int(pid)
+
+
+async def ask_names(snapshot: Snapshot) -> list[tuple[int, str]]:
+    return [(row.id, row.name) for row in await snapshot.rows(NAMES)]
+
+
+async def ask_who(database: Database) -> int:
+    async with database.snapshot() as snapshot:
+        return await backend(snapshot)
+
+
+async def test_all_statements_see_the_same_moment(single: Database, webapp: WebApp) -> None:
+    first = webapp.create_user()
+    async with single.snapshot() as snapshot:
+        before = await snapshot.rows(NAMES)
+        webapp.create_user()
+        assert await snapshot.rows(NAMES) == before
+        assert [(row.id, row.name) for row in before] == [(first.id, first.name)]
+    async with single.snapshot() as snapshot:
+        assert len(await snapshot.rows(NAMES)) == len(before) + 1
+
+
+async def test_rows_and_parameters(single: Database, webapp: WebApp) -> None:
+    made = [webapp.create_user() for _ in range(3)]
+    wanted = {"ids": [each.id for each in made[:2]]}
+    async with single.snapshot() as snapshot:
+        assert await snapshot.scalars(NAMED, wanted) == [each.name for each in made[:2]]
+        [row, _] = await snapshot.rows(NAMED, wanted)
+        with pytest.raises(AttributeError, match="no column 'email'"):
+            _ = row.email
+        with pytest.raises(sa.exc.InvalidRequestError, match="ids"):
+            await snapshot.rows(NAMED)
+        with pytest.raises(TypeError, match="among"):
+            await snapshot.rows(NAMES.where(users.c.id.in_([1, 2])))
+
+
+async def test_nothing_can_be_written(single: Database) -> None:
+    async with single.snapshot() as snapshot:
+        with pytest.raises(Exception, match="read-only"):
+            await snapshot.rows(sa.text("CREATE TABLE mine ()"))
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_replaced(
+    single: Database, postgres: embedded.Postgres
+) -> None:
+    pid = await ask_who(single)
+    change(postgres.url, f"SELECT pg_terminate_backend({pid}, 5000)")
+    with suppress(ConnectionError, asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError):
+        await ask_who(single)  # it may be taken before the loop has seen its end, but not again
+    assert await ask_who(single) != pid
+
+
+async def test_a_connection_that_is_lost_is_an_outage(
+    single: Database, postgres: embedded.Postgres
+) -> None:
+    async def lose() -> None:
+        async with single.snapshot() as snapshot:
+            pid = await backend(snapshot)
+            lost.append(pid)
+            change(postgres.url, f"SELECT pg_terminate_backend({pid}, 5000)")
+            while True:
+                await backend(snapshot)
+
+    lost: list[int] = []
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is not said
+        await lose()
+    assert is_outage(caught.value)
+    assert await ask_who(single) not in lost
+
+
+async def test_a_statement_that_failed_leaves_nothing_behind(single: Database) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is not said
+        async with single.snapshot() as snapshot:
+            await snapshot.rows(sa.text("SELECT pg_sleep(30)"))
+    assert passes(caught.value)
+    async with single.snapshot() as snapshot:
+        assert await snapshot.scalars(sa.text("SELECT 1")) == [1]
+
+
+async def test_a_cancelled_statement_gives_its_place_back(single: Database) -> None:
+    async def hang() -> None:
+        async with single.snapshot() as snapshot:
+            await snapshot.rows(sa.text("SELECT pg_sleep(30)"))
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await hang()
+    async with single.snapshot() as snapshot:
+        assert await snapshot.scalars(sa.text("SELECT 1")) == [1]
+
+
+async def test_a_migration_costs_one_attempt_and_is_no_failure(
+    snapshots: Database, database: str, webapp: WebApp
+) -> None:
+    """What connections have prepared may no longer fit the tables; one of them finds out."""
+    user = webapp.create_user()
+    async with snapshots.snapshot() as first, snapshots.snapshot() as second:
+        before = [await ask_names(each) for each in (first, second)]
+    change(database, "ALTER TABLE users ALTER name TYPE varchar(500)")
+
+    async def again() -> list[tuple[int, str]]:
+        async with snapshots.snapshot() as snapshot:
+            return await ask_names(snapshot)
+
+    with pytest.raises(ConnectionError, match="Cached") as caught:
+        await again()
+    assert is_outage(caught.value)
+    after = list(await asyncio.gather(again(), again()))
+    assert after == before == [[(user.id, user.name)]] * 2
