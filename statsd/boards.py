@@ -68,7 +68,6 @@ class LiveBoards:
     async def _upload(self, dojo_id: int, boards: Boards, attempt: Attempt) -> str:
         """Write boards beside those in place; return what their keys begin with."""
         prefix = f"{keys.boards(dojo_id)}@{attempt.token}"
-        await self._redis.delete(*_keys(prefix, boards))  # of an attempt that did not end well
         for some in _in_parts(_commands(prefix, boards, attempt)):
             async with self._redis.pipeline(transaction=True) as pipeline:
                 for command in some:
@@ -194,8 +193,3 @@ def _in_parts(commands: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, .
             yield part
             part, size = [], 0
     yield part
-
-
-def _keys(prefix: str, boards: Boards) -> Iterator[str]:
-    yield from (prefix, f"{prefix}:users", f"{prefix}:newest")
-    yield from (f"{prefix}:{place}:{days}" for place, days in boards.scores)

@@ -155,7 +155,7 @@ class Comparison:
 
     async def _owed(self) -> set[str]:
         """Return the names of all that is owed, now or later."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
+        async with self._redis.pipeline(transaction=True) as pipeline:
             for priority in Priority:
                 pipeline.zrange(keys.due(priority), 0, -1)
             pipeline.zrange(keys.LATER, 0, -1)

@@ -102,19 +102,19 @@ class Daemon:
         self._consumer = Consumer(
             self._stream, self._marks, self._database, bell, batch_size=settings.batch_size
         )
-        performers = self._performers()
+        statistics = statistics_of(LiveBoards(self._cache, self._database), self._database)
+        quick = {kind: each for kind, each in statistics.items() if not each.costly}
+        performers = statistics | self._upkeep()
         self._loops: dict[str, Loop] = {"consumer": self._consumer}
         # One more is there for what is urgent and small, which never waits for what is neither.
         worker = partial(
-            Worker,
-            self._marks,
-            performers,
-            lease=settings.lease,
-            retry_delays=settings.retry_delays,
+            Worker, self._marks, lease=settings.lease, retry_delays=settings.retry_delays
         )
-        self._loops["urgent worker"] = worker(urgent, least=Priority.ORDINARY, others=general)
+        self._loops["urgent worker"] = worker(
+            quick, urgent, least=Priority.ORDINARY, others=general
+        )
         for i in range(settings.concurrency):
-            self._loops[f"worker {i}"] = worker(general)
+            self._loops[f"worker {i}"] = worker(performers, general)
         self._side_loops: dict[str, Loop] = {
             "name": self._name,
             "progress": Progress(self._marks),
@@ -125,16 +125,17 @@ class Daemon:
         if settings.audit_interval:
             self._side_loops["audit"] = Timer(self._marks, bell, Audit(), settings.audit_interval)
 
-    def _performers(self) -> dict[str, Performer]:
+    def _upkeep(self) -> dict[str, Performer]:
+        """Return who answers what is no statistic."""
         database, skip = self._database, self._settings.skip_cold_start
         missed = Watch(self._cache, database)
         reconciler = Reconciler(self._marks, database, only_present=skip)
         auditor = Auditor(self._cache, database, refill=not skip)
-        performers = statistics_of(LiveBoards(self._cache, database), database)
-        performers[Reconcile.kind] = Performer(reconciler.perform, batch=1)
-        performers[MissedSolves.kind] = Performer(missed.perform, batch=1, log_level=logging.DEBUG)
-        performers[Audit.kind] = Performer(auditor.perform, batch=1, log_level=logging.DEBUG)
-        return performers
+        return {
+            Reconcile.kind: Performer(reconciler.perform, batch=1),
+            MissedSolves.kind: Performer(missed.perform, batch=1, log_level=logging.DEBUG),
+            Audit.kind: Performer(auditor.perform, batch=1, log_level=logging.DEBUG),
+        }
 
     async def run(self) -> None:
         """Work until told to stop; then finish what is under way, within the deadline.

@@ -91,7 +91,7 @@ class Database:
             if connection.is_in_transaction():
                 await connection.execute("ROLLBACK")
         except BaseException as error:
-            pooled.invalidate(soft=True)  # whatever it is in the middle of, it is not used again
+            await _close(pooled)  # whatever it is in the middle of
             is_outdated = isinstance(error, OUT_OF_DATE)
             if is_outdated:
                 self._migrated = monotonic()
@@ -99,8 +99,7 @@ class Database:
             if is_lost or is_outdated:
                 raise ConnectionError(brief(error)) from error
             raise
-        finally:
-            pooled.close()
+        pooled.close()
 
     async def _check_out(self) -> "PoolProxiedConnection":
         """Take a connection from the pool that is open, and that knows the tables as they are."""
@@ -181,6 +180,17 @@ class _Lookup:
 
 def _driver(pooled: "PoolProxiedConnection") -> "asyncpg.Connection":
     return cast("asyncpg.Connection", pooled.driver_connection)
+
+
+async def _close(pooled: "PoolProxiedConnection") -> None:
+    """Close a connection, so that another one takes its place in the pool."""
+    try:
+        # That cancels what the server is still at; a server that is gone is not waited for.
+        await asyncio.shield(_driver(pooled).close(timeout=CLOSE_TIMEOUT))
+    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
+        pass
+    finally:
+        pooled.invalidate()
 
 
 _PROBES = {table: sa.select(*table.columns).limit(0) for table in schema.metadata.sorted_tables}

@@ -12,9 +12,10 @@ from statsd.worker import Performer, calculate
 
 def statistics_of(boards: LiveBoards, database: Database) -> dict[str, Performer]:
     """Return who answers each kind: its calculator or, for what has to do with them, the boards."""
+    every = scoreboard.calculator
     performers = {each.refresh.kind: calculate(each, database) for each in CALCULATORS}
     return performers | {
         Standing.kind: Performer(boards.stand, standing.BATCH),
         DojoStats.kind: Performer(boards.dojo_stats, dojo_stats.calculator.batch),
-        Scoreboard.kind: Performer(boards.rebuild, scoreboard.BATCH, costly=True),
+        Scoreboard.kind: Performer(boards.rebuild, every.batch, costly=every.costly),
     }

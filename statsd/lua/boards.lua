@@ -21,6 +21,7 @@ local BOARDS = 'stats:boards:1:'
 local WINDOWS = {0, 7, 30}  -- days; 0 is all time
 local CHART = 4             -- days of the chart
 local RANKS = 2147483648    -- scores are solves times this, plus a tie-break
+local ARRAY = 'stats:scoreboard:dojo:'
 local SENTINEL = '-'        -- no user: the last of every board
 
 local function board(prefix, place, days) return prefix .. ':' .. place .. ':' .. days end
@@ -46,7 +47,7 @@ end
 local function is_a(key, type) return redis.call('TYPE', key).ok == type end
 
 -- The places that the boards are of; nil where one is gone, or they are of a clock that was lost.
-local function whole(prefix)
+local function intact(prefix)
   if not (is_a(prefix, 'hash') and is_a(prefix .. ':users', 'hash')) then return nil end
   if not (is_a(prefix .. ':touched', 'zset') or is_a(prefix .. ':touched', 'none')) then return nil end
   local modules, epoch = unpack(redis.call('HMGET', prefix, 'modules', 'epoch'))
@@ -56,6 +57,19 @@ local function whole(prefix)
     if not is_a(key, 'zset') then return nil end
   end
   return places
+end
+
+-- Arrays and boards come from one pass and change in one step. Where the array is newer, a daemon that
+-- knows no boards has left them alone since, and they are as good as gone.
+local function is_outdone(dojo)
+  local built = tonumber(redis.call('HGET', BOARDS .. dojo, 'token'))
+  local stamp = stamp_of(ARRAY .. dojo .. ':0'):gsub('%.', '')
+  return not built or (tonumber(stamp) or 0) > built
+end
+
+local function whole(dojo)
+  local places = intact(BOARDS .. dojo)
+  return places and not is_outdone(dojo) and places or nil
 end
 
 local function solves_in(score) return math.floor(tonumber(score or 0) / RANKS) end
@@ -132,7 +146,12 @@ local function put(prefix, places, user, scores, record)
   return true
 end
 
-local function remove_boards(prefix)
+-- `held` are the arrays that there were beside them (JSON), which tell of modules, too.
+local function remove_boards(prefix, held)
   local modules = is_a(prefix, 'hash') and redis.call('HGET', prefix, 'modules')
-  redis.call('UNLINK', unpack(keys_of(prefix, places_in(modules or '[]'))))
+  local places = places_in(modules or '[]')
+  for _, key in ipairs(cjson.decode(held)) do
+    places[#places + 1] = key:match(':module:[^:]*:([^:]*):0$')
+  end
+  redis.call('UNLINK', unpack(keys_of(prefix, places)))
 end

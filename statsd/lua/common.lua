@@ -12,7 +12,7 @@ local OWNERS = 'stats:internal:owners'     -- hash: key -> the name that wrote i
 local COVERED = 'stats:internal:covered'   -- sorted set: submission ids, whose marks were set
 local RESTS = 'stats:internal:rests'       -- hash: name -> before when it is not due again
 local DUE = 'stats:internal:due:'          -- .. class: sorted set of names by time due
-local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), class, attempts, retry_at, derived
+local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), class, attempts, retry_at, full (token)
 
 local MISSED, INTERACTIVE, ORDINARY, EXPORT, IDLE = 0, 1, 2, 3, 5 -- the most urgent first
 local BUCKET = 500000                      -- delayed marks of a name are told apart this finely
@@ -102,8 +102,9 @@ local function rests_until(name)
   return moment
 end
 
--- One mark for each name: the newer moment, the more urgent class, the earlier time due.
-function owe(name, class)
+-- One mark for each name: the newer moment, the more urgent class, the earlier time due. `full` is
+-- the moment of the last one that was not `derived`, until it is answered.
+function owe(name, class, derived)
   clock.now = clock.now + 1 -- marks set together stay in their order
   local was = redis.call('HMGET', MARK .. name, 'class', 'retry_at')
   local before = tonumber(was[1] or class)
@@ -118,16 +119,15 @@ function owe(name, class)
     if class > MISSED then score = math.max(score, rests_until(name)) end
   end
   redis.call('HSET', MARK .. name, 'marked', digits(clock.token), 'class', class)
-  redis.call('HDEL', MARK .. name, 'derived')
+  if not derived then redis.call('HSET', MARK .. name, 'full', digits(clock.token)) end
   redis.call('ZADD', DUE .. class, digits(score), name)
 end
 
--- Owed for nothing but a change of what it is derived from: so it may be answered from that alone.
-local function owe_derived(name, class)
-  local was, derived = unpack(redis.call('HMGET', MARK .. name, 'marked', 'derived'))
-  owe(name, class)
-  if derived or not was then redis.call('HSET', MARK .. name, 'derived', 1) end
-end
+-- Owed for nothing but a solver's new entries, which are on the boards already.
+local function owe_derived(name, class) owe(name, class, true) end
+
+-- Whether something is owed for another reason than that.
+local function is_owed_in_full(name) return redis.call('HEXISTS', MARK .. name, 'full') == 1 end
 
 -- Owed again after a delay, whatever is answered until then.
 local function owe_later(name, class, delay)
@@ -157,6 +157,13 @@ end
 local function set_due(name, due)
   local class = redis.call('HGET', MARK .. name, 'class')
   if class then redis.call('ZADD', DUE .. class, digits(due), name) end
+end
+
+-- Its time due in the new class is still to be set.
+local function set_class(name, class)
+  local before = redis.call('HGET', MARK .. name, 'class')
+  if before then redis.call('ZREM', DUE .. before, name) end
+  redis.call('HSET', MARK .. name, 'class', class)
 end
 
 local function give_back(name, delay)

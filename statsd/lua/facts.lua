@@ -5,12 +5,14 @@
 --        them is owed; else: the day of the chart, solves, users, the chart's solves and users (an
 --        array for each day), and the records of those who have the newest solves
 
+local ENOUGH = 1000
 tick()
 
 local function facts(dojo)
   local prefix = BOARDS .. dojo
-  local derived = redis.call('HGET', MARK .. 'dojo_stats:' .. dojo, 'derived')
-  if not (derived and whole(prefix)) then return {} end
+  -- Boards that are owed in full are known to be out of date.
+  if is_owed_in_full('dojo_stats:' .. dojo) or is_owed_in_full('scoreboard:' .. dojo) then return {} end
+  if not whole(dojo) then return {} end
   local numbers = {'solves'}
   for i = 1, CHART do
     numbers[#numbers + 1] = 'solves' .. i
@@ -21,10 +23,12 @@ local function facts(dojo)
     chart[i] = {tonumber(found[2 * i] or 0), tonumber(found[2 * i + 1] or 0)}
   end
 
-  -- All that are as new as the last one wanted: which of them comes first is not said here.
+  -- All that are as new as the last one wanted: which of them comes first is not said here. Of
+  -- very many any will do.
   local last = redis.call('ZREVRANGE', prefix .. ':newest', request.newest - 1, request.newest - 1,
     'WITHSCORES')[2] or '0'
-  local users = redis.call('ZREVRANGEBYSCORE', prefix .. ':newest', '+inf', math.max(0, last))
+  local users = redis.call('ZREVRANGEBYSCORE', prefix .. ':newest', '+inf', math.max(0, last),
+    'LIMIT', 0, ENOUGH)
   local records = {}
   if #users > 0 then
     for i, record in ipairs(redis.call('HMGET', prefix .. ':users', unpack(users))) do

@@ -9,6 +9,7 @@ local key = board(prefix, request.place, request.days)
 
 local function record(user) return redis.call('HGET', prefix .. ':users', user) or nil end
 
+if not is_a(prefix, 'hash') or is_outdone(request.dojo) then return {} end
 local size = redis.call('ZCARD', key)
 if size == 0 then return {} end
 local entries, own = {}, {}

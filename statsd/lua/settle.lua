@@ -34,8 +34,7 @@ end
 
 -- The keys of a refresh are those it wrote last: what it no longer writes goes, unless another
 -- refresh (a dojo that took over a reference id) has written it since.
-local function keep_books(name, holdings)
-  local before = redis.call('HGET', HOLDINGS, name) or '[]'
+local function keep_books(name, before, holdings)
   if before == holdings then return end
   local now = {}
   for _, key in ipairs(cjson.decode(holdings)) do now[key] = true end
@@ -57,7 +56,7 @@ local state_of = {}
 local function boards_of(dojo)
   if state_of[dojo] then return state_of[dojo] end
   local prefix = BOARDS .. dojo
-  local state = {prefix = prefix, places = whole(prefix), known = {}}
+  local state = {prefix = prefix, places = whole(dojo), known = {}}
   if state.places then
     for _, place in ipairs(state.places) do state.known[place] = true end
     local built, day = unpack(redis.call('HMGET', prefix, 'token', 'day'))
@@ -67,12 +66,11 @@ local function boards_of(dojo)
   return state
 end
 
-local owed = {}
-local function owe_once(name, class, how)
-  if not owed[name] or owed[name] > class then
-    local set = how or owe
+local owed = {[owe] = {}, [owe_derived] = {}}
+local function once(set, name, class)
+  if not owed[set][name] or owed[set][name] > class then
     set(name, class)
-    owed[name] = class
+    owed[set][name] = class
   end
 end
 
@@ -80,22 +78,23 @@ end
 local function stand(dojo, user, day, scores, record)
   local boards = boards_of(dojo)
   if not boards.places then
-    owe_once('scoreboard:' .. dojo, INTERACTIVE)
-    owe_once('dojo_stats:' .. dojo, INTERACTIVE)
+    once(owe, 'scoreboard:' .. dojo, INTERACTIVE)
+    once(owe, 'dojo_stats:' .. dojo, INTERACTIVE)
     return
   end
   if token <= boards.built then return end
   for place in pairs(scores) do
-    if not boards.known[place] then owe_once('scoreboard:' .. dojo, EXPORT) end -- a module has come
+    if not boards.known[place] then once(owe, 'scoreboard:' .. dojo, EXPORT) end -- a module has come
   end
   if boards.day ~= day then -- one has ended since they were built
-    record = redis.call('HGET', boards.prefix .. ':users', user)
-    owe_once('scoreboard:' .. dojo, EXPORT)
+    -- The totals of the chart stay those of the old day, but nobody is without a name.
+    record = redis.call('HGET', boards.prefix .. ':users', user) or record and record:gsub('%d+', '0', CHART)
+    once(owe, 'scoreboard:' .. dojo, EXPORT)
   end
   redis.call('ZADD', boards.prefix .. ':touched', digits(token), user)
   if put(boards.prefix, boards.places, user, scores, record) then
-    owe_once('dojo_stats:' .. dojo, INTERACTIVE, owe_derived)
-    owe_once('scoreboard:' .. dojo, EXPORT)
+    once(owe_derived, 'dojo_stats:' .. dojo, INTERACTIVE)
+    once(owe_derived, 'scoreboard:' .. dojo, EXPORT)
   end
 end
 
@@ -123,18 +122,18 @@ local function carry_over(dojo, prefix, before, built, places)
 end
 
 -- New boards take the place of the old ones.
-local function install(name, dojo, built)
+local function install(name, held, dojo, built)
   local prefix = BOARDS .. dojo
-  local places = whole(built)
+  local places = intact(built)
   if not places then return owe(name, INTERACTIVE) end -- evicted before they were in place
-  local before = whole(prefix)
+  local before = intact(prefix)
   if before then carry_over(dojo, prefix, before, built, places) end
   if is_a(prefix .. ':touched', 'zset') then
     redis.call('ZREMRANGEBYSCORE', prefix .. ':touched', '-inf', digits(token))
   else
     redis.call('UNLINK', prefix .. ':touched')
   end
-  remove_boards(prefix)
+  remove_boards(prefix, held)
   for _, key in ipairs(keys_of(built, places)) do
     redis.call('PERSIST', key)
     redis.call('RENAME', key, prefix .. key:sub(#built + 1))
@@ -147,27 +146,30 @@ local function settle(name, holdings, values, marks, covered, boards, cost)
     return 'lost'
   end
   if newest - token > request.oldest then return 'late' end
+  local held = redis.call('HGET', HOLDINGS, name) or '[]'
   write(name, values)
-  keep_books(name, holdings)
+  keep_books(name, held, holdings)
   set_marks(marks)
   cover(covered)
   if boards then
     if boards.stand then stand(unpack(boards.stand, 1, 5)) end
-    if boards.install then install(name, unpack(boards.install)) end
+    if boards.install then install(name, held, unpack(boards.install)) end
     if boards.gone then
-      remove_boards(BOARDS .. boards.gone)
+      remove_boards(BOARDS .. boards.gone, held)
       redis.call('UNLINK', BOARDS .. boards.gone .. ':touched')
     end
   end
-  local rest = rest_after(name, cost)
-  local marked = tonumber(redis.call('HGET', MARK .. name, 'marked') or 0)
-  if token > marked then
+  local rest = rest_after(name, holdings ~= '[]' and cost)
+  local marked, full = unpack(redis.call('HMGET', MARK .. name, 'marked', 'full'))
+  if token > tonumber(marked or 0) then
     forget(name)
     return 'settled'
   end
   redis.call('HDEL', MARK .. name, 'attempts', 'retry_at')
-  local class = tonumber(redis.call('HGET', MARK .. name, 'class') or MISSED)
-  give_back(name, class > MISSED and rest or 0)
+  if token > tonumber(full or 0) then redis.call('HDEL', MARK .. name, 'full') end
+  -- However urgent it was, this was an answer: what rests is no longer waited for.
+  if cost then set_class(name, EXPORT) end
+  give_back(name, rest)
   return 'again'
 end
 

@@ -10,7 +10,7 @@ local function is_text(key) return redis.call('TYPE', key).ok == 'string' end
 -- Beside its values a scoreboard has live boards, which are whole or not there.
 local function has_boards(name)
   local dojo = name:match('^scoreboard:(.*)$')
-  return not dojo or whole(BOARDS .. dojo) ~= nil
+  return not dojo or whole(dojo) ~= nil
 end
 
 local function is_there(name, held)

@@ -26,6 +26,7 @@ BOARD: list[ScoreboardEntry] = [
     {"rank": n, "solves": 100 - n, "user_id": 1000 + n, "name": f"u{n}", "email": None}
     for n in range(1, 46)
 ]
+NEWER = 2**53  # than any array
 NOWHERE = [(123_456, None), (123_456, 0), (DOJO, 2), (DOJO, -1), (2**31, None), (DOJO, 2**70)]
 
 
@@ -50,6 +51,7 @@ def live(cache: redis.Redis) -> str:
     """The prefix of live boards of the same users, in another order than the array's."""
     prefix = keys.boards(DOJO)
     scores = {n: standing.score(n, n) for n in range(1, 46)}
+    cache.hset(prefix, "token", NEWER)
     cache.zadd(f"{prefix}:dojo:0", {"-": -1} | {f"{1000 + n}": scores[n] for n in scores})
     cache.hset(
         f"{prefix}:users",
@@ -76,8 +78,22 @@ async def test_a_page_comes_from_the_live_board_where_there_is_one(read: Read) -
 
 
 async def test_an_empty_live_board_is_one(read: Read, cache: redis.Redis) -> None:
+    cache.hset(keys.boards(DOJO), "token", NEWER)
     cache.zadd(f"{keys.boards(DOJO)}:0:30", {"-": -1})
     assert await read("get_scoreboard", DOJO, 0, 30, me=2) == ([], 0, None)
+
+
+@pytest.mark.usefixtures("board")
+async def test_a_board_older_than_its_array_is_not_read(
+    read: Read, cache: redis.Redis, live: str
+) -> None:
+    """A daemon that knows no boards has answered since."""
+    stamp = 1_700_000_000
+    cache.set(keys.updated(keys.scoreboard(DOJO)), f"{stamp}.000002")
+    cache.hset(live, "token", stamp * 10**6 + 2)
+    assert (await read("get_scoreboard", DOJO)).entries == LIVE[:20]
+    cache.hset(live, "token", stamp * 10**6 + 1)
+    assert (await read("get_scoreboard", DOJO)).entries == BOARD[:20]
 
 
 @pytest.mark.usefixtures("board")
