@@ -15,6 +15,7 @@ from statsd.database import Database
 from statsd.outage import is_outage, passes
 from statsd.schema import users
 from statsd.snapshot import Snapshot
+from tests.support import eventually
 from tests.webapp import WebApp
 
 NAMES = sa.select(users.c.id, users.c.name).order_by(users.c.id)
@@ -39,6 +40,16 @@ def change(database: str, statement: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement)
     connection.close()
+
+
+def ask(database: str, statement: str) -> list[tuple[object, ...]]:
+    """Ask as somebody else."""
+    connection = psycopg2.connect(database)
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        found = list(cursor.fetchall())
+    connection.close()
+    return found
 
 
 async def backend(snapshot: Snapshot) -> int:
@@ -121,6 +132,25 @@ async def test_a_statement_that_failed_leaves_nothing_behind(single: Database) -
     assert passes(caught.value)
     async with single.snapshot() as snapshot:
         assert await snapshot.scalars(sa.text("SELECT 1")) == [1]
+
+
+async def test_whatever_went_wrong_no_transaction_stays_open(
+    single: Database, postgres: embedded.Postgres
+) -> None:
+    async def fail(error: BaseException) -> int:
+        async with single.snapshot() as snapshot:
+            pids.append(await backend(snapshot))
+            raise error
+
+    def is_there(pid: int) -> bool:
+        return bool(ask(postgres.url, f"SELECT FROM pg_stat_activity WHERE pid = {pid}"))
+
+    pids: list[int] = []
+    for error in (LookupError("not the database's"), asyncio.CancelledError()):
+        with pytest.raises(type(error)):
+            await fail(error)
+        eventually(lambda: not is_there(pids[-1]), "its server process has ended")
+    assert await ask_who(single) not in pids
 
 
 async def test_a_cancelled_statement_gives_its_place_back(single: Database) -> None:
