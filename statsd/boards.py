@@ -82,9 +82,7 @@ class LiveBoards:
         parameters = standing.parameters(attempt.now) | standing.pairs(wanted)
         async with self._database.snapshot(plan=GENERIC) as snapshot:
             rows = await snapshot.rows(standing.STANDINGS, parameters)
-        found = {
-            Standing(row.dojo_id, row.user_id): standing.entries(row, attempt.now) for row in rows
-        }
+        found = {Standing(row.dojo_id, row.user_id): standing.entries(row) for row in rows}
         day = attempt.now.date().isoformat()
         answers = {}
         for refresh in wanted:

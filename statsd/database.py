@@ -91,11 +91,11 @@ class Database:
             if connection.is_in_transaction():
                 await connection.execute("ROLLBACK")
         except BaseException as error:
-            await _close(pooled)  # whatever it is in the middle of
+            is_lost = isinstance(error, asyncpg.InterfaceError) and connection.is_closed()
             is_outdated = isinstance(error, OUT_OF_DATE)
+            await _close(pooled)  # whatever it is in the middle of
             if is_outdated:
                 self._migrated = monotonic()
-            is_lost = isinstance(error, asyncpg.InterfaceError) and connection.is_closed()
             if is_lost or is_outdated:
                 raise ConnectionError(brief(error)) from error
             raise

@@ -58,8 +58,8 @@ def live_board(
             "rank": rank,
             "solves": standing.solves_in(int(number)),
             "user_id": int(user),
-            "name": standing.person_in(record)[0],
-            "email": standing.person_in(record)[1],
+            "name": standing.person_in(standing.text_of(record))[0],
+            "email": standing.person_in(standing.text_of(record))[1],
         }
         for rank, ((user, number), record) in enumerate(zip(entries, records, strict=True), 1)
     ]

@@ -61,8 +61,38 @@ class DojoStats(Refresh, frozen=True):
     dojo_id: int
 
 
-def _moment(parameter: str) -> "sa.BindParameter[datetime]":
+# Of equal dates any order would do; a fixed one keeps equal values equal to the letter. It is that
+# of `Newest.order`.
+NEWEST_FIRST = (solve.c.date.desc(), solve.c.id.desc(), row.c.module_index, row.c.challenge_index)
+CHALLENGE_NAME = sa.func.coalesce(sa.func.nullif(row.c.name, ""), row.c.id)
+
+
+def moment(parameter: str) -> "sa.BindParameter[datetime]":
+    """Bind a moment (naive UTC)."""
     return sa.bindparam(parameter, type_=sa.DateTime)
+
+
+def is_recent() -> "sa.ColumnElement[bool]":
+    """Say that a solve is new enough to be among the newest."""
+    return solve.c.date >= moment("recent")
+
+
+def charted() -> "list[sa.Label[int]]":
+    """Count solves on each day of the chart: `day0`, `day1`, ..."""
+    return [
+        sa.func.count()
+        .filter(solve.c.date >= moment(f"start{i}"), solve.c.date < moment(f"stop{i}"))
+        .label(f"day{i}")
+        for i in range(len(CHART_DAYS))
+    ]
+
+
+def moments(now: datetime) -> dict[str, datetime]:
+    """Return what the conditions above are bound to."""
+    today = datetime.combine(now.date(), time.min)
+    starts = {f"start{i}": today - timedelta(days=days) for i, days in enumerate(CHART_DAYS)}
+    stops = {f"stop{i}": today - timedelta(days=days - 1) for i, days in enumerate(CHART_DAYS)}
+    return {"recent": now - RECENT, **starts, **stops}
 
 
 def _dojos() -> "sa.Select[Any]":
@@ -70,7 +100,7 @@ def _dojos() -> "sa.Select[Any]":
         sa.select(
             row.c.dojo_id,
             sa.func.count().label("challenges"),
-            sa.func.count().filter(visible_at(_moment("now"))).label("visible_challenges"),
+            sa.func.count().filter(visible_at(moment("now"))).label("visible_challenges"),
         )
         .select_from(row_and_visibility())
         .where(among(row.c.dojo_id, DOJO_IDS))
@@ -92,38 +122,32 @@ def _dojos() -> "sa.Select[Any]":
 
 def _totals() -> "sa.Select[Any]":
     """Count by dojo and user first: distinct users are then rows, which need no sorting."""
-    days = [
-        sa.func.count()
-        .filter(solve.c.date >= _moment(f"start{i}"), solve.c.date < _moment(f"stop{i}"))
-        .label(f"day{i}")
-        for i in range(len(CHART_DAYS))
-    ]
+    days = charted()
     user = (
         counted_solves(row.c.dojo_id, sa.func.count().label("solves"), *days)
         .group_by(row.c.dojo_id, solve.c.user_id)
         .subquery()
     )
-    charted = [user.c[day.name] for day in days]
+    of_user = [user.c[day.name] for day in days]
     return sa.select(
         user.c.dojo_id,
         sa.func.sum(user.c.solves).label("solves"),
         sa.func.count().label("users"),
-        *[sa.func.sum(day).label(f"{day.name}_solves") for day in charted],
-        *[sa.func.count().filter(day > 0).label(f"{day.name}_users") for day in charted],
+        *[sa.func.sum(day).label(f"{day.name}_solves") for day in of_user],
+        *[sa.func.count().filter(day > 0).label(f"{day.name}_users") for day in of_user],
     ).group_by(user.c.dojo_id)
 
 
 def _newest() -> "sa.Select[Any]":
-    # Of equal dates any order would do; a fixed one keeps equal values equal to the letter.
-    order = (solve.c.date.desc(), solve.c.id.desc(), row.c.module_index, row.c.challenge_index)
+    place = sa.func.row_number().over(partition_by=row.c.dojo_id, order_by=NEWEST_FIRST)
     newest = (
         counted_solves(
             row.c.dojo_id,
-            sa.func.coalesce(sa.func.nullif(row.c.name, ""), row.c.id).label("challenge_name"),
+            CHALLENGE_NAME.label("challenge_name"),
             solve.c.date,
-            sa.func.row_number().over(partition_by=row.c.dojo_id, order_by=order).label("place"),
+            place.label("place"),
         )
-        .where(solve.c.date >= _moment("recent"))
+        .where(is_recent())
         .subquery()
     )
     return (
@@ -135,11 +159,8 @@ def _newest() -> "sa.Select[Any]":
 
 def parameters(wanted: Sequence[DojoStats], now: datetime) -> Mapping[str, Any]:
     """Return what the statements are bound to."""
-    today = datetime.combine(now.date(), time.min)
-    starts = {f"start{i}": today - timedelta(days=days) for i, days in enumerate(CHART_DAYS)}
-    stops = {f"stop{i}": today - timedelta(days=days - 1) for i, days in enumerate(CHART_DAYS)}
     dojo_ids = [refresh.dojo_id for refresh in wanted]
-    return {DOJO_IDS: dojo_ids, "now": now, "recent": now - RECENT, **starts, **stops}
+    return {DOJO_IDS: dojo_ids, "now": now, **moments(now)}
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[DojoStats, Values]:

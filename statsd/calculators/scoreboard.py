@@ -29,7 +29,7 @@ class Scoreboard(Refresh, frozen=True):
     dojo_id: int
 
 
-def _within(days: int) -> "sa.ColumnElement[bool]":
+def within(days: int) -> "sa.ColumnElement[bool]":
     """Say that a solve is in a window; a solve without a date is in that of all time alone."""
     if days == 0:
         return sa.true()
@@ -41,8 +41,8 @@ def _standings() -> "sa.sql.expression.Subquery":
 
     `solves` and `last`, the largest id of a counted solve, are arrays over the windows.
     """
-    counts = [sa.func.count().filter(_within(days)) for days in WINDOWS]
-    lasts = [sa.func.max(solve.c.id).filter(_within(days)) for days in WINDOWS]
+    counts = [sa.func.count().filter(within(days)) for days in WINDOWS]
+    lasts = [sa.func.max(solve.c.id).filter(within(days)) for days in WINDOWS]
     place = (row.c.dojo_id, row.c.module_index, solve.c.user_id)
     return (
         counted_solves(*place, array(counts).label("solves"), array(lasts).label("last"))
@@ -88,8 +88,12 @@ def _boards() -> "sa.Select[Any]":
 
 def parameters(wanted: Sequence[Scoreboard], now: datetime) -> Mapping[str, Any]:
     """Return what the statements are bound to."""
-    since = {f"since{days}": now - timedelta(days=days) for days in WINDOWS if days}
-    return {DOJO_IDS: [refresh.dojo_id for refresh in wanted], **since}
+    return {DOJO_IDS: [refresh.dojo_id for refresh in wanted], **starts(now)}
+
+
+def starts(now: datetime) -> dict[str, datetime]:
+    """Return what `within` is bound to."""
+    return {f"since{days}": now - timedelta(days=days) for days in WINDOWS if days}
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Scoreboard, Values]:

@@ -6,15 +6,24 @@ first for a few users, by index; the second in one pass over all that a dojo has
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
+from statsd.calculators import dojo_stats, scoreboard
 from statsd.calculators.counted import counted_solves
-from statsd.calculators.dojo_stats import CHART_DAYS, RECENT, RECENT_SOLVES, Newest
+from statsd.calculators.dojo_stats import (
+    CHALLENGE_NAME,
+    CHART_DAYS,
+    NEWEST_FIRST,
+    RECENT_SOLVES,
+    Newest,
+    charted,
+    is_recent,
+)
 from statsd.calculators.scoreboard import WINDOWS
 from statsd.refresh import Refresh, register_kind
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
@@ -84,22 +93,21 @@ def moment(date: datetime) -> int:
     return (date - _EPOCH) // _TICK
 
 
-def person_in(record: bytes) -> tuple[str | None, str | None]:
-    """Return name and e-mail address in a record."""
-    name, email, _ = orjson.loads(record.split(b"|", 2)[2])
+def text_of(record: bytes) -> bytes:
+    """Return the JSON in a record."""
+    return record.split(b"|", 2)[2]
+
+
+def person_in(text: bytes | str) -> tuple[str | None, str | None]:
+    """Return name and e-mail address in the JSON of a record."""
+    name, email, _ = orjson.loads(text)
     return name, email
 
 
 def newest_in(record: bytes) -> list[Newest]:
     """Return the newest solves in a record."""
-    _, _, newest = orjson.loads(record.split(b"|", 2)[2])
+    _, _, newest = orjson.loads(text_of(record))
     return [Newest(datetime.fromisoformat(date), *rest) for date, *rest in newest]
-
-
-def chart_days(now: datetime) -> list[tuple[datetime, datetime]]:
-    """Return the days of the chart, each as its start and its end."""
-    today = datetime.combine(now.date(), time.min)
-    return [(today - timedelta(days), today - timedelta(days - 1)) for days in CHART_DAYS]
 
 
 # --- a few users
@@ -122,27 +130,14 @@ def _standings() -> "sa.Select[Any]":
     solved = counted_solves(
         sa.func.array_agg(row.c.module_index).label("module_indexes"),
         sa.func.array_agg(solve.c.id).label("solve_ids"),
-        sa.func.array_agg(solve.c.date).label("dates"),
-        *_charted(),
+        *[sa.func.array_agg(scoreboard.within(days)).label(f"within{days}") for days in WINDOWS],
+        *charted(),
         *_newest(),
         of=sa.and_(row.c.dojo_id == pair.c.dojo_id, solve.c.user_id == pair.c.user_id),
     ).lateral()
     return sa.select(
         pair.c.dojo_id, pair.c.user_id, solver.c.name, solver.c.email, solved
     ).select_from(pair.join(solved, sa.true()).outerjoin(solver, solver.c.id == pair.c.user_id))
-
-
-def _moment(parameter: str) -> "sa.BindParameter[datetime]":
-    return sa.bindparam(parameter, type_=sa.DateTime)
-
-
-def _charted() -> "list[sa.Label[int]]":
-    return [
-        sa.func.count()
-        .filter(solve.c.date >= _moment(f"start{i}"), solve.c.date < _moment(f"stop{i}"))
-        .label(f"day{i}")
-        for i in range(len(CHART_DAYS))
-    ]
 
 
 def _newest() -> "list[sa.Label[Any]]":
@@ -152,12 +147,11 @@ def _newest() -> "list[sa.Label[Any]]":
         solve.c.id,
         row.c.module_index,
         row.c.challenge_index,
-        sa.func.coalesce(sa.func.nullif(row.c.name, ""), row.c.id),
+        CHALLENGE_NAME,
     )
-    order = (solve.c.date.desc(), solve.c.id.desc(), row.c.module_index, row.c.challenge_index)
     return [
-        sa.func.array_agg(aggregate_order_by(column, *order))
-        .filter(solve.c.date >= _moment("recent"))
+        sa.func.array_agg(aggregate_order_by(column, *NEWEST_FIRST))
+        .filter(is_recent())
         .label(f"newest_{field}")
         for field, column in zip(Newest._fields, columns, strict=True)
     ]
@@ -168,10 +162,7 @@ STANDINGS = _standings()
 
 def parameters(now: datetime) -> dict[str, Any]:
     """Return what both statements are bound to, beside the dojos or pairs."""
-    bound: dict[str, Any] = {"recent": now - RECENT}
-    for i, (start, stop) in enumerate(chart_days(now)):
-        bound |= {f"start{i}": start, f"stop{i}": stop}
-    return bound
+    return dojo_stats.moments(now) | scoreboard.starts(now)
 
 
 def pairs(wanted: Sequence[Standing]) -> dict[str, list[int]]:
@@ -182,21 +173,19 @@ def pairs(wanted: Sequence[Standing]) -> dict[str, list[int]]:
     }
 
 
-def entries(found: Any, now: datetime) -> Entries:
+def entries(found: Any) -> Entries:
     """Return a user's entries from a row of the statement."""
     if not found.solve_ids:
         return NOTHING
-    since = [now - timedelta(days) if days else None for days in WINDOWS]
     solves: defaultdict[str, list[int]] = defaultdict(lambda: [0] * len(WINDOWS))
     last: defaultdict[str, list[int]] = defaultdict(lambda: [0] * len(WINDOWS))
-    for module_index, solve_id, date in zip(
-        found.module_indexes, found.solve_ids, found.dates, strict=True
-    ):
-        for place in (DOJO, str(module_index)):
-            for i, start in enumerate(since):
-                if start is None or (date is not None and date >= start):
-                    solves[place][i] += 1
-                    last[place][i] = max(last[place][i], solve_id)
+    for i, days in enumerate(WINDOWS):
+        for module_index, solve_id, is_within in zip(
+            found.module_indexes, found.solve_ids, getattr(found, f"within{days}"), strict=True
+        ):
+            for place in (DOJO, str(module_index)):
+                solves[place][i] += bool(is_within)
+                last[place][i] = max(last[place][i], solve_id if is_within else 0)
     scores = {
         place: [
             score(count, newest) if count else 0
@@ -224,8 +213,8 @@ def _active() -> "sa.Select[Any]":
     """Select, of each dojo, the users who solved something since the first day of the chart."""
     earliest = max(range(len(CHART_DAYS)), key=CHART_DAYS.__getitem__)
     return (
-        counted_solves(row.c.dojo_id, solve.c.user_id, *_charted(), *_newest())
-        .where(solve.c.date >= _moment(f"start{earliest}"))
+        counted_solves(row.c.dojo_id, solve.c.user_id, *charted(), *_newest())
+        .where(solve.c.date >= dojo_stats.moment(f"start{earliest}"))
         .group_by(row.c.dojo_id, solve.c.user_id)
     )
 

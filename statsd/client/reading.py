@@ -70,6 +70,14 @@ class _Common:
         )
         return None
 
+    def live(self, reply: Any) -> ScoreboardPage | None:
+        """Return the part of a live board that a script read; None where there is none."""
+        try:
+            return read_part(reply)
+        except (ValueError, TypeError):
+            log.warning("a live board is garbled and counts as missing; its next rebuild mends it")
+            return None
+
     def trouble(self, error: Exception) -> None:
         """Say that Redis did not serve: that is a miss."""
         log.warning("Redis did not serve a reader: %s", type(error).__name__)
@@ -131,7 +139,7 @@ class Reading(_Common):
         if not self._enabled:
             return None, False
         try:
-            return read_part(self._page_script(args=[part.packed()])), True
+            return self.live(self._page_script(args=[part.packed()])), True
         except TROUBLE as error:
             self.trouble(error)
             return None, isinstance(error, redis.ResponseError)
@@ -225,7 +233,7 @@ class AsyncReading(_Common):
         if not self._enabled:
             return None, False
         try:
-            return read_part(await self._page_script(args=[part.packed()])), True
+            return self.live(await self._page_script(args=[part.packed()])), True
         except ASYNC_TROUBLE as error:
             self.trouble(error)
             return None, isinstance(error, redis.ResponseError)

@@ -172,8 +172,8 @@ def read_part(reply: Sequence[Any]) -> ScoreboardPage | None:
     return ScoreboardPage([_live(*each) for each in entries], total, _live(*own) if own else None)
 
 
-def _live(rank: int, user_id: bytes, number: bytes, record: bytes) -> ScoreboardEntry:
-    name, email = standing.person_in(record)
+def _live(rank: int, user_id: bytes, number: bytes, text: bytes) -> ScoreboardEntry:
+    name, email = standing.person_in(text)
     return {
         "rank": rank + 1,
         "solves": standing.solves_in(int(number)),

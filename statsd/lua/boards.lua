@@ -41,7 +41,10 @@ local function boards_in(prefix, places)
 end
 
 local function keys_of(prefix, places)
-  return {prefix, prefix .. ':users', unpack(boards_in(prefix, places))}
+  local found = boards_in(prefix, places)
+  found[#found + 1] = prefix .. ':users'
+  found[#found + 1] = prefix
+  return found
 end
 
 local function is_a(key, type) return redis.call('TYPE', key).ok == type end
@@ -153,5 +156,6 @@ local function remove_boards(prefix, held)
   for _, key in ipairs(cjson.decode(held)) do
     places[#places + 1] = key:match(':module:[^:]*:([^:]*):0$')
   end
-  redis.call('UNLINK', unpack(keys_of(prefix, places)))
+  redis.call('UNLINK', prefix .. ':touched')
+  for _, key in ipairs(keys_of(prefix, places)) do redis.call('UNLINK', key) end
 end

@@ -5,6 +5,18 @@
 --          last delay again and again, and no burial), dead (field, value, ...), dead_limit
 -- reply: attempts so far, the delay (-1: buried); attempts 0: the lease is another's
 
+-- What cannot be computed leaves boards that are wrong: they go, or other ways are taken to what
+-- would have followed.
+local function owe_for_the_dead(name)
+  local kind, dojo = name:match('^([^:]+):([^:]+)')
+  if kind == 'scoreboard' then
+    redis.call('UNLINK', BOARDS .. dojo)
+  elseif kind == 'standing' then
+    owe('scoreboard:' .. dojo, EXPORT)
+    owe('dojo_stats:' .. dojo, INTERACTIVE)
+  end
+end
+
 tick()
 local name = request.name
 if redis.call('HGET', LEASES, name) ~= request.lease then return {0, '0'} end
@@ -19,6 +31,7 @@ local fields = request.dead
 fields[#fields + 1] = 'attempts'
 fields[#fields + 1] = attempts
 bury(KEYS[1], request.dead_limit, fields)
+owe_for_the_dead(name)
 if tonumber(request.token) > tonumber(redis.call('HGET', MARK .. name, 'marked') or 0) then
   forget(name)
 else

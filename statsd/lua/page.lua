@@ -2,12 +2,16 @@
 --
 -- request: dojo, place, days, first, last (ranks from 0), me (a user's id; may be nil)
 -- reply: nothing where the board, or a record of one who is on it, is not there, else: how many are
---        on it, the entries (arrays of rank from 0, user, score, record), the own one or nothing
+--        on it, the entries (arrays of rank from 0, user, score, JSON of the record), the own one or
+--        nothing
 
 local prefix = BOARDS .. request.dojo
 local key = board(prefix, request.place, request.days)
 
-local function record(user) return redis.call('HGET', prefix .. ':users', user) or nil end
+local function record(user)
+  local its = redis.call('HGET', prefix .. ':users', user)
+  return its and its:match('^[^|]*|%d*|(.*)$')
+end
 
 if not is_a(prefix, 'hash') or is_outdone(request.dojo) then return {} end
 local size = redis.call('ZCARD', key)

@@ -78,7 +78,7 @@ end
 local function stand(dojo, user, day, scores, record)
   local boards = boards_of(dojo)
   if not boards.places then
-    once(owe, 'scoreboard:' .. dojo, INTERACTIVE)
+    once(owe, 'scoreboard:' .. dojo, EXPORT)
     once(owe, 'dojo_stats:' .. dojo, INTERACTIVE)
     return
   end
@@ -92,10 +92,10 @@ local function stand(dojo, user, day, scores, record)
     once(owe, 'scoreboard:' .. dojo, EXPORT)
   end
   redis.call('ZADD', boards.prefix .. ':touched', digits(token), user)
-  if put(boards.prefix, boards.places, user, scores, record) then
-    once(owe_derived, 'dojo_stats:' .. dojo, INTERACTIVE)
-    once(owe_derived, 'scoreboard:' .. dojo, EXPORT)
-  end
+  local changed = put(boards.prefix, boards.places, user, scores, record)
+  if changed then once(owe_derived, 'scoreboard:' .. dojo, EXPORT) end
+  -- Whatever the boards had: the value may be from a snapshot in between.
+  once(owe_derived, 'dojo_stats:' .. dojo, INTERACTIVE)
 end
 
 -- Put entries that were computed for a later moment into the boards that are built. What the old
@@ -117,7 +117,8 @@ local function carry_over(dojo, prefix, before, built, places)
       end
     end
     if again then owe('standing:' .. dojo .. ':' .. user, INTERACTIVE) end
-    put(built, places, user, scores, record)
+    -- The arrays, which are from the same pass, do not have it.
+    if put(built, places, user, scores, record) then owe_derived('scoreboard:' .. dojo, EXPORT) end
   end
 end
 
@@ -128,10 +129,8 @@ local function install(name, held, dojo, built)
   if not places then return owe(name, INTERACTIVE) end -- evicted before they were in place
   local before = intact(prefix)
   if before then carry_over(dojo, prefix, before, built, places) end
-  if is_a(prefix .. ':touched', 'zset') then
-    redis.call('ZREMRANGEBYSCORE', prefix .. ':touched', '-inf', digits(token))
-  else
-    redis.call('UNLINK', prefix .. ':touched')
+  if not (before and is_a(prefix .. ':touched', 'zset')) and token < tonumber(redis.call('HGET', MARK .. name, 'marked') or 0) then
+    owe(name, EXPORT) -- what was put down meanwhile is lost, and nothing else tells of it
   end
   remove_boards(prefix, held)
   for _, key in ipairs(keys_of(built, places)) do
@@ -156,7 +155,6 @@ local function settle(name, holdings, values, marks, covered, boards, cost)
     if boards.install then install(name, held, unpack(boards.install)) end
     if boards.gone then
       remove_boards(BOARDS .. boards.gone, held)
-      redis.call('UNLINK', BOARDS .. boards.gone .. ':touched')
     end
   end
   local rest = rest_after(name, holdings ~= '[]' and cost)

@@ -24,6 +24,7 @@ local page = redis.call('HSCAN', HOLDINGS, request.cursor, 'COUNT', request.coun
 local found, missing = page[2], 0
 for i = 1, #found, 2 do
   if not is_there(found[i], cjson.decode(found[i + 1])) then
+    redis.call('HDEL', RESTS, found[i]) -- that it rests is no reason for a gap
     owe(found[i], ORDINARY)
     missing = missing + 1
   end

@@ -1,8 +1,9 @@
 -- Lease what is due: of the most urgent class that has any, the oldest, and more of its kind.
 --
--- request: owner, lease (microseconds), least (the least urgent class that is looked at),
---          lull (microseconds that large values wait beyond their due time), batches (kind -> how many are taken at once; a kind that
---          is not there is one that this daemon does not know, and is left to those that do)
+-- request: owner, lease (microseconds), least (the least urgent class that is looked at), lull
+--          (microseconds that large values wait beyond their due time), batches (kind -> how many
+--          are taken at once; a kind that is not there is one that this daemon does not know, and
+--          is left to those that do)
 -- reply: token, now, epoch, lease, microseconds until something more is due (-1: nothing is),
 --        more (1: others are due now), names ...
 

@@ -107,6 +107,24 @@ async def test_where_a_record_is_missing_the_array_is_read(
 
 
 @pytest.mark.usefixtures("board")
+@pytest.mark.parametrize("record", ["x", "0,0,0,0||x", '0,0,0,0||["a"]', "0,0,0,0||7"])
+async def test_where_a_record_is_garbled_the_array_is_read(
+    read: Read, cache: redis.Redis, live: str, record: str
+) -> None:
+    cache.hset(f"{live}:users", "1044", record)
+    assert await read("get_scoreboard", DOJO, per_page=5) == (BOARD[:5], 45, None)
+
+
+@pytest.mark.usefixtures("live")
+def test_a_client_that_decodes_replies_reads_them_too(
+    engine: Any, redis_server: embedded.Redis
+) -> None:
+    with redis.Redis.from_url(redis_server.url, decode_responses=True) as client:
+        page = Reader(client, engine, enabled=True).get_scoreboard(DOJO, me=1001)
+    assert page == (LIVE[:20], 45, LIVE[44])
+
+
+@pytest.mark.usefixtures("board")
 async def test_a_live_board_of_another_type_is_none(
     read: Read, cache: redis.Redis, live: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
+from typing import Any
 
 import psycopg2
 import pytest
@@ -10,7 +11,9 @@ import redis.asyncio
 import sqlalchemy as sa
 
 from statsd import embedded, urls
+from statsd.client import Publisher, Reader, listen
 from statsd.database import Database
+from tests.board_school import School
 from tests.webapp import WebApp
 
 _numbers = count(1)
@@ -74,6 +77,31 @@ async def snapshots(database: str) -> AsyncIterator[Database]:
     )
     yield snapshots
     await snapshots.close()
+
+
+@pytest.fixture
+async def school(
+    async_cache: "redis.asyncio.Redis",
+    snapshots: Database,
+    webapp: WebApp,
+    redis_server: embedded.Redis,
+) -> Any:
+    publisher = Publisher.from_url(redis_server.url)
+    forget = listen(webapp.sessions, publisher)
+    school = School(async_cache, snapshots, webapp)
+    webapp.solve(school.users[0], school.challenges[0])
+    await school.start()
+    await school.consume()
+    yield school
+    forget()
+    publisher.close()
+
+
+@pytest.fixture
+def reader(engine: sa.Engine, redis_server: embedded.Redis) -> Iterator[Reader]:
+    reader = Reader.from_url(engine, redis_server.url, enabled=True)
+    yield reader
+    reader.close()
 
 
 def _execute(postgres: embedded.Postgres, statement: str) -> None:

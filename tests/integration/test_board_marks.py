@@ -1,93 +1,19 @@
 """What is owed of boards, and when statistics may follow from them."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 import orjson
-import pytest
 import redis
 import sqlalchemy as sa
-from redis.asyncio import Redis
 
-from statsd import embedded, keys
-from statsd.calculators.dojo_stats import DojoStats
+from statsd import keys
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
-from statsd.client import Publisher, Reader, listen
-from statsd.database import Database
-from statsd.marks import Attempt
-from statsd.refresh import Mark, Priority, Refresh
-from tests import naive
+from statsd.client import Reader
+from statsd.refresh import Mark, Priority
+from tests.board_school import QUICK, School
 from tests.live import check_live, value_of, world_of
-from tests.naive import Row
-from tests.parts import Parts
-from tests.webapp import Dojo, DojoChallenge, Module, User, WebApp, now
-
-QUICK = {Standing.kind, DojoStats.kind}
-
-
-class School(Parts):
-    """A dojo with two students, whose application publishes."""
-
-    def __init__(self, cache: Redis, database: Database, webapp: WebApp) -> None:
-        super().__init__(cache, database)
-        self.webapp = webapp
-        self.users: list[User] = [webapp.create_user() for _ in range(3)]
-        self.dojo: Dojo = webapp.create_dojo(4)
-        self.challenges = webapp.challenge_ids(self.dojo)
-        self.scoreboard = Scoreboard(self.dojo.dojo_id)
-        self.stats = DojoStats(self.dojo.dojo_id)
-        self.prefix = keys.boards(self.dojo.dojo_id)
-
-    @property
-    def row(self) -> Row:
-        [row] = world_of(self.webapp.engine).dojos
-        return row
-
-    async def lease(self, refresh: Refresh, priority: Priority = Priority.INTERACTIVE) -> Attempt:
-        """Owe something, and take it."""
-        await self.marks.mark([Mark(refresh, priority=priority)])
-        attempt = (await self.marks.take({refresh.kind: 1})).attempt
-        assert attempt is not None
-        return attempt
-
-    async def build(self, attempt: Attempt) -> Any:
-        """Compute the boards that were leased; what puts them in place is returned."""
-        return (await self.boards.rebuild([self.scoreboard], attempt))[self.scoreboard]
-
-    async def solve(self, user: int, challenge: int, **options: timedelta) -> None:
-        """Solve, and let the events be accepted."""
-        self.webapp.solve(self.users[user], self.challenges[challenge], **options)
-        while await self.cache.xlen(keys.STREAM):
-            await self.consumer.step()
-
-    def check_stats(self, cache: "redis.Redis") -> None:
-        reference = keys.reference_id(self.dojo.dojo_id, self.dojo.id, official=False)
-        wanted = naive.dojo_stats(world_of(self.webapp.engine), self.row, now())
-        naive.check_dojo_stats(value_of(cache, keys.dojo_stats(reference)), wanted)
-
-
-@pytest.fixture
-async def school(
-    async_cache: Redis, snapshots: Database, webapp: WebApp, redis_server: embedded.Redis
-) -> Any:
-    publisher = Publisher.from_url(redis_server.url)
-    forget = listen(webapp.sessions, publisher)
-    school = School(async_cache, snapshots, webapp)
-    webapp.solve(school.users[0], school.challenges[0])
-    await school.start()
-    await school.consume()
-    yield school
-    forget()
-    publisher.close()
-
-
-@pytest.fixture
-def reader(engine: sa.Engine, redis_server: embedded.Redis) -> Iterator[Reader]:
-    reader = Reader.from_url(engine, redis_server.url, enabled=True)
-    yield reader
-    reader.close()
+from tests.webapp import DojoChallenge, Module
 
 
 async def test_statistics_do_not_follow_from_boards_that_missed_a_solve(

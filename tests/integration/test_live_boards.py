@@ -55,6 +55,7 @@ class School:
         self.webapp = webapp
         self.chance = chance
         self.users = [webapp.create_user() for _ in range(9)]
+        self.flickering: int | None = None
         self.dojos = [
             webapp.create_dojo(4),
             webapp.create_dojo(4, data={"type": "course"}),
@@ -75,7 +76,7 @@ class School:
         own: dict[Callable[[], None], int] = {
             self.solve: 12,
             self.unsolve: 4,
-            self.hide: 2,
+            self.hide: 4,
             self.rename: 2,
         }
         others: dict[Callable[[], None], int] = {
@@ -110,8 +111,11 @@ class School:
                 session.delete(solve)
 
     def hide(self) -> None:
+        """Hide or show somebody; often the one of the last time again."""
         with self.webapp.sessions.begin() as session:
-            user = self._pick(session, User)
+            if self.flickering is None or self.chance.random() < 0.4:
+                self.flickering = self._pick(session, User).id
+            user = session.get_one(User, self.flickering)
             user.hidden = not user.hidden
 
     def rename(self) -> None:

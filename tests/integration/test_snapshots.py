@@ -153,6 +153,16 @@ async def test_whatever_went_wrong_no_transaction_stays_open(
     assert await ask_who(single) not in pids
 
 
+async def test_what_was_asked_wrongly_is_no_outage(single: Database) -> None:
+    async def ask_both() -> None:
+        async with single.snapshot() as snapshot:
+            await asyncio.gather(snapshot.rows(NAMES), snapshot.rows(NAMES))
+
+    with pytest.raises(asyncpg.InterfaceError) as caught:
+        await ask_both()
+    assert not is_outage(caught.value)
+
+
 async def test_a_cancelled_statement_gives_its_place_back(single: Database) -> None:
     async def hang() -> None:
         async with single.snapshot() as snapshot:

@@ -39,7 +39,7 @@ def built(connection: sa.Connection, dojo_ids: list[int]) -> dict[int, Boards]:
 def looked_up(connection: sa.Connection, wanted: list[Standing]) -> dict[Standing, Entries]:
     parameters = standing.parameters(NOW) | standing.pairs(wanted)
     return {
-        Standing(row.dojo_id, row.user_id): standing.entries(row, NOW)
+        Standing(row.dojo_id, row.user_id): standing.entries(row)
         for row in connection.execute(standing.STANDINGS, parameters)
     }
 
@@ -85,7 +85,9 @@ def _check_boards(own: Boards, wanted: dict[str, Any], dojo_id: int) -> None:
         entry["user_id"]: (entry["name"], entry["email"])
         for entry in wanted[f"stats:scoreboard:dojo:{dojo_id}:0"]
     }
-    assert {user: standing.person_in(record) for user, record in own.records.items()} == people
+    assert {
+        user: standing.person_in(standing.text_of(record)) for user, record in own.records.items()
+    } == people
 
 
 def _check_totals(own: Boards, wanted: naive.DojoStats) -> None:
