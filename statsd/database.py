@@ -91,7 +91,7 @@ class Database:
             if connection.is_in_transaction():
                 await connection.execute("ROLLBACK")
         except BaseException as error:
-            is_lost = isinstance(error, asyncpg.InterfaceError) and connection.is_closed()
+            is_lost = _is_lost(error, connection)
             is_outdated = isinstance(error, OUT_OF_DATE)
             await _close(pooled)  # whatever it is in the middle of
             if is_outdated:
@@ -180,6 +180,13 @@ class _Lookup:
 
 def _driver(pooled: "PoolProxiedConnection") -> "asyncpg.Connection":
     return cast("asyncpg.Connection", pooled.driver_connection)
+
+
+def _is_lost(error: BaseException, connection: "asyncpg.Connection") -> bool:
+    """Say whether the connection was at fault, which may not have seen its end yet."""
+    return isinstance(error, asyncpg.InternalClientError) or (
+        isinstance(error, asyncpg.InterfaceError) and connection.is_closed()
+    )
 
 
 async def _close(pooled: "PoolProxiedConnection") -> None:

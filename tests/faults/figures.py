@@ -169,7 +169,8 @@ class Figures:
     compared: int
     wrong: list[Value]
     lost: int
-    dead: int
+    dead: list[dict[bytes, bytes]]
+    """The dead letters."""
     drift: int
     exits: list[int]
     seconds: float
@@ -191,7 +192,7 @@ class Figures:
             f"{self.debts.unread} unread",
             f"{self.debts.pending} pending",
             f"{self.debts.owed} owed",
-            f"{self.dead} dead letters",
+            f"{len(self.dead)} dead letters",
             f"{self.drift} drift",
             f"exit codes {sorted(set(self.exits))}",
         ]
@@ -204,6 +205,6 @@ class Figures:
         assert self.lost == 0
         assert self.debts == (0, 0, 0)
         assert self.compared > 0
-        assert self.dead == dead
+        assert len(self.dead) == dead, [letter.get(b"traceback") for letter in self.dead]
         assert drift or self.drift == 0
         assert set(self.exits) == {0}

@@ -240,7 +240,7 @@ class Site:
             compared=compared,
             wrong=wrong,
             lost=lost(wrong, self.publisher.notes),
-            dead=self.cache.xlen(keys.DEAD_LETTERS),
+            dead=[letter for _, letter in self.cache.xrange(keys.DEAD_LETTERS)],
             drift=drifted(self.cache),
             exits=[daemon.stop() for daemon in self._daemons],
             seconds=monotonic() - self._began,
