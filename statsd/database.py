@@ -93,9 +93,12 @@ class Database:
         except BaseException as error:
             is_lost = _is_lost(error, connection)
             is_outdated = isinstance(error, OUT_OF_DATE)
-            await _close(pooled)  # whatever it is in the middle of
             if is_outdated:
                 self._migrated = monotonic()
+            if is_lost or is_outdated or not isinstance(error, asyncpg.PostgresError):
+                await _close(pooled)  # whatever it is in the middle of
+            else:
+                await _roll_back(pooled)  # the server has answered, and goes on
             if is_lost or is_outdated:
                 raise ConnectionError(brief(error)) from error
             raise
@@ -187,6 +190,18 @@ def _is_lost(error: BaseException, connection: "asyncpg.Connection") -> bool:
     return isinstance(error, asyncpg.InternalClientError) or (
         isinstance(error, asyncpg.InterfaceError) and connection.is_closed()
     )
+
+
+async def _roll_back(pooled: "PoolProxiedConnection") -> None:
+    """End a transaction that failed, and give its connection back."""
+    try:
+        await _driver(pooled).execute("ROLLBACK", timeout=CLOSE_TIMEOUT)
+    except BaseException as error:
+        await _close(pooled)
+        if not isinstance(error, Exception):
+            raise
+    else:
+        pooled.close()
 
 
 async def _close(pooled: "PoolProxiedConnection") -> None:

@@ -178,6 +178,10 @@ class Site:
 
     # --- the end
 
+    def _dead_letters(self) -> list[dict[bytes, bytes]]:
+        found: Any = self.cache.xrange(keys.DEAD_LETTERS)
+        return [letter for _, letter in found]
+
     @property
     def untold(self) -> int:
         """How many changes or events were not published, as far as can be known."""
@@ -240,7 +244,7 @@ class Site:
             compared=compared,
             wrong=wrong,
             lost=lost(wrong, self.publisher.notes),
-            dead=[letter for _, letter in self.cache.xrange(keys.DEAD_LETTERS)],
+            dead=self._dead_letters(),
             drift=drifted(self.cache),
             exits=[daemon.stop() for daemon in self._daemons],
             seconds=monotonic() - self._began,

@@ -158,6 +158,18 @@ async def test_whatever_went_wrong_no_transaction_stays_open(
     assert await ask_who(single) not in pids
 
 
+async def test_a_statement_that_the_server_refuses_costs_no_connection(
+    single: Database, postgres: embedded.Postgres
+) -> None:
+    pid = await ask_who(single)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        async with single.snapshot() as snapshot:
+            await snapshot.rows(sa.text("SELECT 1 / 0"))
+    [(state,)] = ask(postgres.url, f"SELECT state FROM pg_stat_activity WHERE pid = {pid}")
+    assert state == "idle"
+    assert await ask_who(single) == pid
+
+
 async def test_what_was_asked_wrongly_is_no_outage(single: Database) -> None:
     async def ask_both() -> None:
         async with single.snapshot() as snapshot:
