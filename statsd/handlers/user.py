@@ -22,15 +22,16 @@ async def user_changed(events: Sequence[UserUpdate], lookup: Lookup) -> Iterable
     says which dojos had counted them: then every dojo is marked. Deleting users is rare, and
     equal marks are one.
     """
-    parameters = {"user_ids": sorted({event.user_id for event in events})}
-    known = await lookup.rows(_USERS, parameters)
-    if len(known) < len(parameters["user_ids"]):
+    user_ids = sorted({event.user_id for event in events})
+    parameters = {"user_ids": user_ids}
+    some_are_gone = len(await lookup.rows(_USERS, parameters)) < len(user_ids)
+    if some_are_gone:
         found = await lookup.rows(_ALL_DOJOS, parameters)
-        return now_and_again(refresh for each in found for refresh in of_dojo(each.dojo_id))
-    found = await lookup.rows(_DOJOS, parameters)
-    return now_and_again(
-        refresh for each in found for refresh in of_solver(each.dojo_id, each.user_id)
-    )
+        stale = [refresh for each in found for refresh in of_dojo(each.dojo_id)]
+    else:
+        found = await lookup.rows(_DOJOS, parameters)
+        stale = [refresh for each in found for refresh in of_solver(each.dojo_id, each.user_id)]
+    return now_and_again(stale)
 
 
 def _dojos_of_users() -> sa.Select[Any]:
