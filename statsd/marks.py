@@ -5,7 +5,7 @@ token, and goes when an answer with a newer token than the mark was written. See
 `statsd/lua/common.lua` for how it lies in Redis.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from statsd import keys, scripts
 from statsd.refresh import Mark, Priority, Record, Refresh, asking
 
 SECOND = 1_000_000  # microseconds
+PART = 1_000_000  # characters of values that are written at once, about
 OLDEST_TOKEN = 60.0  # seconds; an answer whose token is older is refused
 
 
@@ -127,12 +128,14 @@ class Marks:
             "epoch": attempt.epoch,
             "lease": attempt.lease,
             "oldest": int(OLDEST_TOKEN * SECOND),
-            "answers": [
-                (*_packed(name, answer), None if cost is None else int(cost * SECOND))
-                for name, answer in answers.items()
-            ],
         }
-        return [status.decode() for status in await self._run("settle", request)]
+        rest = None if cost is None else int(cost * SECOND)
+        packed = ((*_packed(name, answer), rest) for name, answer in answers.items())
+        return [
+            status.decode()
+            for part in _in_parts(packed)
+            for status in await self._run("settle", request | {"answers": part})
+        ]
 
     async def fail(
         self,
@@ -202,6 +205,19 @@ def packed(records: Iterable[Record]) -> tuple[list[tuple[str, int, int]], list[
         else:
             covered.append(record.submission_id)
     return marks, covered
+
+
+def _in_parts(answers: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield answers in parts: Redis does nothing else while a script writes one."""
+    part, size = [], 0
+    for answer in answers:
+        part.append(answer)
+        size += sum(len(value) for _, value in answer[2])
+        if size >= PART:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _packed(name: str, answer: Answer) -> tuple[Any, ...]:

@@ -12,9 +12,10 @@ from statsd.calculators.standing import Standing
 from statsd.database import Database
 from statsd.refresh import Refresh
 
+# In this order everything is computed at a cold start: statistics of dojos follow from boards.
 CALCULATORS: tuple[Calculator[Any], ...] = (
-    dojo_stats.calculator,
     scoreboard.calculator,
+    dojo_stats.calculator,
     challenge_solves.calculator,
     scores.calculator,
 )
@@ -31,7 +32,7 @@ def of_dojo(dojo_id: int) -> tuple[Refresh, ...]:
     A dojo that is open to few has no scores, but it may have had some; finding that out costs
     less than looking up which dojo is of which sort.
     """
-    return DojoStats(dojo_id), Scoreboard(dojo_id), ChallengeSolves(dojo_id), Scores(dojo_id)
+    return Scoreboard(dojo_id), DojoStats(dojo_id), ChallengeSolves(dojo_id), Scores(dojo_id)
 
 
 _calculators: Mapping[str, Calculator[Any]] = {each.refresh.kind: each for each in CALCULATORS}

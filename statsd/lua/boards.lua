@@ -75,6 +75,16 @@ local function whole(dojo)
   return places and not is_outdone(dojo) and places or nil
 end
 
+-- Whether the boards may be wrong in another way than by entries that are under way: they, or what
+-- follows from them under `name`, were owed for another reason after they were built.
+local function is_doubtful(dojo, name)
+  local built = tonumber(redis.call('HGET', BOARDS .. dojo, 'token') or 0)
+  for _, owed in ipairs({'scoreboard:' .. dojo, name}) do
+    if tonumber(redis.call('HGET', MARK .. owed, 'full') or 0) > built then return true end
+  end
+  return false
+end
+
 local function solves_in(score) return math.floor(tonumber(score or 0) / RANKS) end
 
 -- What a record counts on the days of the chart.

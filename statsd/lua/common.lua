@@ -126,9 +126,6 @@ end
 -- Owed for nothing but a solver's new entries, which are on the boards already.
 local function owe_derived(name, class) owe(name, class, true) end
 
--- Whether something is owed for another reason than that.
-local function is_owed_in_full(name) return redis.call('HEXISTS', MARK .. name, 'full') == 1 end
-
 -- Owed again after a delay, whatever is answered until then.
 local function owe_later(name, class, delay)
   local due = (math.floor((clock.now + delay) / BUCKET) + 1) * BUCKET

@@ -1,18 +1,16 @@
 -- Read what a dojo's live boards say of the whole dojo.
 --
 -- request: dojos, newest (how many of the newest solves are wanted)
--- reply: for each dojo nothing, where its boards are not whole, or something else than a change of
---        them is owed; else: the day of the chart, solves, users, the chart's solves and users (an
---        array for each day), and the records of those who have the newest solves
+-- reply: for each dojo nothing, where its boards are not whole, or doubtful; else: the day of the
+--        chart, solves, users, the chart's solves and users (an array for each day), and the
+--        records of those who have the newest solves
 
 local ENOUGH = 1000
 tick()
 
 local function facts(dojo)
   local prefix = BOARDS .. dojo
-  -- Boards that are owed in full are known to be out of date.
-  if is_owed_in_full('dojo_stats:' .. dojo) or is_owed_in_full('scoreboard:' .. dojo) then return {} end
-  if not whole(dojo) then return {} end
+  if not whole(dojo) or is_doubtful(dojo, 'dojo_stats:' .. dojo) then return {} end
   local numbers = {'solves'}
   for i = 1, CHART do
     numbers[#numbers + 1] = 'solves' .. i

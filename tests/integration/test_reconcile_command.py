@@ -80,8 +80,8 @@ async def test_what_differs_is_printed_and_marked(
     solve(webapp, first)
     challenge_id, *_ = webapp.challenge_ids(first)
     differences = [
-        "recent_solves differs; solves is 0, should be 1; users is 0, should be 1",
         "differs",
+        "recent_solves differs; solves is 0, should be 1; users is 0, should be 1",
         f"{challenge_id} differs",
         "ranks differs; solves differs",
     ]
