@@ -95,8 +95,9 @@ def dojo_stats_of(reference_id: str) -> Wanted:
 def scoreboard_of(board: Board) -> Wanted:
     """Want a scoreboard; raises ValueError where there is no such window.
 
-    As those below it raises TypeError for ids and indexes that are no integers.
+    As those below it raises TypeError for numbers that are no integers.
     """
+    check_integers(days=board.days)
     if board.days not in scoreboard.WINDOWS:
         raise ValueError(f"days must be one of {scoreboard.WINDOWS}, not {board.days!r}")
     find = _find(board.dojo_id, board.module_index)

@@ -174,6 +174,13 @@ async def test_a_cached_value_of_another_form_counts_as_missing(
     assert (await read("get_scoreboard", DOJO)).total == 1
 
 
+@pytest.mark.parametrize("no_days", [False, 7.0, "7", None], ids=repr)
+async def test_a_window_that_only_equals_one_is_refused(read: Read, no_days: Any) -> None:
+    for method, user in (("get_scoreboard", ()), ("get_rank", (2,)), ("get_solves", (2,))):
+        with pytest.raises(TypeError, match=f"days must be an int, not {type(no_days).__name__}"):
+            await read(method, DOJO, *user, days=no_days)
+
+
 @pytest.mark.parametrize("argument", ["module_index", "page", "per_page", "me"])
 async def test_other_numbers_of_a_scoreboard_are_integers_too(read: Read, argument: str) -> None:
     with pytest.raises(TypeError, match=f"{argument} must be an int, not str"):
