@@ -129,7 +129,8 @@ local function install(name, held, dojo, built)
   if not places then return owe(name, INTERACTIVE) end -- evicted before they were in place
   local before = intact(prefix)
   if before then carry_over(dojo, prefix, before, built, places) end
-  if not (before and is_a(prefix .. ':touched', 'zset')) and token < tonumber(redis.call('HGET', MARK .. name, 'marked') or 0) then
+  local all_there = before and is_a(prefix .. ':touched', 'zset')
+  if not all_there and token < tonumber(redis.call('HGET', MARK .. name, 'marked') or 0) then
     owe(name, EXPORT) -- what was put down meanwhile is lost, and nothing else tells of it
   end
   remove_boards(prefix, held)

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
-from typing import Any
 
 import psycopg2
 import pytest
@@ -80,21 +79,27 @@ async def snapshots(database: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
+def publishing(webapp: WebApp, redis_server: embedded.Redis) -> Iterator[None]:
+    """Let the application publish."""
+    publisher = Publisher.from_url(redis_server.url)
+    forget = listen(webapp.sessions, publisher)
+    yield
+    forget()
+    publisher.close()
+
+
+@pytest.fixture
 async def school(
     async_cache: "redis.asyncio.Redis",
     snapshots: Database,
     webapp: WebApp,
-    redis_server: embedded.Redis,
-) -> Any:
-    publisher = Publisher.from_url(redis_server.url)
-    forget = listen(webapp.sessions, publisher)
+    publishing: None,  # noqa: ARG001 - for as long as the school is there
+) -> School:
     school = School(async_cache, snapshots, webapp)
     webapp.solve(school.users[0], school.challenges[0])
     await school.start()
     await school.consume()
-    yield school
-    forget()
-    publisher.close()
+    return school
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The property: whatever happens, boards, arrays and statistics end as the definition says."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -10,11 +10,10 @@ import redis
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from statsd import embedded, keys, schema
+from statsd import keys, schema
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
-from statsd.client import Publisher, listen
 from statsd.database import Database
 from statsd.marks import Answer
 from statsd.refresh import Mark, parse
@@ -36,16 +35,6 @@ from tests.webapp import (
 HISTORIES, STEPS = 6, 40
 AGES = [timedelta(minutes=minutes) for minutes in (0, 1, 2, 3, 60, 24 * 60, 7 * 24 * 60 - 60)]
 AGES += [timedelta(days=days) for days in (7, 8, 29, 31, 60, 400)]
-
-
-@pytest.fixture
-def publishing(webapp: WebApp, redis_server: embedded.Redis) -> Iterator[None]:
-    """Let the application publish."""
-    publisher = Publisher.from_url(redis_server.url)
-    forget = listen(webapp.sessions, publisher)
-    yield
-    forget()
-    publisher.close()
 
 
 class School:
