@@ -28,6 +28,12 @@ def among(column: "sa.ColumnElement[int]", parameter: str) -> "sa.ColumnElement[
     return column == sa.any_(array)
 
 
+def paired(**parameters: str) -> "sa.sql.expression.TableValuedAlias":
+    """Return rows of integers: each column from the array bound to the parameter named for it."""
+    arrays = [sa.bindparam(name, type_=sa.ARRAY(sa.Integer)) for name in parameters.values()]
+    return sa.func.unnest(*arrays).table_valued(*parameters).render_derived()
+
+
 def row_and_visibility() -> "sa.sql.expression.FromClause":
     """Return the challenge rows, each with its visibility where it has one."""
     return row.outerjoin(

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from statsd.calculators import dojo_stats, scoreboard
-from statsd.calculators.counted import counted_solves
+from statsd.calculators.counted import counted_solves, paired
 from statsd.calculators.dojo_stats import (
     CHALLENGE_NAME,
     CHART_DAYS,
@@ -119,14 +119,7 @@ def _standings() -> "sa.Select[Any]":
     An aggregate in a LATERAL is planned for one pair, which keeps to the index by challenge and
     user; joined plainly, many pairs make the planner read all submissions.
     """
-    pair = (
-        sa.func.unnest(
-            sa.bindparam("dojos_of_pairs", type_=sa.ARRAY(sa.Integer)),
-            sa.bindparam("users_of_pairs", type_=sa.ARRAY(sa.Integer)),
-        )
-        .table_valued("dojo_id", "user_id")
-        .render_derived()
-    )
+    pair = paired(dojo_id="dojos_of_pairs", user_id="users_of_pairs")
     solved = counted_solves(
         sa.func.array_agg(row.c.module_index).label("module_indexes"),
         sa.func.array_agg(solve.c.id).label("solve_ids"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from statsd.calculators.counted import among
+from statsd.calculators.counted import among, paired
 from statsd.events import ChallengeSolve
 from statsd.refresh import RECHECK_DELAY, Covered, Mark, Record
 from statsd.registry import Lookup, handles
@@ -43,14 +43,7 @@ async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> 
 
 def _landed() -> sa.Select[Any]:
     """Select the solves among the (challenge_id, user_id) given that are there."""
-    wanted = (
-        sa.func.unnest(
-            sa.bindparam("challenge_ids", type_=sa.ARRAY(sa.Integer)),
-            sa.bindparam("user_ids", type_=sa.ARRAY(sa.Integer)),
-        )
-        .table_valued("challenge_id", "user_id")
-        .render_derived()
-    )
+    wanted = paired(challenge_id="challenge_ids", user_id="user_ids")
     # The limit is a fence: many pairs joined plainly make the planner read all submissions.
     solve = (
         sa.select(submissions.c.id.label("submission_id"))
