@@ -14,7 +14,7 @@ COPY statsd/__init__.py statsd/
 # An environment with the daemon alone, made from wheels, and copied as a whole further below.
 FROM project AS installed
 RUN python -m venv --without-pip /opt/statsd
-RUN pip wheel --no-build-isolation -c constraints.txt --wheel-dir /libraries '.[daemon]' \
+RUN pip wheel --no-build-isolation -c constraints.txt --wheel-dir /libraries '.[containers,daemon]' \
  && rm /libraries/dojo_statsd-*.whl \
  && pip --python /opt/statsd/bin/python install --no-index --no-deps /libraries/*.whl
 COPY statsd statsd

@@ -78,9 +78,9 @@ def cold_start(servers: embedded.Servers, dojos: int) -> ColdStart:
 
 
 def _something_is_missing(cache: "redis.Redis", dojos: int) -> bool:
-    """Whether less is cached than any kind has dojos, or more is owed for the cold start."""
-    background = f"{keys.INTERNAL}due:{int(Priority.BACKGROUND)}"
-    return cache.hlen(keys.HOLDINGS) < dojos or cache.zcard(background) > 0
+    """Whether less is cached than any kind has dojos, or more is owed than in idle time."""
+    owed = (cache.zcard(keys.due(priority)) for priority in Priority if priority < Priority.IDLE)
+    return cache.hlen(keys.HOLDINGS) < dojos or any(owed)
 
 
 def _memory(pid: int) -> float:

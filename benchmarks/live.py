@@ -29,7 +29,7 @@ from redis.asyncio import Redis
 
 from benchmarks.cold_start import SCALES
 from statsd import embedded, keys, sample, urls
-from statsd.calculators.standing import DOJO, solves_in
+from statsd.calculators.standing import solves_in
 from statsd.compare import Comparison
 from statsd.database import Database
 from statsd.refresh import Priority, Refresh
@@ -118,7 +118,7 @@ class Platform:
 
     def solves_on_board(self, dojo_id: int, user_id: int) -> int:
         """Return what a user has on the live board of a dojo."""
-        found = self.cache.zscore(f"{keys.boards(dojo_id)}:{DOJO}:0", str(user_id))
+        found = self.cache.zscore(f"{keys.boards(dojo_id)}:{keys.DOJO}:0", str(user_id))
         return solves_in(int(found)) if found else 0
 
     def solves_in_stats(self, reference: str) -> int:
@@ -232,7 +232,7 @@ def idle(platform: Platform, bare: Bare) -> tuple[list[float], list[float], list
         on_board = platform.solves_on_board(solve.dojo_id, solve.user_id)
         in_stats = platform.solves_in_stats(reference)
         with platform.changes(
-            f"{keys.boards(solve.dojo_id)}:{DOJO}:0", keys.dojo_stats(reference)
+            f"{keys.boards(solve.dojo_id)}:{keys.DOJO}:0", keys.dojo_stats(reference)
         ) as next_change:
             platform.commit([solve])
             began = perf_counter()
@@ -293,7 +293,7 @@ async def _boards(cache: Redis) -> list[bool]:
         if days == "updated":
             continue
         dojo_id, index = (*map(int, place), None)[:2]
-        key = f"{keys.boards(dojo_id or 0)}:{DOJO if kind == 'dojo' else index}:{days}"
+        key = f"{keys.boards(dojo_id or 0)}:{keys.DOJO if kind == 'dojo' else index}:{days}"
         live: Any = await cache.zrevrange(key, 0, -2, withscores=True)
         array = orjson.loads(await cache.get(name) or b"[]")
         found.append(

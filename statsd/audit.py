@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.accepted import Wait, intake
+from statsd.calculators.crews import Crews
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.compare import Comparison, Difference, Verdict
@@ -219,7 +220,7 @@ class Auditor:
 
 
 def _answer(rotation: Rotation, drifted: Sequence[Refresh]) -> Answer:
-    # Statistics may have followed from boards that are wrong.
-    boards = [Scoreboard(each.dojo_id) for each in drifted if isinstance(each, DojoStats)]
+    # Statistics and crews may have followed from boards that are wrong.
+    boards = {Scoreboard(each.dojo_id) for each in drifted if isinstance(each, DojoStats | Crews)}
     marks = [Mark(refresh, priority=Priority.ORDINARY) for refresh in (*drifted, *boards)]
     return Answer({keys.AUDIT: msgspec.to_builtins(rotation)}, marks)

@@ -2,8 +2,9 @@
 
 Rewriting a scoreboard costs as much as the dojo has solves. So beside the exported arrays the
 daemon keeps sorted sets: a solve makes one `Standing` stale, whose answer is put into them, and
-from what they hold the dojo's statistics follow without reading its solves. All of a dojo's boards
-are built together, from the same pass as its exported scoreboards, by the refresh `Scoreboard`.
+from what they hold the dojo's statistics and its crews follow without reading its solves. All of a
+dojo's boards are built together, from the same pass as its exported scoreboards, by the refresh
+`Scoreboard`.
 
 How they lie in Redis is said in `statsd/lua/boards.lua`.
 """
@@ -18,10 +19,12 @@ from typing import Any
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
-from statsd.calculators import dojo_stats, scoreboard, standing
+from statsd.calculators import crews, dojo_boards, dojo_stats, scoreboard, standing
+from statsd.calculators.crews import Crews
+from statsd.calculators.dojo_boards import Boards
 from statsd.calculators.dojo_stats import RECENT, RECENT_SOLVES, DojoStats, Newest, Totals
 from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.standing import Boards, Standing
+from statsd.calculators.standing import Standing
 from statsd.database import CUSTOM, GENERIC, Database
 from statsd.marks import Answer, Attempt
 
@@ -32,12 +35,13 @@ CHUNK = 1000  # entries in one command
 
 
 class LiveBoards:
-    """Answers `Scoreboard`, `Standing` and `DojoStats`."""
+    """Answers `Scoreboard`, `Standing`, `DojoStats` and `Crews`."""
 
     def __init__(self, redis: Redis, database: Database) -> None:
         self._redis = redis
         self._database = database
         self._facts = redis.register_script(scripts.source("facts"))
+        self._members = redis.register_script(scripts.source("members"))
 
     async def rebuild(
         self, wanted: Sequence[Scoreboard], attempt: Attempt
@@ -49,9 +53,13 @@ class LiveBoards:
         async with self._database.snapshot() as snapshot:
             found = [
                 _by_dojo(await snapshot.rows(statement, parameters))
-                for statement in (*scoreboard.calculator.statements, standing.ACTIVE)
+                for statement in (
+                    *scoreboard.calculator.statements,
+                    dojo_boards.ACTIVE,
+                    crews.CHALLENGES,
+                )
             ]
-        places, rows, active = found
+        places, rows, active, tagged = found
         answers = {}
         for refresh in wanted:
             dojo_id = refresh.dojo_id
@@ -60,7 +68,9 @@ class LiveBoards:
                 continue
             values = scoreboard.shape([places[dojo_id], rows[dojo_id]])[refresh]
             await asyncio.sleep(0)  # what is urgent comes between, however large the dojos are
-            built = standing.boards(places[dojo_id], rows[dojo_id], active[dojo_id])[dojo_id]
+            built = dojo_boards.boards_of(
+                places[dojo_id], rows[dojo_id], active[dojo_id], tagged[dojo_id]
+            )
             prefix = await self._upload(dojo_id, built, attempt)
             answers[refresh] = Answer(values, boards={"install": [str(dojo_id), prefix]})
         return answers
@@ -93,6 +103,7 @@ class LiveBoards:
                 day,
                 own.scores,
                 own.record.decode() or False,
+                own.crew.decode() or False,
             ]
             answers[refresh] = Answer({}, boards={"stand": action})
         return answers
@@ -112,6 +123,21 @@ class LiveBoards:
                     values[refresh] = dojo_stats.value(dojo, *facts[refresh])
             if rest:
                 values |= await dojo_stats.calculator.acompute(snapshot.rows, rest, attempt.now)
+        return {refresh: Answer(value) for refresh, value in values.items()}
+
+    async def crews(self, wanted: Sequence[Crews], attempt: Attempt) -> Mapping[Crews, Answer]:
+        """Tell the crews of dojos, from their boards where they can be."""
+        values: dict[Crews, Any] = {}
+        rest = []
+        for refresh in wanted:  # one by one: there may be many members, of whom a script asks
+            found = await self._members(args=[scripts.encode({"dojo": str(refresh.dojo_id)})])
+            if found:
+                values[refresh] = crews.value(refresh.dojo_id, *_members(*found))
+            else:
+                rest.append(refresh)
+        if rest:
+            async with self._database.snapshot() as snapshot:
+                values |= await crews.calculator.acompute(snapshot.rows, rest, attempt.now)
         return {refresh: Answer(value) for refresh, value in values.items()}
 
     async def _known(
@@ -151,6 +177,16 @@ def _facts(reply: Sequence[Any], now: datetime) -> tuple[Totals, list[Newest]]:
     return Totals(solves, users, [tuple(day) for day in chart]), newest[:RECENT_SOLVES]
 
 
+def _members(
+    places: Sequence[bytes], people: Iterable[Any]
+) -> tuple[list[str], list[tuple[int, bytes, dict[str, Sequence[int]]]]]:
+    """Return what the script `members` said, as `crews.value` takes it."""
+    return [place.decode() for place in places], [
+        (int(user), text, {place.decode(): of_windows for place, *of_windows in ranks})
+        for user, text, ranks in people
+    ]
+
+
 def _commands(prefix: str, boards: Boards, attempt: Attempt) -> Iterator[tuple[Any, ...]]:
     """Yield the commands that write all boards of a dojo under a prefix."""
     fields: dict[str, Any] = {
@@ -164,6 +200,7 @@ def _commands(prefix: str, boards: Boards, attempt: Attempt) -> Iterator[tuple[A
         fields |= {f"solves{number}": solves, f"users{number}": users}
     yield from _written("HSET", prefix, list(fields.items()))
     yield from _written("HSET", f"{prefix}:users", [(SENTINEL, ""), *boards.records.items()])
+    yield from _written("HSET", f"{prefix}:crews", [(SENTINEL, ""), *boards.crews.items()])
     moments = [(standing.moment(date), user) for user, date in boards.newest.items()]
     yield from _written("ZADD", f"{prefix}:newest", [(-1, SENTINEL), *moments])
     for (place, days), scores in boards.scores.items():

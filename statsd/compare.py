@@ -7,7 +7,7 @@ it right may be under way.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, NamedTuple
@@ -17,6 +17,8 @@ import orjson
 from redis.asyncio import Redis
 
 from statsd import keys
+from statsd.calculators.crews import Crews
+from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
 from statsd.database import Database
 from statsd.isolate import isolate
@@ -147,7 +149,11 @@ class Comparison:
             name = refresh.name
             if cached[name].stamps != suspects[name]:
                 verdicts[name] = Verdict.WRITTEN
-            elif name in owed or getattr(refresh, "dojo_id", None) in dojos:
+            elif (
+                name in owed
+                or getattr(refresh, "dojo_id", None) in dojos
+                or _follow_from(refresh, owed)
+            ):
                 verdicts[name] = Verdict.OWED
             else:
                 verdicts[name] = Verdict.DRIFTED
@@ -164,6 +170,11 @@ class Comparison:
             each.split(b"|", 2)[2].decode()
             for each in later  # "due|class|name"
         }
+
+
+def _follow_from(refresh: Refresh, owed: Collection[str]) -> bool:
+    """Say whether these are crews, whose boards are owed."""
+    return isinstance(refresh, Crews) and Scoreboard(refresh.dojo_id).name in owed
 
 
 def _batches(

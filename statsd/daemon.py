@@ -20,6 +20,7 @@ from statsd.bell import Bell, FirstOf
 from statsd.boards import LiveBoards
 from statsd.claims import Claims
 from statsd.consumer import Consumer
+from statsd.containers import Containers, Engines
 from statsd.database import ANSWER_MARGIN, CONNECT_TIMEOUT, POOL_TIMEOUT, Database
 from statsd.marks import Marks
 from statsd.name import Name
@@ -110,6 +111,8 @@ class Daemon:
         worker = partial(
             Worker, self._marks, lease=settings.lease, retry_delays=settings.retry_delays
         )
+        urgent.ring()  # it finds nothing to do where another daemon looks, and need not nap
+        self._first = worker({MissedSolves.kind: performers[MissedSolves.kind]}, urgent)
         self._loops["urgent worker"] = worker(
             quick, urgent, least=Priority.ORDINARY, others=general
         )
@@ -125,13 +128,20 @@ class Daemon:
         if settings.audit_interval:
             self._side_loops["audit"] = Timer(self._marks, bell, Audit(), settings.audit_interval)
 
+        if settings.docker_engines and settings.containers_interval:
+            self._side_loops["containers"] = Timer(
+                self._marks, bell, Containers(), settings.containers_interval
+            )
+
     def _upkeep(self) -> dict[str, Performer]:
         """Return who answers what is no statistic."""
         database, skip = self._database, self._settings.skip_cold_start
         missed = Watch(self._cache, database)
         reconciler = Reconciler(self._marks, database, only_present=skip)
         auditor = Auditor(self._cache, database, refill=not skip)
+        engines = Engines(self._settings.docker_engines)
         return {
+            Containers.kind: Performer(engines.perform, batch=1, log_level=logging.DEBUG),
             Reconcile.kind: Performer(reconciler.perform, batch=1),
             MissedSolves.kind: Performer(missed.perform, batch=1, log_level=logging.DEBUG),
             Audit.kind: Performer(auditor.perform, batch=1, log_level=logging.DEBUG),
@@ -165,9 +175,14 @@ class Daemon:
         self._build()
         await self._consumer.recover()
         released = await self._marks.release()
-        owed = [Mark(MissedSolves())]  # first: if it has to begin anew, it owes the other too
+        # First: if the watch has to begin anew, it owes `reconcile` too, which then is done once.
+        await self._marks.mark([Mark(MissedSolves())])
+        await self._first.step()
+        owed: list[Mark] = []
         if not self._settings.skip_cold_start:
             owed.append(Mark(Reconcile()))
+        if self._settings.docker_engines:
+            owed.append(Mark(Containers()))
         await self._marks.mark(owed)
         log.info(
             "started",

@@ -63,7 +63,7 @@ class Inspection:
             return list(found)
         dojo_id = await self._dojo_id(reference)
         own = [each for each in found if getattr(each, "dojo_id", None) == dojo_id]
-        if not own:
+        if dojo_id is None or not own:
             raise UnknownDojoError(
                 f"there is no dojo {reference!a}, and the cache has nothing of it; want the "
                 "reference id, as in its URL, or dojos.dojo_id"

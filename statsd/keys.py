@@ -15,16 +15,24 @@ LATER = f"{INTERNAL}later"
 AUDIT = f"{INTERNAL}audit"
 HOLDINGS = f"{INTERNAL}holdings"
 OWNERS = f"{INTERNAL}owners"
+BELTS = "stats:belts"
+EMOJIS = "stats:emojis"
+CONTAINERS = "stats:containers"
+
 BOARDS = "stats:boards:1:"  # with the version of their form
 
 
 def reference_id(dojo_id: int, slug: str, *, official: bool) -> str:
     """Return the name a dojo has in URLs and keys.
 
-    It is `dojos.id` (`slug`) for an official dojo, otherwise `{id}~{hex}`, where hex is the
-    signed 32-bit `dojo_id` as 8 lower-case hex digits of its unsigned form.
+    It is `dojos.id` (`slug`) for an official dojo, otherwise `{id}~{hex_id}`.
     """
-    return slug if official else f"{slug}~{dojo_id & 0xFFFFFFFF:08x}"
+    return slug if official else f"{slug}~{hex_id(dojo_id)}"
+
+
+def hex_id(dojo_id: int) -> str:
+    """Return a signed 32-bit `dojo_id` as 8 lower-case hex digits of its unsigned form."""
+    return f"{dojo_id & 0xFFFFFFFF:08x}"
 
 
 def split_reference_id(reference: str) -> tuple[str, int | None]:
@@ -64,13 +72,37 @@ def scores(dojo_id: int, module_index: int | None = None) -> str:
     return f"stats:scores:{_place(dojo_id, module_index)}"
 
 
+def activity(user_id: int) -> str:
+    """Return the key of a user's solves of the last year."""
+    return f"stats:activity:{user_id}"
+
+
 def _place(dojo_id: int, module_index: int | None) -> str:
     return f"dojo:{dojo_id}" if module_index is None else f"module:{dojo_id}:{module_index}"
+
+
+DOJO = "dojo"
+"""How live boards call the place that is a whole dojo."""
+
+
+def place(module_index: int | None) -> str:
+    """Return how live boards call a place: a module is its index."""
+    return DOJO if module_index is None else str(module_index)
+
+
+def module_index_of(place: str) -> int | None:
+    """Return the index of the module that a place is; None for a whole dojo."""
+    return None if place == DOJO else int(place)
 
 
 def boards(dojo_id: int) -> str:
     """Return what the keys of a dojo's live boards begin with; see `statsd/lua/boards.lua`."""
     return f"{BOARDS}{dojo_id}"
+
+
+def crews(dojo_id: int, module_index: int | None = None, days: int = 0) -> str:
+    """Return the key of the crews of a dojo or of one of its modules, in a window as above."""
+    return f"stats:crews:{_place(dojo_id, module_index)}:{days}"
 
 
 def updated(key: str) -> str:

@@ -1,7 +1,8 @@
 """How the refreshes of statistics are answered in the daemon."""
 
 from statsd.boards import LiveBoards
-from statsd.calculators import dojo_stats, scoreboard, standing
+from statsd.calculators import crews, dojo_stats, scoreboard, standing
+from statsd.calculators.crews import Crews
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
@@ -17,5 +18,6 @@ def statistics_of(boards: LiveBoards, database: Database) -> dict[str, Performer
     return performers | {
         Standing.kind: Performer(boards.stand, standing.BATCH),
         DojoStats.kind: Performer(boards.dojo_stats, dojo_stats.calculator.batch),
+        Crews.kind: Performer(boards.crews, crews.calculator.batch, costly=True),
         Scoreboard.kind: Performer(boards.rebuild, every.batch, costly=every.costly),
     }

@@ -13,6 +13,8 @@ from statsd.marks import Answer, Attempt, Marks
 from statsd.refresh import Mark, Priority, Refresh, known, register_kind
 from statsd.statistics import every_statistic, is_statistic
 
+PART = 1000  # marks that are set at once
+
 
 class Reconcile(Refresh, frozen=True):
     """Mark all that exists in the database, and all that is in the cache."""
@@ -24,7 +26,11 @@ register_kind(Reconcile)
 
 
 class Reconciler:
-    """Answers `Reconcile` with marks in the background class, the busiest dojos first."""
+    """Answers `Reconcile` with marks in the background class, the busiest dojos first.
+
+    There may be very many, one for each user alone, so they are set in parts beforehand: Redis does
+    nothing else while a script sets some. What is interrupted is still owed, and begins again.
+    """
 
     def __init__(
         self,
@@ -47,4 +53,6 @@ class Reconciler:
         marks = [
             Mark(refresh, priority=Priority.BACKGROUND) for refresh in dict.fromkeys([*owed, *held])
         ]
-        return dict.fromkeys(wanted, Answer({}, marks))
+        for first in range(0, len(marks), PART):
+            await self._marks.mark(marks[first : first + PART])
+        return dict.fromkeys(wanted, Answer({}))

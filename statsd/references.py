@@ -1,11 +1,11 @@
-"""Finding dojos and modules."""
+"""Finding dojos, modules and users."""
 
 from typing import Any
 
 import sqlalchemy as sa
 
 from statsd import keys
-from statsd.schema import dojo_modules, dojos
+from statsd.schema import dojo_modules, dojos, users
 
 
 def find_dojo(reference_id: str) -> "sa.Select[Any]":
@@ -26,3 +26,8 @@ def find_place(dojo_id: int, module_index: int | None) -> "sa.Select[Any]":
     return sa.select(dojo_modules.c.dojo_id).where(
         dojo_modules.c.dojo_id == dojo_id, dojo_modules.c.module_index == module_index
     )
+
+
+def find_user(user_id: int) -> "sa.Select[Any]":
+    """Select the id of a user, if it exists."""
+    return sa.select(users.c.id).where(users.c.id == user_id)

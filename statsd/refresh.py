@@ -118,8 +118,11 @@ def asking(refresh: Refresh, priority: Priority, interval: float) -> dict[str, A
     }
 
 
-def now_and_again(refreshes: Iterable[Refresh]) -> Iterator[Mark]:
-    """Mark each refresh now, and once more when a commit that was under way has landed."""
+def now_and_again(refreshes: Iterable[Refresh], priority: Priority | None = None) -> Iterator[Mark]:
+    """Mark each refresh now, and once more when a commit that was under way has landed.
+
+    With a priority, in that class and not in its own.
+    """
     for refresh in refreshes:
-        yield Mark(refresh)
-        yield Mark(refresh, RECHECK_DELAY)
+        yield Mark(refresh, priority=priority)
+        yield Mark(refresh, RECHECK_DELAY, priority)

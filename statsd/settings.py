@@ -22,9 +22,10 @@ from pydantic import (
 from statsd import urls
 from statsd.errors import SettingsError
 from statsd.switches import parse_switch
-from statsd.urls import without_password
 
 PREFIX = "STATSD_"
+ADDRESSES = ("_URL", "_ENGINES")
+"""What the names of settings end with that may have passwords in them."""
 
 
 def _switch(value: object) -> object:
@@ -55,6 +56,15 @@ def _delays(value: object) -> object:
         )
     return delays
 
+
+def _engines(value: object) -> object:
+    """Read addresses with commas between them; what is no text is a default, and right."""
+    if not isinstance(value, str):
+        return value
+    return tuple(urls.engine_url(part.strip()) for part in value.split(",") if part.strip())
+
+
+Engines = Annotated[tuple[str, ...], BeforeValidator(_engines)]
 
 Delays = Annotated[tuple[float, ...], BeforeValidator(_delays)]
 
@@ -189,6 +199,21 @@ class Settings(BaseModel):
         ge=0,
         le=3600,
     )
+    docker_engines: Engines = _setting(
+        "STATSD_DOCKER_ENGINES",
+        (),
+        "The Docker engines that run challenges, with commas between them, as "
+        "unix:///var/run/docker.sock,tcp://10.0.0.2:2375; needs the extra `containers`.",
+    )
+    containers_interval: float = _setting(
+        "STATSD_CONTAINERS_INTERVAL",
+        15.0,
+        "How often the Docker engines are asked what runs, beside when an event tells of it; "
+        "0: never.",
+        "seconds",
+        ge=0,
+        le=3600,
+    )
     dead_letters: int = _setting(
         "STATSD_DEAD_LETTERS",
         10_000,
@@ -256,7 +281,7 @@ def declared(settings: Settings | None = None) -> Iterator[Declared]:
         if required and not value:
             value = "(required, not set)"
         variable, sentence = str(field.validation_alias), field.description or ""
-        shown = without_password(value) if variable.endswith("_URL") else value
+        shown = urls.shown(value) if variable.endswith(ADDRESSES) else value
         yield Declared(variable, shown, default, required, unit, sentence)
 
 
@@ -303,7 +328,7 @@ def _explain(problem: Mapping[str, Any], given: Mapping[str, str]) -> str:
     variable = str(problem["loc"][0])
     setting = next(setting for setting in declared() if setting.variable == variable)
     # An address that could not be read may hold its password anywhere.
-    value = "" if variable.endswith("_URL") else f"={given[variable]!r}"
+    value = "" if variable.endswith(ADDRESSES) else f"={given[variable]!r}"
     unit = f" {setting.unit}" if setting.unit else ""
     default = "" if setting.required else f" (default: {setting.default or 'empty'}{unit})"
     return f"{variable}{value}: {message[0].lower()}{message[1:]}{default}. {setting.sentence}"
@@ -311,7 +336,7 @@ def _explain(problem: Mapping[str, Any], given: Mapping[str, str]) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, tuple):
-        return ",".join(str(part).removesuffix(".0") for part in value)
+        return ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 

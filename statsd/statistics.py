@@ -3,7 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from statsd.calculators import Calculator, challenge_solves, dojo_stats, scoreboard, scores
+from statsd.calculators import (
+    Calculator,
+    activity,
+    belts,
+    challenge_solves,
+    crews,
+    dojo_stats,
+    emojis,
+    scoreboard,
+    scores,
+)
 from statsd.calculators.challenge_solves import ChallengeSolves
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
@@ -12,12 +22,17 @@ from statsd.calculators.standing import Standing
 from statsd.database import Database
 from statsd.refresh import Refresh
 
-# In this order everything is computed at a cold start: statistics of dojos follow from boards.
+# In this order everything is computed at a cold start: crews and statistics of dojos follow from
+# boards.
 CALCULATORS: tuple[Calculator[Any], ...] = (
     scoreboard.calculator,
     dojo_stats.calculator,
+    crews.calculator,
     challenge_solves.calculator,
     scores.calculator,
+    belts.calculator,
+    emojis.calculator,
+    activity.calculator,
 )
 
 
@@ -28,6 +43,8 @@ def of_solver(dojo_id: int, user_id: int) -> tuple[Refresh, ...]:
 
 def of_dojo(dojo_id: int) -> tuple[Refresh, ...]:
     """Return what depends on a dojo's rows and on the solves of its challenges.
+
+    Crews are not among it: they follow from the boards, which the scoreboard brings.
 
     A dojo that is open to few has no scores, but it may have had some; finding that out costs
     less than looking up which dojo is of which sort.

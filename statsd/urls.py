@@ -9,11 +9,13 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 WANT_DATABASE = "want postgresql://user:password@host:5432/database"
+WANT_ENGINE = "want unix:///var/run/docker.sock or tcp://host:2375"
 WANT_REDIS = "want redis://host:6379/0, rediss:// or unix://"
 
 IN_PASSWORDS = "in a password, @ is %40, / is %2F, # is %23, ? is %3F"
 
 _POSTGRES = ("postgresql", "postgres")
+_ENGINES = ("unix", "tcp", "http", "https")
 _REDIS = ("redis", "rediss", "unix")
 _LARGEST_PORT = 65_535
 
@@ -100,6 +102,22 @@ def redis_url(text: str) -> str:
     if scheme != "unix" and path and not path.isdecimal():
         raise ValueError(f"what follows the slash is no number of a database; {WANT_REDIS}")
     return text
+
+
+def engine_url(text: str) -> str:
+    """Return an address of a Docker engine.
+
+    Raises ValueError, which tells nothing of it, if it is none.
+    """
+    scheme, separator, place = text.partition("://")
+    if not separator or scheme not in _ENGINES or not place.strip("/"):
+        raise ValueError(f"this is no address of a Docker engine; {WANT_ENGINE}")
+    return text
+
+
+def shown(addresses: str) -> str:
+    """Return addresses with commas between them as they may be shown."""
+    return ",".join(map(without_password, addresses.split(",")))
 
 
 def without_password(url: str) -> str:

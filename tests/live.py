@@ -9,10 +9,10 @@ import sqlalchemy as sa
 
 from statsd import keys, schema
 from statsd.calculators import scoreboard, standing
-from statsd.calculators.standing import DOJO
 from tests import naive
 from tests.naive import Row, World
 from tests.naive_boards import challenge_solves, scoreboards, scores
+from tests.naive_crews import crews
 
 SENTINEL = "-"
 
@@ -45,7 +45,7 @@ def live_board(
 ) -> list[Row] | None:
     """One board in the form of the array; None where it is not there, or not whole."""
     prefix = keys.boards(dojo_id)
-    place = DOJO if module_index is None else module_index
+    place = keys.place(module_index)
     entries: Any = cache.zrevrange(f"{prefix}:{place}:{days}", 0, -1, withscores=True)
     if not entries or entries.pop() != (SENTINEL.encode(), -1):
         return None
@@ -80,12 +80,14 @@ def check(cache: "redis.Redis", world: World) -> None:
 
 
 def check_live(cache: "redis.Redis", world: World, dojo: Row) -> None:
-    """Assert that boards and statistics of a dojo are, of which the latter follow."""
+    """Assert that boards, statistics and crews of a dojo are, of which the latter follow."""
     now = datetime.now(UTC).replace(tzinfo=None)
     assert live_boards(cache, world, dojo) == scoreboards(world, dojo, now)
     reference = keys.reference_id(dojo["dojo_id"], dojo["id"], official=dojo["official"] is True)
     wanted = naive.dojo_stats(world, dojo, now)
     naive.check_dojo_stats(value_of(cache, keys.dojo_stats(reference)), wanted)
+    for key, value in crews(world, dojo, now).items():
+        assert value_of(cache, key) == value
     _check_totals(cache, world, dojo, now)
 
 

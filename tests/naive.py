@@ -22,6 +22,7 @@ class World:
     dojo_challenge_visibilities: list[Row] = field(default_factory=list)
     dojo_users: list[Row] = field(default_factory=list)
     submissions: list[Row] = field(default_factory=list)
+    awards: list[Row] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

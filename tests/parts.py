@@ -14,6 +14,7 @@ from statsd.bell import Bell
 from statsd.boards import LiveBoards
 from statsd.calculators.standing import Standing
 from statsd.consumer import Consumer
+from statsd.containers import Containers, Engines
 from statsd.database import Database
 from statsd.marks import Marks
 from statsd.performers import statistics_of
@@ -43,6 +44,7 @@ class Parts:
         self.boards = LiveBoards(cache, database)
         self._performers = statistics_of(self.boards, database)
         self._performers |= {
+            Containers.kind: Performer(Engines(()).perform, batch=1),
             Reconcile.kind: Performer(reconciler.perform, batch=1),
             MissedSolves.kind: Performer(watch.perform, batch=1),
             Audit.kind: Performer(auditor.perform, batch=1),

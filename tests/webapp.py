@@ -57,6 +57,10 @@ class Membership(Base):
     __table__ = schema.dojo_users
 
 
+class Award(Base):
+    __table__ = schema.awards
+
+
 _numbers = count(1)
 
 

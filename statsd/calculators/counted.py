@@ -83,6 +83,11 @@ def places() -> "sa.Select[Any]":
     )
 
 
+def single() -> "sa.Select[Any]":
+    """List the one thing of its kind that there is: one row, which has no columns."""
+    return sa.select()
+
+
 def open_to_all() -> "sa.ColumnElement[bool]":
     """Say that a dojo is official or public; not true, perhaps null, where it is neither."""
     return sa.or_(dojos.c.official, dojos.c.data.op("->>")("type") == "public")

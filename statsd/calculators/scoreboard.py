@@ -36,7 +36,7 @@ def within(days: int) -> "sa.ColumnElement[bool]":
     return solve.c.date >= sa.bindparam(f"since{days}", type_=sa.DateTime)
 
 
-def _standings() -> "sa.sql.expression.Subquery":
+def standings() -> "sa.sql.expression.Subquery":
     """Count by module and user, and by dojo and user, where `module_index` is null.
 
     `solves` and `last`, the largest id of a counted solve, are arrays over the windows.
@@ -53,14 +53,19 @@ def _standings() -> "sa.sql.expression.Subquery":
     )
 
 
-def _boards() -> "sa.Select[Any]":
-    """Select one row for each board that has entries: arrays in the order of ranks."""
-    standing = _standings()
-    window = (
+def window_of(standing: "sa.sql.expression.Subquery") -> "sa.sql.expression.TableValuedAlias":
+    """Return a row for each window of a standing: `days`, `solves`, `last`."""
+    return (
         sa.func.unnest(array(WINDOWS), standing.c.solves, standing.c.last)
         .table_valued("days", "solves", "last")
         .render_derived()
     )
+
+
+def _boards() -> "sa.Select[Any]":
+    """Select one row for each board that has entries: arrays in the order of ranks."""
+    standing = standings()
+    window = window_of(standing)
     order = (window.c.solves.desc(), window.c.last)
     columns = {
         "user_ids": standing.c.user_id,

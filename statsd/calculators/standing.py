@@ -1,11 +1,10 @@
-"""What one user has on the live boards of one dojo, and what the whole dojo has on them.
+"""What one user has on the live boards of one dojo, looked up by index.
 
-Both come from the same definitions, those of the contract's section 4, and in the same form: the
-first for a few users, by index; the second in one pass over all that a dojo has.
+It has the same form as what `statsd/calculators/dojo_boards.py` gives for all of a dojo.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,7 +12,8 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from statsd.calculators import dojo_stats, scoreboard
+from statsd import keys
+from statsd.calculators import crews, dojo_stats, scoreboard
 from statsd.calculators.counted import counted_solves, paired
 from statsd.calculators.dojo_stats import (
     CHALLENGE_NAME,
@@ -29,8 +29,6 @@ from statsd.refresh import Refresh, register_kind
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
 
 BATCH = 200  # users of dojos
-DOJO = "dojo"
-"""The place of the board of a whole dojo; those of modules are their indexes, as texts."""
 
 _RANKS = 1 << 31  # above every solve id
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive UTC
@@ -55,9 +53,11 @@ class Entries(NamedTuple):
     """By place: a score for each window, 0 where there is no entry."""
     record: bytes
     """What is kept beside the scores; see `record_of`."""
+    crew: bytes
+    """What is kept of one who has a tag; see `statsd/calculators/crews.py`."""
 
 
-NOTHING = Entries({}, b"")
+NOTHING = Entries({}, b"", b"")
 
 
 def score(solves: int, last: int) -> int:
@@ -123,9 +123,10 @@ def _standings() -> "sa.Select[Any]":
     solved = counted_solves(
         sa.func.array_agg(row.c.module_index).label("module_indexes"),
         sa.func.array_agg(solve.c.id).label("solve_ids"),
+        sa.func.array_agg(solve.c.challenge_id).label("challenge_ids"),
         *[sa.func.array_agg(scoreboard.within(days)).label(f"within{days}") for days in WINDOWS],
         *charted(),
-        *_newest(),
+        *newest_columns(),
         of=sa.and_(row.c.dojo_id == pair.c.dojo_id, solve.c.user_id == pair.c.user_id),
     ).lateral()
     return sa.select(
@@ -133,7 +134,7 @@ def _standings() -> "sa.Select[Any]":
     ).select_from(pair.join(solved, sa.true()).outerjoin(solver, solver.c.id == pair.c.user_id))
 
 
-def _newest() -> "list[sa.Label[Any]]":
+def newest_columns() -> "list[sa.Label[Any]]":
     """Return the newest solves, the newest first: an array for each of their fields."""
     columns = (
         solve.c.date,
@@ -170,26 +171,38 @@ def entries(found: Any) -> Entries:
     """Return a user's entries from a row of the statement."""
     if not found.solve_ids:
         return NOTHING
-    solves: defaultdict[str, list[int]] = defaultdict(lambda: [0] * len(WINDOWS))
-    last: defaultdict[str, list[int]] = defaultdict(lambda: [0] * len(WINDOWS))
-    for i, days in enumerate(WINDOWS):
-        for module_index, solve_id, is_within in zip(
-            found.module_indexes, found.solve_ids, getattr(found, f"within{days}"), strict=True
-        ):
-            for place in (DOJO, str(module_index)):
-                solves[place][i] += bool(is_within)
-                last[place][i] = max(last[place][i], solve_id if is_within else 0)
+    within = zip(*[getattr(found, f"within{days}") for days in WINDOWS], strict=True)
+    solved: defaultdict[str, list[list[tuple[int, int]]]]
+    solved = defaultdict(lambda: [[] for _ in WINDOWS])
+    for module_index, solve_id, challenge_id, flags in zip(
+        found.module_indexes, found.solve_ids, found.challenge_ids, within, strict=True
+    ):
+        for place in (keys.DOJO, keys.place(module_index)):
+            for i, is_within in enumerate(flags):
+                if is_within:
+                    solved[place][i].append((solve_id, challenge_id))
     scores = {
-        place: [
-            score(count, newest) if count else 0
-            for count, newest in zip(counts, last[place], strict=True)
-        ]
-        for place, counts in solves.items()
+        place: [score(len(own), max(own)[0]) if own else 0 for own in of_windows]
+        for place, of_windows in solved.items()
     }
-    return Entries(scores, record_of(_chart(found), found.name, found.email, newest_of(found)))
+    record = record_of(chart_of(found), found.name, found.email, newest_of(found))
+    return Entries(scores, record, _crew(found, solved))
 
 
-def _chart(found: Any) -> list[int]:
+def _crew(found: Any, solved: Mapping[str, Sequence[Sequence[tuple[int, int]]]]) -> bytes:
+    """Return what is kept of one who has a tag, from the ids of solves and challenges."""
+    places = {
+        place: [
+            crews.Solved(len(own), sorted({challenge_id for _, challenge_id in own}))
+            for own in of_windows
+        ]
+        for place, of_windows in solved.items()
+    }
+    return crews.packed(found.name, found.email, places)
+
+
+def chart_of(found: Any) -> list[int]:
+    """Return the solves on each day of the chart in a row."""
     return [getattr(found, f"day{i}") for i in range(len(CHART_DAYS))]
 
 
@@ -197,84 +210,3 @@ def newest_of(found: Any) -> list[Newest]:
     """Return the newest solves in a row, as many as are shown of a whole dojo."""
     fields = [getattr(found, f"newest_{field}") or () for field in Newest._fields]
     return [Newest(*values) for values in zip(*fields, strict=True)][:RECENT_SOLVES]
-
-
-# --- whole dojos
-
-
-def _active() -> "sa.Select[Any]":
-    """Select, of each dojo, the users who solved something since the first day of the chart."""
-    earliest = max(range(len(CHART_DAYS)), key=CHART_DAYS.__getitem__)
-    return (
-        counted_solves(row.c.dojo_id, solve.c.user_id, *charted(), *_newest())
-        .where(solve.c.date >= dojo_stats.moment(f"start{earliest}"))
-        .group_by(row.c.dojo_id, solve.c.user_id)
-    )
-
-
-ACTIVE = _active()
-
-
-class Boards(NamedTuple):
-    """All boards of a dojo."""
-
-    module_indexes: list[int]
-    scores: dict[tuple[str, int], dict[int, int]]
-    """By place and window (days): users' scores."""
-    records: dict[int, bytes]
-    """By user."""
-    newest: dict[int, datetime]
-    """The moments of users' newest solves."""
-    solves: int
-    chart: list[tuple[int, int]]
-    """Solves and users on each day of the chart."""
-
-
-def boards(places: Iterable[Any], rows: Iterable[Any], active: Iterable[Any]) -> dict[int, Boards]:
-    """Return the boards of each dojo that exists.
-
-    `places` and `rows` are what the scoreboard's statements give, `active` is what `ACTIVE` does.
-    """
-    found: dict[int, Boards] = {}
-    for place in places:
-        own = found.get(place.dojo_id)
-        if own is None:
-            own = Boards(
-                [], {(DOJO, days): {} for days in WINDOWS}, {}, {}, 0, [(0, 0)] * len(CHART_DAYS)
-            )
-            found[place.dojo_id] = own
-        if place.module_index is not None:
-            own.module_indexes.append(place.module_index)
-            own.scores.update({(str(place.module_index), days): {} for days in WINDOWS})
-    recent: defaultdict[int, dict[int, Any]] = defaultdict(dict)
-    for each in active:
-        recent[each.dojo_id][each.user_id] = each
-    for each in rows:
-        place = DOJO if each.module_index is None else str(each.module_index)
-        own = found[each.dojo_id]
-        own.scores[place, each.days].update(
-            zip(each.user_ids, map(score, each.solves, each.lasts), strict=True)
-        )
-        if (place, each.days) == (DOJO, 0):
-            found[each.dojo_id] = _with_users(own, each, recent[each.dojo_id])
-    return found
-
-
-def _with_users(own: Boards, everyone: Any, recent: Mapping[int, Any]) -> Boards:
-    nobody = [0] * len(CHART_DAYS)
-    for user_id, name, email in zip(
-        everyone.user_ids, everyone.names, everyone.emails, strict=True
-    ):
-        found = recent.get(user_id)
-        newest = newest_of(found) if found else []
-        own.records[user_id] = record_of(_chart(found) if found else nobody, name, email, newest)
-        if newest:
-            own.newest[user_id] = newest[0].date
-    charts = [_chart(found) for found in recent.values()]
-    return own._replace(
-        solves=sum(everyone.solves),
-        chart=[
-            (sum(chart[i] for chart in charts), sum(chart[i] > 0 for chart in charts))
-            for i in range(len(CHART_DAYS))
-        ],
-    )

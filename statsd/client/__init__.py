@@ -12,12 +12,13 @@ from statsd.client.publisher import AsyncPublisher, Publisher
 
 if TYPE_CHECKING:
     from statsd.client.listeners import listen
+    from statsd.client.pages import CrewPage, ScoreboardEntry, ScoreboardPage
     from statsd.client.reader import AsyncReader, Reader
-    from statsd.client.wanted import ScoreboardEntry, ScoreboardPage
 
 __all__ = [
     "AsyncPublisher",
     "AsyncReader",
+    "CrewPage",
     "Publisher",
     "Reader",
     "ScoreboardEntry",
@@ -27,9 +28,10 @@ __all__ = [
 
 _NEED_SQLALCHEMY = {
     "AsyncReader": "statsd.client.reader",
+    "CrewPage": "statsd.client.pages",
     "Reader": "statsd.client.reader",
-    "ScoreboardEntry": "statsd.client.wanted",
-    "ScoreboardPage": "statsd.client.wanted",
+    "ScoreboardEntry": "statsd.client.pages",
+    "ScoreboardPage": "statsd.client.pages",
     "listen": "statsd.client.listeners",
 }
 

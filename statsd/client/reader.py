@@ -7,17 +7,28 @@ Who may see a dojo is the caller's business. On a miss all values of the dojo an
 are computed, in which the one that is wanted is; that takes as long as the dojo is large.
 """
 
+from collections.abc import Collection
 from typing import Any
 
+from statsd.calculators import belts, emojis
+from statsd.client.pages import (
+    Board,
+    CrewPage,
+    ScoreboardPage,
+    check_integers,
+    entry_alone,
+    mode_of,
+    part_of,
+)
 from statsd.client.reading import AsyncReading, Reading
 from statsd.client.wanted import (
-    Board,
-    ScoreboardPage,
+    activity_of,
+    belts_of_all,
     challenge_solves_of,
-    check_integers,
+    containers_of_all,
+    crews_of,
     dojo_stats_of,
-    entry_alone,
-    part_of,
+    emojis_of_all,
     scores_of,
 )
 
@@ -71,6 +82,25 @@ class Reader(Reading):
         own = self._part(entry_alone(board, user_id)).me
         return 0 if own is None else own["solves"]
 
+    def get_crews(
+        self,
+        dojo_id: int,
+        module_index: int | None = None,
+        days: int = 0,
+        *,
+        mode: str = "cumulative",
+        page: int = 1,
+        per_page: int = 20,
+    ) -> CrewPage:
+        """Return a page of the crews on a scoreboard: the contract's `stats:crews:`.
+
+        Board and pages are those of `get_scoreboard`. They are ranked by the sum of their members'
+        solves or, in the mode `unique`, by the different challenges that any of them solved. Raises
+        ValueError for other modes.
+        """
+        wanted, how = crews_of(Board(dojo_id, module_index, days)), mode_of(mode, page, per_page)
+        return how.cut(self._value(wanted))
+
     def get_dojo_scores(self, dojo_id: int) -> dict[str, Any]:
         """Return the scores in a public or official dojo: the contract's `stats:scores:dojo:`.
 
@@ -92,6 +122,48 @@ class Reader(Reading):
         A challenge that nobody solved is not there.
         """
         value: dict[str, int] = self._value(challenge_solves_of(dojo_id, module_index))
+        return value
+
+    def get_belts(self) -> dict[str, Any]:
+        """Return who has which belt: the contract's `stats:belts`.
+
+        `dates`, by colour and user id (a text), of every belt; `users`, by user id, and `ranks`, by
+        colour, of everybody's highest one. All eight colours are always there.
+        """
+        value: dict[str, Any] = self._value(belts_of_all())
+        return value
+
+    def get_user_belts(self, user_id: int) -> dict[str, str | None]:
+        """Return the dates of a user's belts by colour, the lowest first."""
+        check_integers(user_id=user_id)
+        return belts.user_of(self._value(belts_of_all()), user_id)
+
+    def get_emojis(self, *, viewable: Collection[int] = ()) -> dict[str, Any]:
+        """Return the emojis that somebody may see: the contract's `stats:emojis`, of these dojos.
+
+        `viewable` has the `dojo_id`s of the dojos that are not public and may be seen. Those of
+        public dojos, and those that belong to no dojo, are always there; those of a dojo that
+        awards none any more, or is gone, only where it is named.
+        """
+        check_integers(**{f"viewable[{i}]": each for i, each in enumerate(viewable)})
+        return emojis.viewable_in(self._value(emojis_of_all()), viewable)
+
+    def get_activity(self, user_id: int) -> dict[str, Any]:
+        """Return a user's solves of the last 365 days: the contract's `stats:activity`.
+
+        `solve_timestamps` has dates (UTC, ISO with `Z`) in the order of solves' ids, and
+        `total_solves` their number. Whoever is hidden has them, too.
+        """
+        value: dict[str, Any] = self._value(activity_of(user_id))
+        return value
+
+    def get_containers(self) -> list[dict[str, str]]:
+        """Return the running challenge containers: the contract's `stats:containers`.
+
+        Each has `dojo`, `module` and `challenge`, as the container's labels have them; those of one
+        dojo are who is hacking there now. There is no fallback: only the daemon knows them.
+        """
+        value: list[dict[str, str]] = self._value(containers_of_all())
         return value
 
 
@@ -133,6 +205,20 @@ class AsyncReader(AsyncReading):
         own = (await self._part(entry_alone(board, user_id))).me
         return 0 if own is None else own["solves"]
 
+    async def get_crews(
+        self,
+        dojo_id: int,
+        module_index: int | None = None,
+        days: int = 0,
+        *,
+        mode: str = "cumulative",
+        page: int = 1,
+        per_page: int = 20,
+    ) -> CrewPage:
+        """As `Reader.get_crews`."""
+        wanted, how = crews_of(Board(dojo_id, module_index, days)), mode_of(mode, page, per_page)
+        return how.cut(await self._value(wanted))
+
     async def get_dojo_scores(self, dojo_id: int) -> dict[str, Any]:
         """As `Reader.get_dojo_scores`."""
         value: dict[str, Any] = await self._value(scores_of(dojo_id, None))
@@ -147,4 +233,29 @@ class AsyncReader(AsyncReading):
     async def get_challenge_solves(self, dojo_id: int, module_index: int) -> dict[str, int]:
         """As `Reader.get_challenge_solves`."""
         value: dict[str, int] = await self._value(challenge_solves_of(dojo_id, module_index))
+        return value
+
+    async def get_belts(self) -> dict[str, Any]:
+        """As `Reader.get_belts`."""
+        value: dict[str, Any] = await self._value(belts_of_all())
+        return value
+
+    async def get_user_belts(self, user_id: int) -> dict[str, str | None]:
+        """As `Reader.get_user_belts`."""
+        check_integers(user_id=user_id)
+        return belts.user_of(await self._value(belts_of_all()), user_id)
+
+    async def get_emojis(self, *, viewable: Collection[int] = ()) -> dict[str, Any]:
+        """As `Reader.get_emojis`."""
+        check_integers(**{f"viewable[{i}]": each for i, each in enumerate(viewable)})
+        return emojis.viewable_in(await self._value(emojis_of_all()), viewable)
+
+    async def get_activity(self, user_id: int) -> dict[str, Any]:
+        """As `Reader.get_activity`."""
+        value: dict[str, Any] = await self._value(activity_of(user_id))
+        return value
+
+    async def get_containers(self) -> list[dict[str, str]]:
+        """As `Reader.get_containers`."""
+        value: list[dict[str, str]] = await self._value(containers_of_all())
         return value

@@ -6,6 +6,7 @@ few seconds. A Redis that cannot be reached is a miss. Only the daemon writes va
 """
 
 import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,15 +18,9 @@ import sqlalchemy as sa
 import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import scripts
 from statsd.calculators import Values, through
+from statsd.client.pages import Part, ScoreboardPage, cut, read_part
 from statsd.client.publisher import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
-from statsd.client.wanted import (
-    Part,
-    ScoreboardPage,
-    Wanted,
-    cut,
-    read_part,
-    scoreboard_of,
-)
+from statsd.client.wanted import Source, Wanted, scoreboard_of
 from statsd.refresh import Priority, Refresh, asking
 from statsd.switches import read_switch
 
@@ -64,9 +59,8 @@ class _Common:
         except orjson.JSONDecodeError:
             pass
         log.warning(
-            "a cached value of kind %s is garbled and counts as missing; "
-            "`statsd reconcile` finds it",
-            wanted.calculator.refresh.kind,
+            "a cached value of %s is garbled and counts as missing; `statsd reconcile` finds it",
+            wanted.sort,
         )
         return None
 
@@ -85,6 +79,11 @@ class _Common:
     def request(self, refresh: Refresh) -> bytes:
         """Return what the script `ask` takes."""
         return scripts.encode(asking(refresh, Priority.MISSED, ASK_INTERVAL))
+
+
+def _named(source: Source, numbers: Iterable[int]) -> Refresh:
+    refresh: Refresh = source.calculator.refresh.of(*numbers)
+    return refresh
 
 
 def _now() -> datetime:
@@ -150,11 +149,10 @@ class Reading(_Common):
         `served` says whether Redis is there, as far as is known.
         """
         value, served = self._cached(wanted) if served else (None, False)
-        if value is None and self._computes and wanted.find is not None:
-            dojo_id = self._found(wanted.find())
-            if dojo_id is not None:
-                refresh = wanted.calculator.refresh.of(dojo_id)
-                value = self._compute(wanted, refresh).get(wanted.key)
+        if value is None and self._computes and wanted.source is not None:
+            refresh = self._found(wanted.source)
+            if refresh is not None:
+                value = self._compute(wanted.source, refresh).get(wanted.key)
                 if served:
                     self._ask(refresh)
         return wanted.empty() if value is None else value
@@ -170,15 +168,18 @@ class Reading(_Common):
             self.trouble(error)
             return None, False
 
-    def _found(self, statement: "sa.Select[Any]") -> int | None:
+    def _found(self, source: Source) -> Refresh | None:
+        """Return the refresh that has the value; None where what has it does not exist."""
+        if source.find is None:
+            return _named(source, ())
         with self._engine.connect() as connection:
-            dojo_id: int | None = connection.scalar(statement)
-        return dojo_id
+            numbers = connection.execute(source.find()).first()
+        return None if numbers is None else _named(source, numbers)
 
-    def _compute(self, wanted: Wanted, refresh: Refresh) -> Values:
+    def _compute(self, source: Source, refresh: Refresh) -> Values:
         with self._engine.connect() as plain:
             connection = plain.execution_options(isolation_level=SNAPSHOT)
-            values = wanted.calculator.compute(connection, [refresh], _now())
+            values = source.calculator.compute(connection, [refresh], _now())
         return values.get(refresh, {})
 
     def _ask(self, refresh: Refresh) -> None:
@@ -241,11 +242,10 @@ class AsyncReading(_Common):
     async def _value(self, wanted: Wanted, *, served: bool = True) -> Any:
         """As `Reading._value`."""
         value, served = (await self._cached(wanted)) if served else (None, False)
-        if value is None and self._computes and wanted.find is not None:
-            dojo_id = await self._found(wanted.find())
-            if dojo_id is not None:
-                refresh = wanted.calculator.refresh.of(dojo_id)
-                value = (await self._compute(wanted, refresh)).get(wanted.key)
+        if value is None and self._computes and wanted.source is not None:
+            refresh = await self._found(wanted.source)
+            if refresh is not None:
+                value = (await self._compute(wanted.source, refresh)).get(wanted.key)
                 if served:
                     await self._ask(refresh)
         return wanted.empty() if value is None else value
@@ -261,15 +261,18 @@ class AsyncReading(_Common):
             self.trouble(error)
             return None, False
 
-    async def _found(self, statement: "sa.Select[Any]") -> int | None:
+    async def _found(self, source: Source) -> Refresh | None:
+        """As `Reading._found`."""
+        if source.find is None:
+            return _named(source, ())
         async with self._engine.connect() as connection:
-            dojo_id: int | None = await connection.scalar(statement)
-        return dojo_id
+            numbers = (await connection.execute(source.find())).first()
+        return None if numbers is None else _named(source, numbers)
 
-    async def _compute(self, wanted: Wanted, refresh: Refresh) -> Values:
+    async def _compute(self, source: Source, refresh: Refresh) -> Values:
         async with self._engine.connect() as plain:
             connection = await plain.execution_options(isolation_level=SNAPSHOT)
-            values = await wanted.calculator.acompute(through(connection), [refresh], _now())
+            values = await source.calculator.acompute(through(connection), [refresh], _now())
         return values.get(refresh, {})
 
     async def _ask(self, refresh: Refresh) -> None:

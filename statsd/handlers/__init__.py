@@ -1,5 +1,5 @@
 """Handlers say what is stale. Importing this package registers all of them."""
 
-from statsd.handlers import dojo, scoreboard, scores, solve, user
+from statsd.handlers import activity, awards, containers, dojo, scoreboard, scores, solve, user
 
-__all__ = ["dojo", "scoreboard", "scores", "solve", "user"]
+__all__ = ["activity", "awards", "containers", "dojo", "scoreboard", "scores", "solve", "user"]

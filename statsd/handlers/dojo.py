@@ -2,14 +2,20 @@
 
 from collections.abc import Iterable, Sequence
 
+from statsd.calculators.emojis import Emojis
 from statsd.events import DojoStatsUpdate
-from statsd.refresh import Mark, now_and_again
+from statsd.refresh import Mark, Priority, now_and_again
 from statsd.registry import Lookup, handles
 from statsd.statistics import of_dojo
 
 
 @handles(DojoStatsUpdate)
 async def dojo_changed(events: Sequence[DojoStatsUpdate], _lookup: Lookup) -> Iterable[Mark]:
-    """Mark all statistics of the dojo; for a dojo that is gone, that removes its keys."""
+    """Mark all statistics of the dojo; for a dojo that is gone, that removes its keys.
+
+    Emojis name the dojos that award them. Most changes of a dojo are none of its award or its name,
+    so they are less urgent here.
+    """
     dojo_ids = {event.dojo_id for event in events}
-    return now_and_again(refresh for dojo_id in dojo_ids for refresh in of_dojo(dojo_id))
+    stale = [refresh for dojo_id in dojo_ids for refresh in of_dojo(dojo_id)]
+    return [*now_and_again(stale), *now_and_again([Emojis()], Priority.ORDINARY)]

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from statsd.calculators.activity import Activity
 from statsd.calculators.counted import among, paired
 from statsd.events import ChallengeSolve
 from statsd.refresh import RECHECK_DELAY, Covered, Mark, Record
@@ -16,7 +17,7 @@ from statsd.statistics import of_solver
 
 @handles(ChallengeSolve)
 async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> Iterable[Record]:
-    """Mark what the solver has in every dojo that requires the challenge, and its counts.
+    """Mark the solver's activity, and what the solver has in dojos that require the challenge.
 
     The dojo's statistics and its exported scoreboards are marked by the step that puts the solver's
     entries on its boards, if that changes anything. A solve that is not in the database yet was
@@ -27,8 +28,10 @@ async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> 
     challenge_ids, user_ids = zip(*pairs, strict=True)
     parameters = {"challenge_ids": challenge_ids, "user_ids": user_ids}
     landed = await lookup.rows(_LANDED, parameters)
-    here = {(each.challenge_id, each.user_id) for each in landed}
+    late = pairs - {(each.challenge_id, each.user_id) for each in landed}
     records: set[Record] = {Covered(each.submission_id) for each in landed}
+    records.update(Mark(Activity(user_id)) for user_id in user_ids)
+    records.update(Mark(Activity(user_id), RECHECK_DELAY) for _, user_id in late)
     solvers = defaultdict(list)
     for challenge_id, user_id in pairs:
         solvers[challenge_id].append(user_id)
@@ -36,7 +39,7 @@ async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> 
         for user_id in solvers[each.challenge_id]:
             stale = of_solver(each.dojo_id, user_id)
             records.update(map(Mark, stale))
-            if (each.challenge_id, user_id) not in here:
+            if (each.challenge_id, user_id) in late:
                 records.update(Mark(refresh, RECHECK_DELAY) for refresh in stale)
     return records
 

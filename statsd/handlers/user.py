@@ -5,9 +5,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from statsd.calculators.activity import Activity
+from statsd.calculators.belts import Belts
 from statsd.calculators.counted import among
+from statsd.calculators.emojis import Emojis
 from statsd.events import UserUpdate
-from statsd.refresh import Mark, now_and_again
+from statsd.refresh import Mark, Refresh, now_and_again
 from statsd.registry import Lookup, handles
 from statsd.schema import CORRECT, dojo_challenges as row, dojos, submissions, users
 from statsd.statistics import of_dojo, of_solver
@@ -15,7 +18,7 @@ from statsd.statistics import of_dojo, of_solver
 
 @handles(UserUpdate)
 async def user_changed(events: Sequence[UserUpdate], lookup: Lookup) -> Iterable[Mark]:
-    """Mark what the users have in every dojo in which they solved anything.
+    """Mark what the users have in every dojo in which they solved anything, and awards.
 
     Scores too, though they have neither names nor hidden users: the event may be that of a
     deletion which is not committed yet. A deleted user's solves are gone with them, and nothing
@@ -24,13 +27,14 @@ async def user_changed(events: Sequence[UserUpdate], lookup: Lookup) -> Iterable
     """
     user_ids = sorted({event.user_id for event in events})
     parameters = {"user_ids": user_ids}
+    stale: list[Refresh] = [Belts(), Emojis(), *map(Activity, user_ids)]
     some_are_gone = len(await lookup.rows(_USERS, parameters)) < len(user_ids)
     if some_are_gone:
         found = await lookup.rows(_ALL_DOJOS, parameters)
-        stale = [refresh for each in found for refresh in of_dojo(each.dojo_id)]
+        stale += [refresh for each in found for refresh in of_dojo(each.dojo_id)]
     else:
         found = await lookup.rows(_DOJOS, parameters)
-        stale = [refresh for each in found for refresh in of_solver(each.dojo_id, each.user_id)]
+        stale += [refresh for each in found for refresh in of_solver(each.dojo_id, each.user_id)]
     return now_and_again(stale)
 
 

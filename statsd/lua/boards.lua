@@ -10,6 +10,8 @@
 --                        by score, which holds the solves and, in its lower bits, the tie-break
 --   prefix:users         hash: user -> record: its solves on the days of the chart, the moment of
 --                        its newest solve, and JSON: name, email, newest solves
+--   prefix:crews         hash: user -> what it solved, of those with a tag: the places where it has
+--                        entries, and JSON (see `statsd/calculators/crews.py`)
 --   prefix:newest        sorted set: users by the moment of their newest solve of the last days
 --   prefix:touched       sorted set: users by the token their entries were last computed at, where
 --                        that is newer than the snapshot
@@ -22,6 +24,7 @@ local WINDOWS = {0, 7, 30}  -- days; 0 is all time
 local CHART = 4             -- days of the chart
 local RANKS = 2147483648    -- scores are solves times this, plus a tie-break
 local ARRAY = 'stats:scoreboard:dojo:'
+local CREWS = 'stats:crews:dojo:'
 local SENTINEL = '-'        -- no user: the last of every board
 
 local function board(prefix, place, days) return prefix .. ':' .. place .. ':' .. days end
@@ -43,6 +46,7 @@ end
 local function keys_of(prefix, places)
   local found = boards_in(prefix, places)
   found[#found + 1] = prefix .. ':users'
+  found[#found + 1] = prefix .. ':crews'
   found[#found + 1] = prefix
   return found
 end
@@ -51,7 +55,9 @@ local function is_a(key, type) return redis.call('TYPE', key).ok == type end
 
 -- The places that the boards are of; nil where one is gone, or they are of a clock that was lost.
 local function intact(prefix)
-  if not (is_a(prefix, 'hash') and is_a(prefix .. ':users', 'hash')) then return nil end
+  for _, key in ipairs({prefix, prefix .. ':users', prefix .. ':crews'}) do
+    if not is_a(key, 'hash') then return nil end
+  end
   if not (is_a(prefix .. ':touched', 'zset') or is_a(prefix .. ':touched', 'none')) then return nil end
   local modules, epoch = unpack(redis.call('HMGET', prefix, 'modules', 'epoch'))
   if not modules or epoch ~= clock.epoch then return nil end
@@ -98,8 +104,8 @@ end
 
 local function newest_in(record) return record and record:match('^[^|]*|(%d+)|') end
 
--- What a user has on the boards: `scores`, by place an array over the windows (0: no entry), and
--- `record` (false: none).
+-- What a user has on the boards: `scores`, by place an array over the windows (0: no entry),
+-- `record` and `crew` (false: none).
 local function entries_of(prefix, places, user)
   local scores = {}
   for _, place in ipairs(places) do
@@ -109,7 +115,7 @@ local function entries_of(prefix, places, user)
     end
     scores[place] = own
   end
-  return scores, redis.call('HGET', prefix .. ':users', user)
+  return scores, redis.call('HGET', prefix .. ':users', user), redis.call('HGET', prefix .. ':crews', user)
 end
 
 local function set_score(key, user, score)
@@ -123,9 +129,13 @@ local function add(prefix, field, difference)
   if difference ~= 0 then redis.call('HINCRBY', prefix, field, digits(difference)) end
 end
 
+local function put_text(key, user, text)
+  if text then redis.call('HSET', key, user, text) else redis.call('HDEL', key, user) end
+end
+
 -- Put down all that a user has on the boards, as above; the totals move by the difference. Says
 -- whether anything changed.
-local function put(prefix, places, user, scores, record)
+local function put(prefix, places, user, scores, record, crew)
   local total = board(prefix, 'dojo', 0)
   local before = redis.call('ZSCORE', total, user)
   local changed = 0
@@ -135,6 +145,7 @@ local function put(prefix, places, user, scores, record)
       changed = changed + set_score(board(prefix, place, days), user, own and own[i])
     end
   end
+  put_text(prefix .. ':crews', user, crew) -- no array depends on it
   add(prefix, 'solves', solves_in(redis.call('ZSCORE', total, user)) - solves_in(before))
 
   local old = redis.call('HGET', prefix .. ':users', user)
@@ -145,11 +156,7 @@ local function put(prefix, places, user, scores, record)
     add(prefix, 'solves' .. i, b - a)
     add(prefix, 'users' .. i, (b > 0 and 1 or 0) - (a > 0 and 1 or 0))
   end
-  if record then
-    redis.call('HSET', prefix .. ':users', user, record)
-  else
-    redis.call('HDEL', prefix .. ':users', user)
-  end
+  put_text(prefix .. ':users', user, record)
   local newest = newest_in(record)
   if newest then
     redis.call('ZADD', prefix .. ':newest', newest, user)
@@ -157,6 +164,14 @@ local function put(prefix, places, user, scores, record)
     redis.call('ZREM', prefix .. ':newest', user)
   end
   return true
+end
+
+-- Whether the crews of a dojo may depend on what is put down: on its boards, in their value, or in
+-- one that is being computed, is one who has a tag.
+local function has_crews(dojo, prefix)
+  return redis.call('HLEN', prefix .. ':crews') > 1
+    or redis.pcall('STRLEN', CREWS .. dojo .. ':0') ~= #'[]'
+    or redis.call('HEXISTS', LEASES, 'crews:' .. dojo) == 1
 end
 
 -- `held` are the arrays that there were beside them (JSON), which tell of modules, too.

@@ -11,6 +11,7 @@ local function owe_for_the_dead(name)
   local kind, dojo = name:match('^([^:]+):([^:]+)')
   if kind == 'scoreboard' then
     redis.call('UNLINK', BOARDS .. dojo)
+    owe('crews:' .. dojo, EXPORT)
   elseif kind == 'standing' then
     owe('scoreboard:' .. dojo, EXPORT)
     owe('dojo_stats:' .. dojo, INTERACTIVE)

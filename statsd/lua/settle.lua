@@ -75,7 +75,7 @@ local function once(set, name, class)
 end
 
 -- One user's entries, as they were at the token. Boards from a later snapshot have newer ones.
-local function stand(dojo, user, day, scores, record)
+local function stand(dojo, user, day, scores, record, crew)
   local boards = boards_of(dojo)
   if not boards.places then
     once(owe, 'scoreboard:' .. dojo, EXPORT)
@@ -92,7 +92,8 @@ local function stand(dojo, user, day, scores, record)
     once(owe, 'scoreboard:' .. dojo, EXPORT)
   end
   redis.call('ZADD', boards.prefix .. ':touched', digits(token), user)
-  local changed = put(boards.prefix, boards.places, user, scores, record)
+  if crew or has_crews(dojo, boards.prefix) then once(owe_derived, 'crews:' .. dojo, EXPORT) end
+  local changed = put(boards.prefix, boards.places, user, scores, record, crew)
   if changed then once(owe_derived, 'scoreboard:' .. dojo, EXPORT) end
   -- Whatever the boards had: the value may be from a snapshot in between.
   once(owe_derived, 'dojo_stats:' .. dojo, INTERACTIVE)
@@ -106,7 +107,7 @@ local function carry_over(dojo, prefix, before, built, places)
   local same_day = redis.call('HGET', prefix, 'day') == redis.call('HGET', built, 'day')
   local later = redis.call('ZRANGEBYSCORE', prefix .. ':touched', '(' .. digits(token), '+inf')
   for _, user in ipairs(later) do
-    local scores, record = entries_of(prefix, before, user)
+    local scores, record, crew = entries_of(prefix, before, user)
     local built_scores, built_record = entries_of(built, places, user)
     local again = not same_day
     if not same_day then record = built_record end
@@ -118,7 +119,7 @@ local function carry_over(dojo, prefix, before, built, places)
     end
     if again then owe('standing:' .. dojo .. ':' .. user, INTERACTIVE) end
     -- The arrays, which are from the same pass, do not have it.
-    if put(built, places, user, scores, record) then owe_derived('scoreboard:' .. dojo, EXPORT) end
+    if put(built, places, user, scores, record, crew) then owe_derived('scoreboard:' .. dojo, EXPORT) end
   end
 end
 
@@ -132,6 +133,10 @@ local function install(name, held, dojo, built)
   local all_there = before and is_a(prefix .. ':touched', 'zset')
   if not all_there and token < tonumber(redis.call('HGET', MARK .. name, 'marked') or 0) then
     owe(name, EXPORT) -- what was put down meanwhile is lost, and nothing else tells of it
+  end
+  local has_same = before and table.concat(before, ',') == table.concat(places, ',')
+  if not has_same or has_crews(dojo, prefix) or has_crews(dojo, built) then
+    owe_derived('crews:' .. dojo, EXPORT)
   end
   remove_boards(prefix, held)
   for _, key in ipairs(keys_of(built, places)) do
@@ -152,10 +157,11 @@ local function settle(name, holdings, values, marks, covered, boards, cost)
   set_marks(marks)
   cover(covered)
   if boards then
-    if boards.stand then stand(unpack(boards.stand, 1, 5)) end
+    if boards.stand then stand(unpack(boards.stand, 1, 6)) end
     if boards.install then install(name, held, unpack(boards.install)) end
     if boards.gone then
       remove_boards(BOARDS .. boards.gone, held)
+      owe_derived('crews:' .. boards.gone, EXPORT)
     end
   end
   local rest = rest_after(name, holdings ~= '[]' and cost)

@@ -76,7 +76,7 @@ def test_a_value_that_is_no_json_counts_as_missing_and_the_log_names_its_kind_al
 ) -> None:
     cache.set(KEY, b"{rubbish")
     assert reader.get_dojo_stats(REFERENCE) == COMPUTED
-    assert "of kind dojo_stats is garbled" in caplog.text
+    assert "of stats:dojo is garbled" in caplog.text
     assert REFERENCE not in caplog.text
 
 

@@ -16,7 +16,7 @@ from statsd.calculators import Calculator
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
 from statsd.reconcile import Reconcile
-from statsd.refresh import Priority
+from statsd.refresh import Priority, Refresh, known
 from statsd.statistics import CALCULATORS
 from statsd.watch import Watermark
 from tests.faults.school import Note
@@ -112,7 +112,10 @@ def _values(
     connection: sa.Connection, cache: "redis.Redis", calculator: Calculator[Any]
 ) -> Iterator[Value]:
     every = [calculator.refresh.of(*row) for row in connection.execute(calculator.every)]
-    for refresh, values in calculator.compute(connection, every, _moment(time())).items():
+    held: Any = cache.hkeys(keys.HOLDINGS)  # users without a solve may have an empty value
+    own = [each for each in known(name.decode() for name in held) if _is_of(calculator, each)]
+    wanted = list(dict.fromkeys([*every, *own]))
+    for refresh, values in calculator.compute(connection, wanted, _moment(time())).items():
         for key in values:
             raw, stamp = cache.mget(key, keys.updated(key))
             moment = float(stamp or 0)
@@ -120,6 +123,10 @@ def _values(
             yield Value(key, moment, orjson.loads(raw or b"null"), then[refresh][key])
             if isinstance(refresh, Scoreboard):
                 yield Value(f"live {key}", moment, _live(cache, key), values[key])
+
+
+def _is_of(calculator: Calculator[Any], refresh: Refresh) -> bool:
+    return isinstance(refresh, calculator.refresh)
 
 
 def _live(cache: "redis.Redis", key: str) -> Any:

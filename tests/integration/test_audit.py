@@ -12,11 +12,13 @@ from redis.asyncio import Redis
 from statsd import audit, keys, urls
 from statsd.audit import Audit
 from statsd.calculators import dojo_stats
+from statsd.calculators.activity import Activity
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.database import Database
 from statsd.refresh import Mark, Priority
 from statsd.statistics import of_dojo
+from tests.names import after_solve, all_of_dojos, of_all, of_dojos
 from tests.parts import Parts
 from tests.webapp import Dojo, WebApp, now
 
@@ -36,8 +38,13 @@ class Site(Parts):
         self.webapp.solve(self.user, self.webapp.challenge_ids(dojo)[0])
 
     async def publish(self, dojo: Dojo) -> None:
-        data = {"type": "dojo_stats_update", "payload": {"dojo_id": dojo.dojo_id}}
-        await self.cache.xadd(keys.STREAM, {"data": orjson.dumps(data)})
+        """Tell of the dojo, and of the user, who may have solved something there."""
+        for kind, payload in (
+            ("dojo_stats_update", {"dojo_id": dojo.dojo_id}),
+            ("activity_update", {"user_id": self.user.id}),
+        ):
+            data = orjson.dumps({"type": kind, "payload": payload})
+            await self.cache.xadd(keys.STREAM, {"data": data})
 
     async def solves(self, dojo: Dojo) -> int:
         raw: Any = await self.cache.get(keys.dojo_stats(dojo.reference_id))
@@ -61,6 +68,12 @@ class Site(Parts):
         return set((await self.rotation()).suspects)
 
 
+@pytest.fixture(autouse=True)
+def one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare all there is in one step."""
+    monkeypatch.setattr(audit, "PAGE", 100)
+
+
 @pytest.fixture
 async def site(async_cache: Redis, snapshots: Database, webapp: WebApp) -> Site:
     site = Site(async_cache, snapshots, webapp)
@@ -72,10 +85,6 @@ def name_of(dojo: Dojo) -> str:
     return DojoStats(dojo.dojo_id).name
 
 
-def names_of(*dojos: Dojo) -> set[str]:
-    return {refresh.name for dojo in dojos for refresh in of_dojo(dojo.dojo_id)}
-
-
 def names_of_boards(*dojos: Dojo) -> set[str]:
     """The statistics of dojos, and the boards that they may have followed from."""
     return {name_of(dojo) for dojo in dojos} | {Scoreboard(dojo.dojo_id).name for dojo in dojos}
@@ -85,7 +94,7 @@ async def test_where_all_is_right_nothing_is_suspect(site: Site) -> None:
     for _ in range(3):
         assert await site.audit() == set()
     rotation = await site.rotation()
-    assert (rotation.compared, rotation.rounds) == (36, 3)
+    assert (rotation.compared, rotation.rounds) == (3 * len(of_all(*site.dojos)), 3)
     assert (rotation.suspects, rotation.drift) == ({}, {})
 
 
@@ -93,12 +102,12 @@ async def test_a_change_of_which_no_event_tells_is_found_counted_and_put_right(s
     first, *_ = site.dojos
     site.solve(first)
     assert await site.audit() == set()
-    assert await site.suspects() == names_of(first)
-    assert await site.audit() == names_of(first)
+    assert await site.suspects() == after_solve(site.user, first)
+    assert await site.audit() == after_solve(site.user, first)
     assert await site.solves(first) == 1
     assert await site.audit() == set()
     rotation = await site.rotation()
-    kinds = ["dojo_stats", "scoreboard", "challenge_solves", "scores"]
+    kinds = ["dojo_stats", "scoreboard", "challenge_solves", "scores", "activity"]
     assert (rotation.suspects, rotation.drift) == ({}, dict.fromkeys(kinds, 1))
 
 
@@ -107,7 +116,7 @@ async def test_a_dojo_that_came_and_went_before_it_was_computed_has_not_drifted(
 ) -> None:
     dojo = site.webapp.create_dojo()
     assert await site.audit() == set()
-    assert await site.suspects() == names_of(dojo)
+    assert await site.suspects() == all_of_dojos(dojo)
     site.webapp.delete([dojo])
     assert await site.audit() == set()
     rotation = await site.rotation()
@@ -120,7 +129,7 @@ async def test_an_event_that_is_not_accepted_yet_is_waited_for(site: Site) -> No
     await site.publish(first)
     for _ in range(3):
         assert await site.audit() == set()
-        assert await site.suspects() == names_of(first)
+        assert await site.suspects() == after_solve(site.user, first)
     await site.consume()
     assert await site.audit() == set()
     rotation = await site.rotation()
@@ -131,7 +140,7 @@ async def test_what_is_owed_is_waited_for(site: Site) -> None:
     """As long as its retry is put off, for example."""
     first, *_ = site.dojos
     site.solve(first)
-    for refresh in of_dojo(first.dojo_id):
+    for refresh in (*of_dojo(first.dojo_id), Activity(site.user.id)):
         await site.marks.mark([Mark(refresh)])
         attempt = (await site.marks.take({refresh.kind: 1})).attempt
         assert attempt is not None
@@ -139,7 +148,7 @@ async def test_what_is_owed_is_waited_for(site: Site) -> None:
     for _ in range(3):
         assert await site.audit() == set()
     rotation = await site.rotation()
-    assert (set(rotation.suspects), rotation.drift) == (names_of(first), {})
+    assert (set(rotation.suspects), rotation.drift) == (after_solve(site.user, first), {})
 
 
 async def test_a_value_that_somebody_changed_is_put_right(site: Site, cache: "redis.Redis") -> None:
@@ -159,7 +168,7 @@ async def test_judging_takes_no_longer_than_comparing(
     for dojo in site.dojos:
         site.solve(dojo)
     await site.audit()
-    assert await site.suspects() == names_of(*site.dojos)
+    assert await site.suspects() == after_solve(site.user, *site.dojos)
     order = list((await site.rotation()).suspects)
     slow = max(site.dojos, key=lambda dojo: order.index(name_of(dojo)))  # two come before it
     with site.webapp.engine.begin() as connection:
@@ -173,10 +182,10 @@ async def test_judging_takes_no_longer_than_comparing(
         found = await site.judge()
         assert len(found - judged) <= 2  # a dojo's statistics take its boards along
         judged |= found
-        assert judged | await site.suspects() == names_of(*site.dojos)
+        assert judged | await site.suspects() == after_solve(site.user, *site.dojos)
     monkeypatch.setattr(audit, "LONGEST_STEP", 30.0)
     judged |= await site.judge()
-    assert judged == names_of(*site.dojos) - {name_of(slow)}
+    assert judged == after_solve(site.user, *site.dojos) - {name_of(slow)}
 
 
 async def test_what_was_deleted_or_evicted_has_not_drifted(
@@ -212,7 +221,7 @@ async def test_a_rotation_that_is_not_understood_begins_anew(
 ) -> None:
     cache.set(keys.AUDIT, state)
     await site.audit()
-    assert (await site.rotation()).compared == 12
+    assert (await site.rotation()).compared == len(of_all(*site.dojos))
 
 
 async def test_a_dojo_that_was_made_or_deleted_unnoticed_is_found(
@@ -222,7 +231,7 @@ async def test_a_dojo_that_was_made_or_deleted_unnoticed_is_found(
     made = site.webapp.create_dojo()
     site.webapp.delete([first])
     await site.audit()
-    assert await site.audit() == names_of(first, made)
+    assert await site.audit() == all_of_dojos(first, made)
     assert await site.solves(made) == 0
     assert not cache.exists(keys.dojo_stats(first.reference_id))
 
@@ -240,7 +249,7 @@ async def test_without_a_cold_start_absent_values_stay_absent(
     key = keys.dojo_stats(second.reference_id)
     cache.delete(key, keys.updated(key))
     await site.audit()
-    assert await site.audit() == names_of(first)
+    assert await site.audit() == of_dojos(first)
     assert not cache.exists(key)
 
 
@@ -290,8 +299,8 @@ async def test_one_value_that_cannot_be_computed_does_not_hide_another(
         )
     site.solve(second)
     await site.audit()
-    assert await site.suspects() == names_of(second)
-    assert await site.audit() == names_of(second)
+    assert await site.suspects() == after_solve(site.user, second)
+    assert await site.audit() == after_solve(site.user, second)
 
 
 @pytest.mark.parametrize(("longest", "limit"), [(5.0, 30.0), (30.0, 2.0)])
@@ -315,7 +324,7 @@ async def test_one_value_that_takes_too_long_does_not_stop_the_audit(  # noqa: P
         connection.exec_driver_sql(_SLOW_SLUG.format(dojo_id=first.dojo_id))
     site.solve(second)
     await site.audit()
-    assert await site.suspects() == names_of(second)
+    assert await site.suspects() == after_solve(site.user, second)
     assert (await site.rotation()).rounds == 1
     await impatient.close()
 

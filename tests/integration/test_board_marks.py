@@ -109,10 +109,11 @@ async def test_boards_of_modules_go_though_nothing_tells_of_them_but_the_arrays(
     await school.marks.mark([Mark(school.scoreboard)])
     await school.answer()
     left = {name.decode() for name in cache.scan_iter(f"{school.prefix}:*")}
-    assert left == {f"{school.prefix}:{name}" for name in ("users", "newest", *DOJO_BOARDS)}
+    assert left == {f"{school.prefix}:{name}" for name in OF_DOJO}
 
 
 DOJO_BOARDS = [f"dojo:{days}" for days in (0, 7, 30)]
+OF_DOJO = ["users", "crews", "newest", *DOJO_BOARDS]
 
 
 async def test_who_is_new_since_the_day_ended_has_a_name_on_the_board(

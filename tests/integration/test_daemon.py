@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import psycopg2
@@ -302,3 +303,23 @@ def test_a_server_that_is_frozen_does_not_hold_up_a_stop(frozen: str, tmp_path: 
                 assert process.stop() == 0
             finally:
                 os.kill(pid, signal.SIGCONT)
+
+
+def test_a_cold_start_computes_everything_once(
+    database: str,
+    redis_server: embedded.Redis,
+    cache: "redis.Redis",
+    webapp: WebApp,
+    tmp_path: Path,
+) -> None:
+    """The watch begins anew and owes the same as the clock, which does too; so it goes first."""
+    dojos = [webapp.create_dojo() for _ in range(3)]
+    variables = {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
+    with daemon(tmp_path / "log", STATSD_AUDIT_INTERVAL="0", **variables) as running:
+        for dojo in dojos:
+            cached(cache, dojo)
+        eventually(lambda: not cache.keys(keys.mark("*")), "all is computed")
+        times = Counter[str]()
+        for line in running.lines("refreshed"):
+            times[line["kind"]] += line["refreshes"]
+    assert (times["reconcile"], times["scoreboard"]) == (1, len(dojos))

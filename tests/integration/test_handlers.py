@@ -10,17 +10,20 @@ import sqlalchemy as sa
 from redis.asyncio import Redis
 
 from statsd import embedded, keys
+from statsd.calculators.activity import Activity
 from statsd.calculators.challenge_solves import ChallengeSolves
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.scores import Scores
 from statsd.client import Publisher, listen
 from statsd.database import Database
 from statsd.refresh import Priority
-from statsd.statistics import of_dojo, of_solver
+from statsd.statistics import of_solver
+from tests.names import after_change, after_solve, of_dojos
 from tests.parts import Parts
 from tests.webapp import Dojo, DojoChallenge, Module, User, WebApp
 
 NOBODY = 2**31 - 1
+AWARDS = {"belts", "emojis"}
 
 
 class Site(Parts):
@@ -83,12 +86,10 @@ def publishing(site: Site, redis_server: embedded.Redis) -> Iterator[None]:
     publisher.close()
 
 
-def names_of(*dojos: Dojo) -> set[str]:
-    return {refresh.name for dojo in dojos for refresh in of_dojo(dojo.dojo_id)}
-
-
-def names_in(user: User, *dojos: Dojo) -> set[str]:
-    return {refresh.name for dojo in dojos for refresh in of_solver(dojo.dojo_id, user.id)}
+def of_solve(user: User, *dojos: Dojo) -> set[str]:
+    """What a solve of a user makes stale by itself."""
+    stale = {refresh.name for dojo in dojos for refresh in of_solver(dojo.dojo_id, user.id)}
+    return stale | {Activity(user.id).name}
 
 
 # --- events
@@ -103,7 +104,7 @@ async def test_a_solve_concerns_the_dojos_that_require_the_challenge(site: Site)
     )
     solve = {"user_id": site.user.id, "challenge_id": site.challenges[0]}
     stale = await site.stale_after("challenge_solve", **solve)
-    assert stale == names_in(site.user, site.dojo, site.private)
+    assert stale == of_solve(site.user, site.dojo, site.private)
     assert await site.owed_again() == set()
 
 
@@ -112,20 +113,21 @@ async def test_a_solve_that_changes_the_boards_concerns_what_follows_from_them(s
     site.webapp.solve(site.user, site.challenges[1])
     solve = {"user_id": site.user.id, "challenge_id": site.challenges[1]}
     await site.accept("challenge_solve", **solve)
-    assert await site.answer() == names_of(site.dojo)
+    stale = after_solve(site.user, site.dojo)
+    assert await site.answer() == stale
     await site.accept("challenge_solve", **solve)  # again: the boards do not change
-    assert await site.answer() == names_of(site.dojo) - {Scoreboard(site.dojo.dojo_id).name}
+    assert await site.answer() == stale - {Scoreboard(site.dojo.dojo_id).name}
 
 
 async def test_a_solve_that_is_not_there_yet_is_looked_at_again(site: Site) -> None:
     solve = {"user_id": site.user.id, "challenge_id": site.challenges[1]}
     stale = await site.stale_after("challenge_solve", **solve)
-    assert stale == await site.owed_again() == names_in(site.user, site.dojo)
+    assert stale == await site.owed_again() == of_solve(site.user, site.dojo)
 
 
 async def test_a_changed_dojo_concerns_all_of_it(site: Site) -> None:
     changed = await site.stale_after("dojo_stats_update", dojo_id=site.dojo.dojo_id)
-    assert changed == await site.owed_again() == names_of(site.dojo)
+    assert changed == await site.owed_again() == after_change(site.dojo)
 
 
 async def test_standings_of_a_dojo_are_its_scoreboards(site: Site) -> None:
@@ -156,34 +158,35 @@ async def test_scores_of_no_dojo_are_those_of_all_that_have_any(site: Site) -> N
 
 async def test_a_changed_user_concerns_the_dojos_in_which_they_solved(site: Site) -> None:
     stale = await site.stale_after("user_update", user_id=site.user.id)
-    assert stale == await site.owed_again() == names_in(site.user, site.dojo)
+    assert stale == await site.owed_again() == of_solve(site.user, site.dojo) | AWARDS
 
 
 async def test_a_user_who_is_gone_concerns_all_dojos(site: Site) -> None:
     stale = await site.stale_after("user_update", user_id=NOBODY)
-    assert stale == await site.owed_again() == names_of(site.dojo, site.other, site.private)
+    of_all_dojos = after_change(site.dojo, site.other, site.private)
+    assert stale == await site.owed_again() == of_all_dojos | {"belts", f"activity:{NOBODY}"}
 
 
 @pytest.mark.parametrize(
-    ("kind", "payload"),
+    ("kind", "payload", "stale"),
     [
-        ("belts_update", {}),
-        ("emojis_update", {}),
-        ("activity_update", {"user_id": 1}),
-        ("container_stats_update", {}),
-        ("challenge_solve", {"user_id": 1, "challenge_id": NOBODY}),
+        ("belts_update", {}, "belts"),
+        ("emojis_update", {}, "emojis"),
+        ("activity_update", {"user_id": 1}, "activity:1"),
+        ("container_stats_update", {}, "containers"),
+        ("challenge_solve", {"user_id": 1, "challenge_id": NOBODY}, "activity:1"),
     ],
 )
-async def test_other_events_make_nothing_stale_so_far(
-    site: Site, kind: str, payload: dict[str, int]
+async def test_what_concerns_no_dojo_is_one_value(
+    site: Site, kind: str, payload: dict[str, int], stale: str
 ) -> None:
-    assert await site.stale_after(kind, **payload) == set()
-    assert await site.owed_again() == set()
+    assert await site.stale_after(kind, **payload) == {stale}
+    assert await site.owed_again() == {stale}
 
 
 async def test_large_values_wait_for_what_is_urgent(site: Site, cache: "redis.Redis") -> None:
     await site.accept("dojo_stats_update", dojo_id=site.dojo.dojo_id)
-    names = names_of(site.dojo)
+    names = of_dojos(site.dojo)
     classes = {name: cache.hget(keys.mark(name), "class") for name in names}
     urgent = f"dojo_stats:{site.dojo.dojo_id}"
     assert classes == dict.fromkeys(names, b"3") | {urgent: b"1"}

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from redis.asyncio import Redis
 
 from statsd import keys, schema
+from statsd.calculators.crews import Crews
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
 from statsd.database import Database
-from statsd.marks import Answer
 from statsd.refresh import Mark, parse
 from tests import naive
 from tests.live import check, check_live, value_of, world_of
@@ -31,6 +31,7 @@ from tests.webapp import (
     now,
     solve_of,
 )
+from tests.workers import Workers
 
 HISTORIES, STEPS = 6, 40
 AGES = [timedelta(minutes=minutes) for minutes in (0, 1, 2, 3, 60, 24 * 60, 7 * 24 * 60 - 60)]
@@ -43,7 +44,8 @@ class School:
     def __init__(self, webapp: WebApp, chance: random.Random) -> None:
         self.webapp = webapp
         self.chance = chance
-        self.users = [webapp.create_user() for _ in range(9)]
+        self.users = [webapp.create_user() for _ in range(6)]
+        self.users += [webapp.create_user(name=f"member {i} [x]") for i in range(3)]
         self.flickering: int | None = None
         self.dojos = [
             webapp.create_dojo(4),
@@ -109,7 +111,8 @@ class School:
 
     def rename(self) -> None:
         with self.webapp.sessions.begin() as session:
-            self._pick(session, User).name = f"<{self.chance.random()}>"
+            tag = self.chance.choice(["", "[x]", "[X]", "[y]"])
+            self._pick(session, User).name = f"<{self.chance.random()}>{tag}"
 
     def join(self) -> None:
         with self.webapp.sessions.begin() as session:
@@ -143,61 +146,6 @@ class School:
                     sa.delete(DojoChallenge).filter_by(dojo_id=module.dojo_id, module_index=2)
                 )
                 session.delete(module)
-
-
-class Workers(Parts):
-    """Two workers whose attempts at answering overlap in any order."""
-
-    def __init__(self, cache: Redis, database: Database, chance: random.Random) -> None:
-        super().__init__(cache, database)
-        self._chance = chance
-        self._open: list[tuple[Any, dict[str, Answer]]] = []
-
-    async def begin(self) -> None:
-        """Take something and compute it; what is found is written later, or never."""
-        kinds = set(self._chance.sample(sorted(self._batches), 3))  # not always the most urgent
-        batches = {kind: batch for kind, batch in self._batches.items() if kind in kinds}
-        attempt = (await self.marks.take(batches)).attempt
-        if attempt is None:
-            return
-        refreshes = [parse(name) for name in attempt.names]
-        found = await self._performers[refreshes[0].kind].perform(refreshes, attempt)
-        answers = {
-            name: found.get(refresh, Answer({}))
-            for name, refresh in zip(attempt.names, refreshes, strict=True)
-        }
-        self._open.append((attempt, answers))
-
-    @property
-    def is_busy(self) -> bool:
-        return bool(self._open)
-
-    async def end(self) -> None:
-        """Write one of the answers that were found; some after their leases were given back."""
-        if not self._open:
-            return
-        attempt, answers = self._open.pop(self._chance.randrange(len(self._open)))
-        if self._chance.random() < 0.15:
-            await self.marks.release()
-        await self.marks.settle(attempt, answers)
-
-    def lose(self, cache: "redis.Redis") -> None:
-        """Lose a key of the boards, any of them; or somebody puts something else there."""
-        names = sorted(cache.scan_iter(f"{keys.BOARDS}*"))
-        if names:
-            name = self._chance.choice(names)
-            cache.delete(name)
-            if self._chance.random() < 0.3:
-                cache.set(name, "something else")
-
-    async def finish(self) -> None:
-        """Write what is open, accept what was published, find what was lost, answer it all."""
-        while self.is_busy:
-            await self.end()
-        await self.marks.release()
-        await self.consume()
-        await self.marks.sweep("0", 1000)
-        await self.answer()
 
 
 @pytest.mark.usefixtures("publishing")
@@ -245,7 +193,7 @@ async def test_what_users_have_is_kept_right_by_itself(
     await workers.marks.release()
     while cache.xlen(keys.STREAM):
         await workers.consumer.step()
-    await workers.answer({Standing.kind, DojoStats.kind})
+    await workers.answer({Standing.kind, DojoStats.kind, Crews.kind})
     world = world_of(webapp.engine)
     for dojo in world.dojos:
         check_live(cache, world, dojo)
@@ -317,4 +265,5 @@ async def test_boards_of_a_day_that_has_ended_are_built_anew(
     await parts.answer({Standing.kind, DojoStats.kind})
     await parts.marks.settle(attempt, {each.name: answer for each, answer in built.items()})
     assert await parts.answer({Standing.kind, DojoStats.kind}) == {DojoStats(dojo.dojo_id).name}
+    await parts.answer({Crews.kind})
     check_live(cache, world_of(webapp.engine), row)

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import orjson
@@ -12,13 +12,15 @@ import sqlalchemy as sa
 from redis.asyncio import Redis
 
 from statsd import embedded, keys
+from statsd.calculators.activity import Activity
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.database import Database
 from statsd.refresh import Mark
 from statsd.statistics import of_dojo
+from tests.names import all_of_dojos, named, of_all
 from tests.parts import Parts
 from tests.support import daemon, environment, eventually
-from tests.webapp import Dojo, WebApp, cached, publish, solves_of, webapp_of
+from tests.webapp import Dojo, User, WebApp, cached, publish, solves_of, webapp_of
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -59,53 +61,63 @@ def run(variables: dict[str, str]) -> Run:
     return run
 
 
-def solve(webapp: WebApp, dojo: Dojo) -> None:
-    webapp.solve(webapp.create_user(), webapp.challenge_ids(dojo)[0])
+def solve(webapp: WebApp, dojo: Dojo) -> User:
+    user = webapp.create_user()
+    webapp.solve(user, webapp.challenge_ids(dojo)[0])
+    return user
 
 
 def name_of(dojo: Dojo) -> str:
     return DojoStats(dojo.dojo_id).name
 
 
+def compared(dojos: Iterable[Dojo], *solvers: User) -> str:
+    """How many values of a site are compared, as it is said."""
+    return f"{len(of_all(*dojos, solvers=solvers))} compared"
+
+
 @pytest.mark.usefixtures("parts")
-def test_where_all_is_right_it_says_so(run: Run) -> None:
-    assert run("--dry-run")[:2] == (0, "12 compared, 0 wrong\n")
-    assert run()[:2] == (0, "12 compared, 0 wrong\n")
+def test_where_all_is_right_it_says_so(run: Run, dojos: list[Dojo]) -> None:
+    well = (0, f"{compared(dojos)}, 0 wrong\n")
+    assert run("--dry-run")[:2] == well
+    assert run()[:2] == well
 
 
 async def test_what_differs_is_printed_and_marked(
     parts: Parts, run: Run, webapp: WebApp, dojos: list[Dojo]
 ) -> None:
     first, *_ = dojos
-    solve(webapp, first)
+    user = solve(webapp, first)
     challenge_id, *_ = webapp.challenge_ids(first)
     differences = [
         "differs",
         "recent_solves differs; solves is 0, should be 1; users is 0, should be 1",
         f"{challenge_id} differs",
         "ranks differs; solves differs",
+        "missing",
     ]
-    names = [refresh.name for refresh in of_dojo(first.dojo_id)]
+    names = [each.name for each in (*of_dojo(first.dojo_id), Activity(user.id))]
     lines = (
         "".join(f"{name}  {what}\n" for name, what in zip(names, differences, strict=True))
-        + "12 compared, 4 wrong"
+        + f"{compared(dojos, user)}, 5 wrong"
     )
     assert run("--dry-run")[:2] == (1, lines + "\n")
     assert await parts.answer() == set()
     assert run()[:2] == (0, lines + ", now marked for a daemon to compute\n")
     assert await parts.answer() == set(names)
-    assert run()[:2] == (0, "12 compared, 0 wrong\n")
+    assert run()[:2] == (0, f"{compared(dojos, user)}, 0 wrong\n")
 
 
 @pytest.mark.usefixtures("parts")
 def test_one_dojo_is_looked_at_alone(run: Run, webapp: WebApp, dojos: list[Dojo]) -> None:
     first, second, _ = dojos
     solve(webapp, first)
+    number = len(all_of_dojos(first))
     for name in (second.reference_id, str(second.dojo_id)):
-        assert run("--dry-run", "--dojo", name) == (0, "4 compared, 0 wrong\n", "")
+        assert run("--dry-run", "--dojo", name) == (0, f"{number} compared, 0 wrong\n", "")
     code, said, _ = run("--dry-run", "--dojo", first.reference_id)
     assert code == 1
-    assert said.endswith("4 compared, 4 wrong\n")
+    assert said.endswith(f"{number} compared, 4 wrong\n")
 
 
 async def test_a_dojo_that_is_gone_is_found_by_its_key(
@@ -116,7 +128,7 @@ async def test_a_dojo_that_is_gone_is_found_by_its_key(
     code, said, _ = run("--dojo", first.reference_id)
     assert code == 0
     *lines, _summary = said.splitlines()
-    names = [refresh.name for refresh in of_dojo(first.dojo_id)]
+    names = all_of_dojos(first)
     assert sorted(lines) == sorted(f"{name}  should not be there" for name in names)
     await parts.answer()
     assert not cache.exists(keys.dojo_stats(first.reference_id))
@@ -136,7 +148,7 @@ def test_what_is_missing_is_left_so_where_nothing_is_filled_at_the_start(
 ) -> None:
     key = keys.dojo_stats(dojos[0].reference_id)
     cache.delete(key, keys.updated(key))
-    assert run("--dry-run", SKIP_COLD_START="1")[:2] == (0, "12 compared, 0 wrong\n")
+    assert run("--dry-run", SKIP_COLD_START="1")[:2] == (0, f"{compared(dojos)}, 0 wrong\n")
     code, said, _ = run("--dry-run")
     assert code == 1
     assert said.startswith(f"{name_of(dojos[0])}  missing\n")
@@ -147,16 +159,20 @@ async def test_what_nobody_computes_is_not_well_whether_owed_now_or_later(
 ) -> None:
     """One run for both, as it waits for a while for what is owed."""
     now, later, _ = dojos
+    names: set[str] = set()
+    users: list[User] = []
     for dojo, delay in ((now, 0), (later, 60)):
-        solve(webapp, dojo)
-        await parts.marks.mark([Mark(refresh, delay=delay) for refresh in of_dojo(dojo.dojo_id)])
+        users.append(solve(webapp, dojo))
+        owed = (*of_dojo(dojo.dojo_id), Activity(users[-1].id))
+        await parts.marks.mark([Mark(refresh, delay=delay) for refresh in owed])
+        names |= named(owed)
     code, said, _ = run("--dry-run")
     assert code == 1
     *lines, summary = said.splitlines()
-    owed = {line.split()[0] for line in lines if line.endswith(" (owed already)")}
-    names = {each.name for dojo in (now, later) for each in of_dojo(dojo.dojo_id)}
-    assert (owed, len(lines)) == (names, 8)
-    assert summary == "12 compared, 0 wrong; 8 not computed yet: does a daemon run?"
+    told = {line.split()[0] for line in lines if line.endswith(" (owed already)")}
+    assert (told, len(lines)) == (names, 10)
+    wait = "0 wrong; 10 not computed yet: does a daemon run?"
+    assert summary == f"{compared(dojos, *users)}, {wait}"
 
 
 @pytest.mark.usefixtures("parts")
@@ -183,7 +199,7 @@ def test_whatever_somebody_put_there_is_wrong_and_no_more(
     assert code == 1
     whats = ["is garbled", "missing", "is garbled"]
     lines = [f"{name_of(dojo)}  {what}" for dojo, what in zip(dojos, whats, strict=True)]
-    assert sorted(said.splitlines()) == sorted([*lines, "12 compared, 3 wrong"])
+    assert sorted(said.splitlines()) == sorted([*lines, f"{compared(dojos)}, 3 wrong"])
     assert "Traceback" not in complaint
 
 

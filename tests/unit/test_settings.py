@@ -24,6 +24,8 @@ DEFAULTS = {
     "audit_interval": 5.0,
     "retry_delays": (1.0, 5.0, 30.0, 120.0),
     "drain_deadline": 8.0,
+    "docker_engines": (),
+    "containers_interval": 15.0,
     "dead_letters": 10_000,
     "log_level": "INFO",
     "log_format": "json",
@@ -74,6 +76,11 @@ WRONG = [
     ("STATSD_RETRY_DELAYS", ",".join(["1"] * 21), "1 to 20 positive numbers"),
     ("STATSD_DRAIN_DEADLINE", "0", "greater than or equal to 0.1"),
     ("STATSD_DRAIN_DEADLINE", "601", "less than or equal to 600"),
+    ("STATSD_DOCKER_ENGINES", "docker.sock", "want unix:///var/run/docker.sock or tcp://"),
+    ("STATSD_DOCKER_ENGINES", "unix:///a,unix://", "want unix:///var/run/docker.sock"),
+    ("STATSD_DOCKER_ENGINES", "ssh://host", "want unix:///var/run/docker.sock"),
+    ("STATSD_CONTAINERS_INTERVAL", "-1", "greater than or equal to 0"),
+    ("STATSD_CONTAINERS_INTERVAL", "3601", "less than or equal to 3600"),
     ("STATSD_DEAD_LETTERS", "0", "greater than or equal to 1"),
     ("STATSD_DEAD_LETTERS", "1000001", "less than or equal to 1000000"),
     ("STATSD_LOG_LEVEL", "TRACE", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
@@ -119,6 +126,13 @@ def test_only_the_database_has_to_be_set() -> None:
         ("STATSD_RETRY_DELAYS", " 1, 2.5 ,3600", "retry_delays", (1.0, 2.5, 3600.0)),
         ("STATSD_RETRY_DELAYS", ",".join(["1"] * 20), "retry_delays", (1.0,) * 20),
         ("STATSD_DRAIN_DEADLINE", "1.5", "drain_deadline", 1.5),
+        (
+            "STATSD_DOCKER_ENGINES",
+            "unix:///a , tcp://b:1,",
+            "docker_engines",
+            ("unix:///a", "tcp://b:1"),
+        ),
+        ("STATSD_CONTAINERS_INTERVAL", "0.5", "containers_interval", 0.5),
         ("STATSD_DEAD_LETTERS", "1", "dead_letters", 1),
         ("STATSD_LOG_LEVEL", "ERROR", "log_level", "ERROR"),
         ("STATSD_LOG_FORMAT", "text", "log_format", "text"),
@@ -194,6 +208,7 @@ def test_a_password_is_not_shown_when_the_database_is_refused(address: str) -> N
 )
 def test_a_password_is_not_shown_when_redis_is_refused(address: str) -> None:
     assert SECRET not in refusal(DATABASE | {"REDIS_URL": address})
+    assert SECRET not in refusal(DATABASE | {"STATSD_DOCKER_ENGINES": f"unix:///a,x{address}"})
 
 
 @pytest.mark.parametrize("password", [SECRET, f"{SECRET}%20x", f"a%40{SECRET}%3A%2F%3F"])
@@ -202,12 +217,14 @@ def test_passwords_are_masked_where_the_settings_are_listed(password: str) -> No
         {
             "DATABASE_URL": f"postgres://web:{password}@db/ctfd",
             "REDIS_URL": f"redis://:{password}@cache:6379/0",
+            "STATSD_DOCKER_ENGINES": f"tcp://u:{password}@10.0.0.0,https://u:{password}@b:1",
         }
     )
     values = {setting.variable: setting.value for setting in declared(settings)}
     assert SECRET not in str(values)
     assert values["DATABASE_URL"] == "postgresql+asyncpg://web:***@db/ctfd"
     assert values["REDIS_URL"] == "redis://:***@cache:6379/0"
+    assert values["STATSD_DOCKER_ENGINES"] == "tcp://u:***@10.0.0.0,https://u:***@b:1"
 
 
 def test_the_values_in_force_are_listed_as_they_are_set() -> None:
@@ -294,4 +311,7 @@ def test_the_table_has_a_row_for_every_setting() -> None:
 def test_every_setting_says_what_it_is_for() -> None:
     for setting in declared():
         assert setting.sentence.endswith(".")
-        assert setting.default or setting.variable == "STATSD_CONSUMER_SUFFIX"
+        assert setting.default or setting.variable in {
+            "STATSD_CONSUMER_SUFFIX",
+            "STATSD_DOCKER_ENGINES",
+        }

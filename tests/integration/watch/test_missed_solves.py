@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from time import monotonic
+from typing import Any
 
 import pytest
 import redis
@@ -13,12 +14,12 @@ from statsd.accepted import intake
 from statsd.database import Database
 from statsd.events import ChallengeSolve
 from statsd.handlers.solve import challenge_solved
-from statsd.marks import SECOND
+from statsd.marks import SECOND, Answer
 from statsd.reconcile import Reconcile, Reconciler
-from statsd.refresh import Mark, Record
+from statsd.refresh import Mark, Priority, Record
 from statsd.registry import Lookup
 from statsd.watch import OVERLAP, MissedSolves, Watch
-from tests.integration.watch.watched import Site, failed_attempts, names_of
+from tests.integration.watch.watched import Site, failed_attempts, of_everything, of_missed
 from tests.webapp import WebApp, solve_of
 
 CLOCK = keys.INTERNAL + "clock"
@@ -27,7 +28,7 @@ CLOCK = keys.INTERNAL + "clock"
 async def test_a_solve_of_which_no_event_told_is_found_at_the_second_look(site: Site) -> None:
     site.webapp.solve(site.user, site.challenges[0])
     assert await site.look() == set()
-    assert await site.look() == names_of(site.dojo)
+    assert await site.look() == of_missed(site)
     assert await site.look() == set()
     assert (await site.watermark()).missed == 1
 
@@ -83,7 +84,7 @@ async def test_entries_that_were_acknowledged_and_left_in_the_stream_hold_nothin
     cache.xack(keys.STREAM, keys.GROUP, entry)
     site.webapp.solve(site.user, site.challenges[0])
     found = [await site.look() for _ in range(2)]
-    assert found == [set(), names_of(site.dojo)]
+    assert found == [set(), of_missed(site)]
 
 
 async def test_a_clock_that_is_set_back_holds_nothing_up(
@@ -102,10 +103,13 @@ async def test_a_clock_that_is_set_back_holds_nothing_up(
     while not found and monotonic() < deadline:
         found = await site.look()
         await site.consume()
-    assert found == names_of(site.dojo)
+    assert found == of_missed(site)
 
 
-async def test_reconciling_marks_statistics_and_nothing_else(site: Site) -> None:
+async def test_reconciling_marks_statistics_and_nothing_else(
+    site: Site, cache: "redis.Redis"
+) -> None:
+    site.webapp.solve(site.user, site.challenges[0])
     await site.look()
     await site.audit()
     await site.marks.mark([Mark(Reconcile())])
@@ -113,8 +117,9 @@ async def test_reconciling_marks_statistics_and_nothing_else(site: Site) -> None
     assert attempt is not None
     reconciler = Reconciler(site.marks, site.database, only_present=False)
     [answer] = (await reconciler.perform([Reconcile()], attempt)).values()
-    marked = {record.refresh.name for record in answer.records if isinstance(record, Mark)}
-    assert (marked, answer.values) == (names_of(site.dojo), {})
+    owed: Any = cache.zrange(keys.due(Priority.BACKGROUND), 0, -1)
+    assert {name.decode() for name in owed} == of_everything(site)
+    assert answer == Answer({})
 
 
 async def test_solves_of_nothing_are_left_alone(site: Site) -> None:
@@ -123,7 +128,7 @@ async def test_solves_of_nothing_are_left_alone(site: Site) -> None:
     odd.challenge_id = None
     site.webapp.add(odd, missed)
     found = [await site.look() for _ in range(2)]
-    assert found == [set(), names_of(site.dojo)]
+    assert found == [set(), of_missed(site)]
     await site.look()
     assert (await site.watermark()).low == missed.id
 
@@ -143,7 +148,7 @@ async def test_a_solve_that_cannot_be_handled_hides_no_other(
     site.webapp.solve(site.user, first)
     site.webapp.solve(site.user, second)
     found = [await site.look() for _ in range(4)]
-    assert found == [set(), names_of(site.dojo), set(), set()]
+    assert found == [set(), of_everything(site), set(), set()]
     assert "cannot be handled; reconciling" in caplog.text
     assert (await site.watermark()).low == 2
 
@@ -175,4 +180,4 @@ async def test_a_suspect_is_not_forgotten_when_many_others_come_before_it_is_jud
         assert await site.look() == set()
         await failed_attempts(site, OVERLAP)
     await site.consume()
-    assert await site.look() == names_of(site.dojo)
+    assert await site.look() == of_missed(site)

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 
 from statsd import keys, schema
 from statsd.watch import OVERLAP, _still_writing
-from tests.integration.watch.watched import Site, failed_attempts, names_of
+from tests.integration.watch.watched import Site, failed_attempts, of_everything, of_missed
+from tests.names import after_solve
 from tests.webapp import solve_of
 
 
@@ -37,7 +38,7 @@ async def test_the_watermark_waits_for_open_transactions_and_finds_what_they_com
         assert (await site.watermark()).low < (late_id or 0)
         transaction.commit()
     found = [await site.look() for _ in range(2)]
-    assert found == [set(), names_of(site.dojo)]
+    assert found == [set(), after_solve(other, site.dojo)]
     await site.look()
     assert (await site.watermark()).low > (late_id or 0)
 
@@ -70,7 +71,7 @@ async def test_a_transaction_is_waited_for_that_began_after_another_which_outlas
             assert (await site.watermark()).low < (late or 0)
         younger.commit()
     found = [await site.look() for _ in range(2)]
-    assert found == [set(), names_of(site.dojo)]
+    assert found == [set(), of_missed(site)]
 
 
 async def test_an_id_that_an_open_transaction_took_in_advance_is_waited_for(site: Site) -> None:
@@ -84,7 +85,7 @@ async def test_an_id_that_an_open_transaction_took_in_advance_is_waited_for(site
         connection.execute(sa.insert(schema.submissions).values(**values, type="correct"))
         connection.commit()
     found = [await site.look() for _ in range(2)]
-    assert found == [set(), names_of(site.dojo)]
+    assert found == [set(), of_missed(site)]
 
 
 async def test_writers_of_a_server_that_is_gone_are_not_waited_for(site: Site) -> None:
@@ -114,7 +115,7 @@ async def test_a_row_below_the_watermark_is_found_if_it_is_not_far_below(site: S
     solve.id = early
     site.webapp.add(solve)
     found = [await site.look() for _ in range(2)]
-    assert found == [set(), names_of(site.dojo)]
+    assert found == [set(), of_missed(site)]
 
 
 async def test_a_database_that_was_restored_from_before_is_watched_from_where_it_is(
@@ -130,7 +131,7 @@ async def test_a_database_that_was_restored_from_before_is_watched_from_where_it
     await site.look()
     site.webapp.solve(site.user, site.challenges[0])
     found = [await site.look() for _ in range(2)]
-    assert found == [set(), names_of(site.dojo)]
+    assert found == [set(), of_missed(site)]
 
 
 async def test_a_database_that_ends_long_before_the_watermark_is_reconciled_and_watched(
@@ -143,10 +144,10 @@ async def test_a_database_that_ends_long_before_the_watermark_is_reconciled_and_
         connection.execute(sa.text("DELETE FROM submissions"))
         connection.execute(sa.text("ALTER SEQUENCE submissions_id_seq RESTART"))
     site.webapp.solve(site.user, site.challenges[0])
-    assert await site.look() == names_of(site.dojo)
+    assert await site.look() == of_everything(site)
     site.webapp.solve(site.user, site.challenges[1])
     found = [await site.look() for _ in range(2)]
-    assert found == [set(), names_of(site.dojo)]
+    assert found == [set(), of_missed(site)]
 
 
 @pytest.mark.usefixtures("publishing")
@@ -165,7 +166,7 @@ async def test_ids_that_were_covered_in_another_database_are_not(site: Site) -> 
         values = {"id": solve.id, "user_id": again.user_id, "challenge_id": again.challenge_id}
         connection.execute(sa.insert(schema.submissions).values(**values, type="correct"))
     found = [await site.look() for _ in range(4)]
-    assert names_of(site.dojo) in found
+    assert of_missed(site) in found
 
 
 @pytest.mark.usefixtures("publishing")
@@ -190,7 +191,7 @@ async def test_a_watermark_that_is_not_understood_is_made_anew(
 ) -> None:
     site.webapp.solve(site.user, site.challenges[0])
     cache.set(keys.WATERMARK, state)
-    assert await site.look() == names_of(site.dojo)
+    assert await site.look() == of_everything(site)
     assert (await site.watermark()).low == 1
 
 
@@ -206,7 +207,7 @@ async def test_a_watermark_that_is_lost_leads_to_a_reconciliation(
 ) -> None:
     site.webapp.solve(site.user, site.challenges[0])
     cache.delete(keys.WATERMARK)
-    assert await site.look() == names_of(site.dojo)
+    assert await site.look() == of_everything(site)
     assert await site.look() == set()
     assert (await site.watermark()).missed == 0
 
@@ -234,7 +235,7 @@ async def test_where_redis_forgot_what_is_covered_all_is_reconciled_and_nothing_
         await site.look()
     before = await site.watermark()
     cache.delete(keys.COVERED)
-    assert await site.look() == names_of(site.dojo)
+    assert await site.look() == of_everything(site)
     for _ in range(3):
         assert await site.look() == set()
     after = await site.watermark()

@@ -3,9 +3,9 @@
 from redis.asyncio import Redis
 
 from statsd.database import Database
-from statsd.statistics import of_dojo
+from tests.names import after_solve, of_all
 from tests.parts import Parts
-from tests.webapp import Dojo, WebApp, solve_of
+from tests.webapp import WebApp, solve_of
 
 
 class Site(Parts):
@@ -21,8 +21,14 @@ class Site(Parts):
         self.challenges = webapp.challenge_ids(self.dojo)
 
 
-def names_of(dojo: Dojo) -> set[str]:
-    return {refresh.name for refresh in of_dojo(dojo.dojo_id)}
+def of_missed(site: Site) -> set[str]:
+    """What is computed when a solve of the student was found."""
+    return after_solve(site.user, site.dojo)
+
+
+def of_everything(site: Site) -> set[str]:
+    """What is computed when all is reconciled."""
+    return of_all(site.dojo, solvers=[site.user])
 
 
 async def failed_attempts(site: Site, count: int) -> None:

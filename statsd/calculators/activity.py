@@ -1,0 +1,90 @@
+"""Activity: when a user solved something, in the last year (contract, section 4)."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+
+from statsd import keys
+from statsd.calculators import Calculator, Values
+from statsd.calculators.counted import among
+from statsd.refresh import Priority, Refresh
+from statsd.schema import CORRECT, submissions as solve, users
+
+YEAR = timedelta(days=365)
+BATCH = 1000  # users: so many share one reading of all solves
+USER_IDS = "user_ids"
+"""The parameter with the users that a statement is about."""
+
+
+class Activity(Refresh, frozen=True):
+    """One user's solves of all challenges."""
+
+    kind: ClassVar[str] = "activity"
+    priority: ClassVar[Priority] = Priority.EXPORT  # many that solve at once share a scan
+    user_id: int
+
+
+def _every() -> "sa.Select[Any]":
+    """List the users who solved anything, the busiest first."""
+    return (
+        sa.select(solve.c.user_id)
+        .where(solve.c.type == CORRECT, solve.c.user_id.is_not(None))
+        .group_by(solve.c.user_id)
+        .order_by(sa.func.count().desc(), solve.c.user_id)
+    )
+
+
+def _solves() -> "sa.Select[Any]":
+    """Select each user's dates, in the order of solves' ids.
+
+    Solves have no index by user first. How those of some users are found best, by the index that
+    has users second or by reading all, is for the planner to say, which knows how many are wanted.
+    """
+    return (
+        sa.select(
+            solve.c.user_id,
+            sa.func.array_agg(aggregate_order_by(solve.c.date, solve.c.id)).label("dates"),
+        )
+        .where(
+            solve.c.type == CORRECT,
+            among(solve.c.user_id, USER_IDS),
+            solve.c.date >= sa.bindparam("since", type_=sa.DateTime),
+        )
+        .group_by(solve.c.user_id)
+    )
+
+
+_USERS = sa.select(users.c.id).where(among(users.c.id, USER_IDS))
+
+
+def parameters(wanted: Sequence[Activity], now: datetime) -> Mapping[str, Any]:
+    """Return what the statements are bound to."""
+    return {USER_IDS: [refresh.user_id for refresh in wanted], "since": now - YEAR}
+
+
+def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Activity, Values]:
+    """Return the value of each user who exists."""
+    found, solves = results
+    dates = {each.user_id: each.dates for each in solves}
+    return {
+        Activity(user.id): {keys.activity(user.id): _value(dates.get(user.id, ()))}
+        for user in found
+    }
+
+
+def _value(dates: Sequence[datetime]) -> dict[str, Any]:
+    return {
+        "solve_timestamps": [f"{date.isoformat()}Z" for date in dates],
+        "total_solves": len(dates),
+    }
+
+
+def empty() -> dict[str, Any]:
+    """Return the value of a user who solved nothing."""
+    return _value(())
+
+
+calculator = Calculator(Activity, _every(), (_USERS, _solves()), parameters, shape, batch=BATCH)

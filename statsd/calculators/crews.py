@@ -1,0 +1,200 @@
+"""Crews on the boards of dojos and modules (contract, section 4)."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, NamedTuple
+
+import orjson
+import sqlalchemy as sa
+
+from statsd import keys
+from statsd.calculators import Calculator, Values
+from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, places
+from statsd.calculators.scoreboard import BATCH, WINDOWS, standings, starts, window_of, within
+from statsd.crews import Member, ranked, tag_in
+from statsd.refresh import Priority, Refresh
+from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
+
+
+class Crews(Refresh, frozen=True):
+    """All crews of one dojo: on its own board and on its modules', in every window.
+
+    In the daemon they follow from the live boards; this calculator is for readers, and for when
+    there are no boards.
+    """
+
+    kind: ClassVar[str] = "crews"
+    priority: ClassVar[Priority] = Priority.EXPORT
+    dojo_id: int
+
+
+# Of those whose names have brackets; `tag_in` knows the others from those with a tag.
+_HAS_BRACKETS = solver.c.name.like("%[%]%")
+
+
+def _ranks() -> "sa.Select[Any]":
+    """Select the entries that users with brackets have on all boards, ranked among everybody's."""
+    standing = standings()
+    window = window_of(standing)
+    board = (standing.c.dojo_id, standing.c.module_index, window.c.days)
+    order = (window.c.solves.desc(), window.c.last)
+    rank = sa.func.row_number().over(partition_by=board, order_by=order)
+    place = (
+        sa.select(*board, standing.c.user_id, window.c.solves, rank.label("rank"))
+        .select_from(standing.join(window, sa.true()))
+        .where(window.c.solves > 0)
+        .subquery()
+    )
+    return (
+        sa.select(*place.c, solver.c.name, solver.c.email)
+        .select_from(place.join(solver, solver.c.id == place.c.user_id))
+        .where(_HAS_BRACKETS)
+    )
+
+
+def _challenges() -> "sa.Select[Any]":
+    """Select what those users have solved, by module and in the dojo (`module_index` is null).
+
+    For each window, `solvesN` is how often, `challengesN` the sorted ids of different challenges.
+    """
+    place = (row.c.dojo_id, row.c.module_index, solve.c.user_id)
+    of_windows = [
+        column
+        for days in WINDOWS
+        for column in (
+            sa.func.count().filter(within(days)).label(f"solves{days}"),
+            sa.func.array_agg(solve.c.challenge_id.distinct())
+            .filter(within(days))
+            .label(f"challenges{days}"),
+        )
+    ]
+    person = (solver.c.name, solver.c.email)
+    of_dojo = sa.tuple_(row.c.dojo_id, solve.c.user_id, *person)
+    return (
+        counted_solves(*place, *person, *of_windows)
+        .where(_HAS_BRACKETS)
+        .group_by(sa.func.grouping_sets(sa.tuple_(*place, *person), of_dojo))
+    )
+
+
+CHALLENGES = _challenges()
+
+
+def parameters(wanted: Sequence[Crews], now: datetime) -> Mapping[str, Any]:
+    """Return what the statements are bound to."""
+    return {DOJO_IDS: [refresh.dojo_id for refresh in wanted], **starts(now)}
+
+
+def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Crews, Values]:
+    """Return the crews of all boards of each dojo that exists."""
+    found, ranks, solved = results
+    challenges = {
+        (each.dojo_id, each.module_index, days, each.user_id): getattr(each, f"challenges{days}")
+        for each in solved
+        for days in WINDOWS
+    }
+    members: defaultdict[tuple[int, int | None, int], list[Member]] = defaultdict(list)
+    for each in ranks:
+        board = (each.dojo_id, each.module_index, each.days)
+        members[board].append(Member(_entry(each), challenges[*board, each.user_id]))
+    values: dict[Crews, Values] = {}
+    for place in found:
+        own = values.setdefault(Crews(place.dojo_id), {})
+        for index in (None, place.module_index):
+            for days in WINDOWS:
+                board = (place.dojo_id, index, days)
+                own[keys.crews(*board)] = ranked(members.get(board, ()))
+    return values
+
+
+def _entry(found: Any) -> dict[str, Any]:
+    return {
+        "rank": found.rank,
+        "solves": found.solves,
+        "user_id": found.user_id,
+        "name": found.name,
+        "email": found.email,
+    }
+
+
+def empty() -> list[dict[str, Any]]:
+    """Return the crews of a board on which nobody has a tag."""
+    return []
+
+
+calculator = Calculator(
+    Crews, every_dojo(), (places(), _ranks(), CHALLENGES), parameters, shape, BATCH, costly=True
+)
+
+
+# --- from the live boards
+
+
+class Solved(NamedTuple):
+    """What somebody solved in a place and window."""
+
+    solves: int
+    challenges: Sequence[int]
+    """Sorted ids, each once."""
+
+
+Places = Mapping[str, Sequence[Solved]]
+"""By place (a board's), what somebody solved in each window."""
+
+
+def packed(name: str | None, email: str | None, places: Places) -> bytes:
+    """Return what the boards keep of one who has a tag: places for scripts, and JSON; else nothing.
+
+    What is equal is so to the letter.
+    """
+    if not places or tag_in(name) is None:
+        return b""
+    solved = {place: [list(own) for own in of_windows] for place, of_windows in places.items()}
+    text = orjson.dumps([name, email, solved], option=orjson.OPT_SORT_KEYS)
+    return b"|".join([",".join(sorted(places)).encode(), text])
+
+
+def packed_of(rows: Iterable[Any]) -> dict[int, bytes]:
+    """Return what the boards of one dojo keep of each who has a tag, from rows of `CHALLENGES`."""
+    people: dict[int, tuple[str | None, str | None]] = {}
+    places: defaultdict[int, dict[str, list[Solved]]] = defaultdict(dict)
+    for _, module_index, user_id, name, email, *of_windows in rows:
+        if tag_in(name):
+            people[user_id] = name, email
+            places[user_id][keys.place(module_index)] = [
+                Solved(solves, challenges or ())
+                for solves, challenges in zip(of_windows[::2], of_windows[1::2], strict=True)
+            ]
+    return {
+        user_id: packed(name, email, places[user_id]) for user_id, (name, email) in people.items()
+    }
+
+
+def value(dojo_id: int, found_places: Iterable[str], people: Iterable[tuple[Any, ...]]) -> Values:
+    """Return the crews of all boards of a dojo, from what its live boards say.
+
+    `people` are a user's id, the JSON that is kept of it, and its ranks, from 0, by place an array
+    over the windows (none where there is no entry).
+    """
+    members: dict[tuple[str, int], list[Member]] = {
+        (place, days): [] for place in found_places for days in WINDOWS
+    }
+    for user_id, text, ranks in people:
+        name, email, solved = orjson.loads(text)
+        for place, of_windows in solved.items():
+            for i, days in enumerate(WINDOWS):
+                solves, challenges = of_windows[i]
+                if solves:
+                    entry = {
+                        "rank": ranks[place][i] + 1,
+                        "solves": solves,
+                        "user_id": user_id,
+                        "name": name,
+                        "email": email,
+                    }
+                    members[place, days].append(Member(entry, challenges))
+    return {
+        keys.crews(dojo_id, keys.module_index_of(place), days): ranked(own)
+        for (place, days), own in members.items()
+    }

@@ -1,0 +1,149 @@
+"""Emojis: what users were awarded, by dojos or by hand (contract, section 4)."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, NamedTuple
+
+import sqlalchemy as sa
+
+from statsd import keys
+from statsd.calculators import Calculator, Values
+from statsd.calculators.counted import open_to_all, single
+from statsd.refresh import Refresh
+from statsd.schema import awards, dojos, users
+
+CUSTOM = "CUSTOM"
+"""The name of an emoji that may be awarded again and again."""
+
+STALE = "STALE"
+"""In the name of an emoji that its dojo would not award any more."""
+
+NOWHERE = "#"
+"""The address of what belongs to no dojo."""
+
+
+class Award(NamedTuple):
+    """A row of the statement: one emoji of a user."""
+
+    user_id: int
+    name: str | None
+    description: str | None
+    category: str | None
+    icon: str | None
+
+
+class Emojis(Refresh, frozen=True):
+    """The emojis of all users: one value for the whole site."""
+
+    kind: ClassVar[str] = "emojis"
+
+
+def _emojis() -> "sa.Select[Any]":
+    """Select all emojis, the oldest first.
+
+    Names are ordered by their letters' code points, in whichever order the database has others.
+    One without a date, which the column allows, comes last.
+    """
+    name = sa.collate(awards.c.name, "C")
+    return (
+        sa.select(
+            awards.c.user_id,
+            awards.c.name,
+            awards.c.description,
+            awards.c.category,
+            awards.c.icon,
+        )
+        .select_from(awards.join(users, users.c.id == awards.c.user_id))
+        .where(awards.c.type == sa.literal_column("'emoji'"), users.c.hidden.is_not(True))
+        .order_by(awards.c.date.asc().nulls_last(), name.desc().nulls_last(), awards.c.id)
+    )
+
+
+def _dojos() -> "sa.Select[Any]":
+    """Select the dojos that award an emoji."""
+    emoji = sa.func.jsonb_extract_path_text(dojos.c.data, "award", "emoji")
+    kind = sa.func.jsonb_extract_path_text(dojos.c.data, "type")
+    return sa.select(
+        dojos.c.dojo_id,
+        dojos.c.id,
+        sa.func.coalesce(dojos.c.official, sa.false()).label("official"),
+        emoji.label("emoji"),
+        sa.func.coalesce(open_to_all(), sa.false()).label("is_public"),
+        sa.func.coalesce(kind == "example", sa.false()).label("is_example"),
+    ).where(emoji != "")
+
+
+def parameters(_wanted: Sequence[Emojis], _now: datetime) -> Mapping[str, Any]:
+    """Return what the statements are bound to: nothing."""
+    return {}
+
+
+def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Emojis, Values]:
+    """Return the one value."""
+    awarded, awarding = results
+    value = empty()
+    for dojo in awarding:
+        value["dojos"][keys.hex_id(dojo.dojo_id)] = {
+            "reference_id": keys.reference_id(dojo.dojo_id, dojo.id, official=dojo.official),
+            "emoji": dojo.emoji,
+            "is_public": dojo.is_public,
+            "is_example": dojo.is_example,
+        }
+    seen: set[tuple[int, str | None, str | None]] = set()
+    first: dict[tuple[int, str | None], dict[str, Any]] = {}
+    for award in map(Award._make, awarded):
+        entry = first.get((award.user_id, award.icon))
+        if (award.user_id, award.category, award.icon) not in seen:
+            new = _entry(award, value["dojos"].get(award.category))
+            seen.add((award.user_id, award.category, award.icon))
+            first.setdefault((award.user_id, award.icon), new)
+            value["emojis"].setdefault(str(award.user_id), []).append(new)
+        elif entry and award.name == CUSTOM:
+            entry["count"] += 1
+            entry["text"] = f"{entry['text'] or ''}\n{award.description or ''}"
+    return {Emojis(): {keys.EMOJIS: value}}
+
+
+def _entry(award: Award, dojo: Mapping[str, Any] | None) -> dict[str, Any]:
+    entry = {
+        "text": award.description,
+        "emoji": award.icon,
+        "count": 1,
+        "url": f"/dojo/{dojo['reference_id']}" if dojo else NOWHERE,
+        "stale": STALE in (award.name or ""),
+        "category": award.category,
+    }
+    if dojo:
+        entry |= {"is_public": dojo["is_public"], "is_example": dojo["is_example"]}
+    return entry
+
+
+def viewable_in(value: Mapping[str, Any], viewable: Collection[int]) -> dict[str, Any]:
+    """Return what somebody may see who may see the dojos of these `dojo_id`s, and public ones.
+
+    Emojis that belong to no dojo are everybody's. One of a dojo that awards none, or is gone, is
+    shown to those alone who name the dojo: it may be a private one.
+    """
+    named = {keys.hex_id(dojo_id) for dojo_id in viewable}
+    shown = {
+        category: dojo
+        for category, dojo in value["dojos"].items()
+        if dojo["is_public"] or category in named
+    }
+    seen = {None, *shown, *named}
+    emojis = {
+        user: own
+        for user, entries in value["emojis"].items()
+        if (own := [entry for entry in entries if entry["category"] in seen])
+    }
+    return {"emojis": emojis, "dojos": shown}
+
+
+def empty() -> dict[str, Any]:
+    """Return the value of a site without emojis."""
+    return {"emojis": {}, "dojos": {}}
+
+
+calculator = Calculator(
+    Emojis, single(), (_emojis(), _dojos()), parameters, shape, batch=1, costly=True
+)

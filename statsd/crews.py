@@ -1,0 +1,75 @@
+"""Crews: teams that users form by a tag at the end of their names (contract, section 4)."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+LONGEST_GROUP = 24  # code points between the brackets
+LONGEST_TAG = 20  # code points that are left of them
+
+_GROUP = re.compile(rf"\[([^\[\]]{{1,{LONGEST_GROUP}}})\]")
+# What shows nothing, or changes how the rest is shown: control characters, joiners, directions.
+_INVISIBLE = re.compile(
+    "[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u17b4-\u17b5\u180b-\u180e\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
+)
+_VARIATIONS = re.compile("[\ufe00-\ufe0f]")
+
+
+class Member(NamedTuple):
+    """One who is on a board and has a tag."""
+
+    entry: dict[str, Any]
+    """The user's entry on the scoreboard."""
+    challenges: Sequence[int]
+    """Ids of the challenges that were solved, each once."""
+
+
+@lru_cache(maxsize=10_000)  # the same people are on many boards
+def tag_in(name: str | None) -> str | None:
+    """Return the tag at the end of a name, as it is shown; None where there is none."""
+    trimmed = (name or "").rstrip()
+    group = _GROUP.fullmatch(trimmed, max(trimmed.rfind("["), 0))
+    if group is None:
+        return None
+    tag = " ".join(_INVISIBLE.sub("", group[1]).split())
+    return tag if 1 <= len(tag) <= LONGEST_TAG and key_of(tag) else None
+
+
+@lru_cache(maxsize=10_000)
+def key_of(tag: str) -> str:
+    """Return what equal tags have in common."""
+    return unicodedata.normalize("NFKC", _VARIATIONS.sub("", tag)).casefold()
+
+
+def ranked(members: Iterable[Member]) -> list[dict[str, Any]]:
+    """Return the crews of one board, as they are cached: in the order of their ranks."""
+    by_key: defaultdict[str, list[Member]] = defaultdict(list)
+    for member in sorted(members, key=lambda each: each.entry["rank"]):
+        if tag := tag_in(member.entry["name"]):
+            by_key[key_of(tag)].append(member)
+    crews = [_crew(key, own) for key, own in by_key.items()]
+    for number, place in (("unique", "unique_rank"), ("score", "rank")):
+        crews = sorted(crews, key=partial(_order, number))
+        for rank, crew in enumerate(crews, start=1):
+            crew[place] = rank
+    return crews
+
+
+def _order(number: str, crew: dict[str, Any]) -> tuple[int, int, int, str]:
+    return -crew[number], len(crew["members"]), crew["best_rank"], crew["key"]
+
+
+def _crew(key: str, members: Sequence[Member]) -> dict[str, Any]:
+    best = members[0].entry
+    return {
+        "key": key,
+        "tag": tag_in(best["name"]),
+        "score": sum(member.entry["solves"] for member in members),
+        "unique": len({each for member in members for each in member.challenges}),
+        "best_rank": best["rank"],
+        "members": [member.entry | {"challenges": sorted(member.challenges)} for member in members],
+    }

@@ -1,0 +1,14 @@
+"""What a change of a user's solves makes stale, beside what a solve does."""
+
+from collections.abc import Iterable, Sequence
+
+from statsd.calculators.activity import Activity
+from statsd.events import ActivityUpdate
+from statsd.refresh import Mark, now_and_again
+from statsd.registry import Lookup, handles
+
+
+@handles(ActivityUpdate)
+async def activity_changed(events: Sequence[ActivityUpdate], _lookup: Lookup) -> Iterable[Mark]:
+    """Mark the activity of the users."""
+    return now_and_again({Activity(event.user_id) for event in events})

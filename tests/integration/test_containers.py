@@ -1,0 +1,141 @@
+"""Running challenge containers, on real Docker engines."""
+
+import logging
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from statsd import containers, embedded, keys
+from statsd.containers import Containers, Engines
+from statsd.database import Database
+from statsd.logs import JsonFormatter
+from statsd.marks import Attempt
+from tests import engines
+from tests.engines import Engine
+from tests.parts import Parts
+from tests.support import daemon, eventually
+
+ABSENT = "unix:///nowhere/docker.sock"
+ATTEMPT = Attempt(names=("containers",), token=1, moment=1, epoch="", lease="")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    engines.require()
+    with tempfile.TemporaryDirectory(prefix="e") as place, engines.engine(Path(place)) as running:
+        yield running
+
+
+def labels(dojo: str, module: str, challenge: str) -> list[str]:
+    return [
+        f"dojo.dojo_id={dojo}",
+        f"dojo.module_id={module}",
+        f"dojo.challenge_id={challenge}",
+        "dojo.user_id=77",
+    ]
+
+
+def fields(dojo: str, module: str, challenge: str) -> dict[str, str]:
+    return {"dojo": dojo, "module": module, "challenge": challenge}
+
+
+async def value(*addresses: str) -> Any:
+    [answer] = (await Engines(addresses).perform([Containers()], ATTEMPT)).values()
+    return answer.values[keys.CONTAINERS]
+
+
+def test_containers_appear_and_disappear_in_the_cache(
+    engine: Engine,
+    database: str,
+    redis_server: embedded.Redis,
+    cache: "redis.Redis",
+    tmp_path: Path,
+) -> None:
+    """By an event, and without one at the next look; beside them runs an engine that is absent."""
+    variables = {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
+    variables |= {"STATSD_DOCKER_ENGINES": f"{ABSENT},{engine.address}"}
+
+    def cached() -> Any:
+        return orjson.loads(cache.get(keys.CONTAINERS) or b"null")
+
+    with daemon(tmp_path / "log", STATSD_CONTAINERS_INTERVAL="3600", **variables) as running:
+        eventually(lambda: cached() == [], "it is known that nothing runs")
+        first = engine.start(*labels("d~0000000a", "m", "<c>"))
+        engine.start("dojo.dojo_id=d", "other=1")
+        cache.xadd(keys.STREAM, {"data": b'{"type": "container_stats_update"}'})
+        eventually(lambda: cached() == [fields("d~0000000a", "m", "<c>")], "one is there")
+        engine.stop(first)
+        cache.xadd(keys.STREAM, {"data": b'{"type": "container_stats_update"}'})
+        eventually(lambda: cached() == [], "none is there")
+        [line] = running.lines("a Docker engine does not answer; its containers are not counted")
+        assert line["engine"] == ABSENT
+    with daemon(tmp_path / "log", STATSD_CONTAINERS_INTERVAL="0.1", **variables):
+        second = engine.start(*labels("d", "m", "c"))
+        eventually(lambda: cached() == [fields("d", "m", "c")], "it is seen without an event")
+        engine.stop(second)
+        eventually(lambda: cached() == [], "that it went is seen, too")
+
+
+async def test_the_containers_of_all_engines_are_listed_in_order(engine: Engine) -> None:
+    started = [engine.start(*labels("d", "m", name)) for name in ("b", "a")]
+    one = [fields("d", "m", "a"), fields("d", "m", "b")]
+    assert await value(engine.address, ABSENT) == one
+    assert await value(engine.address, engine.address) == [one[0], one[0], one[1], one[1]]
+    for container in started:
+        engine.stop(container)
+    assert await value(engine.address) == []
+
+
+async def test_an_absent_engine_is_an_empty_list_and_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    absent = Engines(["tcp://user:secret@127.0.0.1:1"])
+    for _ in range(3):
+        found = await absent.perform([Containers()], ATTEMPT)
+        assert found[Containers()].values == {keys.CONTAINERS: []}
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.__dict__["engine"] == "tcp://user:***@127.0.0.1:1"
+    assert "secret" not in JsonFormatter().format(record)
+
+
+async def test_an_engine_is_waited_for_no_longer_than_a_moment(
+    unanswering: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "TIMEOUT", 0.2)
+    assert await value(unanswering) == []
+
+
+@pytest.fixture
+def unanswering() -> Iterator[str]:
+    """The address of what takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+
+async def test_without_the_library_there_is_an_empty_list_and_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(containers, "_INSTALLED", False)
+    assert await value(ABSENT) == []
+    [record] = caplog.records
+    assert "pip install 'dojo-statsd[containers]'" in record.__dict__["error"]
+
+
+async def test_where_no_engine_is_named_an_event_leads_to_an_empty_list(
+    async_cache: Redis, snapshots: Database, cache: "redis.Redis"
+) -> None:
+    parts = Parts(async_cache, snapshots)
+    await parts.start()
+    assert not cache.exists(keys.CONTAINERS)
+    cache.xadd(keys.STREAM, {"data": b'{"type": "container_stats_update"}'})
+    await parts.consume()
+    assert cache.get(keys.CONTAINERS) == b"[]"
