@@ -27,6 +27,8 @@ from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
 from statsd.database import CUSTOM, GENERIC, Database
 from statsd.marks import Answer, Attempt
+from statsd.refresh import microseconds
+from statsd.worker import calculated
 
 SENTINEL = "-"
 EXPIRE = "EXPIRE"
@@ -104,6 +106,7 @@ class LiveBoards:
                 own.scores,
                 own.record.decode() or False,
                 own.crew.decode() or False,
+                own.until is not None and microseconds(own.until),
             ]
             answers[refresh] = Answer({}, boards={"stand": action})
         return answers
@@ -114,31 +117,36 @@ class LiveBoards:
         """Compute the statistics of dojos, from their boards where they can be."""
         facts = await self._known(wanted, attempt.now)
         rest = [refresh for refresh in wanted if refresh not in facts]
-        values: dict[DojoStats, Any] = {}
+        answers: dict[DojoStats, Answer] = {}
         async with self._database.snapshot(plan=CUSTOM if rest else GENERIC) as snapshot:
             if facts:
                 parameters = dojo_stats.parameters(list(facts), attempt.now)
                 for dojo in await snapshot.rows(dojo_stats.DOJOS, parameters):
                     refresh = DojoStats(dojo.dojo_id)
-                    values[refresh] = dojo_stats.value(dojo, *facts[refresh])
+                    total, newest = facts[refresh]
+                    oldest = newest[-1].date if newest else None
+                    answers[refresh] = Answer(
+                        dojo_stats.value(dojo, total, newest),
+                        until=dojo_stats.next_change(dojo, oldest, attempt.now),
+                    )
             if rest:
-                values |= await dojo_stats.calculator.acompute(snapshot.rows, rest, attempt.now)
-        return {refresh: Answer(value) for refresh, value in values.items()}
+                answers |= await calculated(dojo_stats.calculator, snapshot, rest, attempt)
+        return answers
 
     async def crews(self, wanted: Sequence[Crews], attempt: Attempt) -> Mapping[Crews, Answer]:
         """Tell the crews of dojos, from their boards where they can be."""
-        values: dict[Crews, Any] = {}
+        answers: dict[Crews, Answer] = {}
         rest = []
         for refresh in wanted:  # one by one: there may be many members, of whom a script asks
             found = await self._members(args=[scripts.encode({"dojo": str(refresh.dojo_id)})])
             if found:
-                values[refresh] = crews.value(refresh.dojo_id, *_members(*found))
+                answers[refresh] = Answer(crews.value(refresh.dojo_id, *_members(*found)))
             else:
                 rest.append(refresh)
         if rest:
             async with self._database.snapshot() as snapshot:
-                values |= await crews.calculator.acompute(snapshot.rows, rest, attempt.now)
-        return {refresh: Answer(value) for refresh, value in values.items()}
+                answers |= await calculated(crews.calculator, snapshot, rest, attempt)
+        return answers
 
     async def _known(
         self, wanted: Sequence[DojoStats], now: datetime
@@ -201,8 +209,10 @@ def _commands(prefix: str, boards: Boards, attempt: Attempt) -> Iterator[tuple[A
     yield from _written("HSET", prefix, list(fields.items()))
     yield from _written("HSET", f"{prefix}:users", [(SENTINEL, ""), *boards.records.items()])
     yield from _written("HSET", f"{prefix}:crews", [(SENTINEL, ""), *boards.crews.items()])
-    moments = [(standing.moment(date), user) for user, date in boards.newest.items()]
+    moments = [(microseconds(date), user) for user, date in boards.newest.items()]
     yield from _written("ZADD", f"{prefix}:newest", [(-1, SENTINEL), *moments])
+    leaving = [(microseconds(until), user) for user, until in boards.until.items()]
+    yield from _written("ZADD", f"{prefix}:until", [("+inf", SENTINEL), *leaving])
     for (place, days), scores in boards.scores.items():
         entries = [(score, user) for user, score in scores.items()]
         yield from _written("ZADD", f"{prefix}:{place}:{days}", [(-1, SENTINEL), *entries])

@@ -15,7 +15,7 @@ import orjson
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
-from statsd.refresh import Mark, Priority, Record, Refresh, asking
+from statsd.refresh import Mark, Priority, Record, Refresh, asking, microseconds
 
 SECOND = 1_000_000  # microseconds
 PART = 1_000_000  # characters of values that are written at once, about
@@ -58,6 +58,8 @@ class Answer(NamedTuple):
     records: Sequence[Record] = ()
     boards: Mapping[str, Any] | None = None
     """What becomes of a dojo's live boards: see `statsd/lua/settle.lua`."""
+    until: datetime | None = None
+    """When it changes by itself (naive UTC), and is owed again."""
 
 
 class Marks:
@@ -130,7 +132,7 @@ class Marks:
             "oldest": int(OLDEST_TOKEN * SECOND),
         }
         rest = None if cost is None else int(cost * SECOND)
-        packed = ((*_packed(name, answer), rest) for name, answer in answers.items())
+        packed = ((*_packed(*each), rest, _until(each[1])) for each in answers.items())
         return [
             status.decode()
             for part in _in_parts(packed)
@@ -218,6 +220,10 @@ def _in_parts(answers: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ..
             part, size = [], 0
     if part:
         yield part
+
+
+def _until(answer: Answer) -> int | None:
+    return None if answer.until is None else microseconds(answer.until)
 
 
 def _packed(name: str, answer: Answer) -> tuple[Any, ...]:

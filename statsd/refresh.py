@@ -5,6 +5,7 @@ names are one. A statistic declares its own kind, in its calculator's file.
 """
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -26,6 +27,15 @@ class Priority(IntEnum):
 
 
 RECHECK_DELAY = 2.0  # seconds: an event may be published a moment before its commit
+
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive UTC
+_TICK = timedelta(microseconds=1)
+
+
+def microseconds(moment: datetime) -> int:
+    """Return a moment (naive UTC) in the unit of tokens; a double holds them."""
+    return (moment - _EPOCH) // _TICK
 
 
 class UnknownKindError(StatsdError):

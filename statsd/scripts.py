@@ -11,7 +11,7 @@ from importlib import resources
 
 import msgspec
 
-_WITH_BOARDS = {"facts", "fail", "members", "page", "settle", "sweep"}
+_WITH_BOARDS = {"facts", "fail", "members", "page", "settle", "sweep", "take"}
 
 encode = msgspec.msgpack.encode
 

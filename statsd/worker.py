@@ -12,13 +12,14 @@ from time import monotonic
 from typing import Any
 
 from statsd.bell import Bell, Ring
-from statsd.calculators import Calculator
+from statsd.calculators import Calculator, R
 from statsd.database import Database
 from statsd.errors import StatsdError
 from statsd.isolate import isolate
 from statsd.marks import Answer, Attempt, Marks
 from statsd.outage import brief, passes
 from statsd.refresh import Priority, parse
+from statsd.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +42,24 @@ class Performer:
     """Whether each has to rest for what it took, before it is answered again."""
 
 
+async def calculated(
+    calculator: Calculator[R], snapshot: Snapshot, wanted: Sequence[R], attempt: Attempt
+) -> Mapping[R, Answer]:
+    """Return what a calculator says, and when it changes by itself."""
+    results = await calculator.read(snapshot.rows, wanted, attempt.now)
+    until = calculator.changes(results, attempt.now) if calculator.changes else {}
+    return {
+        refresh: Answer(values, until=until.get(refresh))
+        for refresh, values in calculator.shape(results).items()
+    }
+
+
 def calculate(calculator: Calculator[Any], database: Database) -> Performer:
     """Answer the refreshes of one kind with its calculator, from one snapshot."""
 
     async def perform(wanted: Sequence[Any], attempt: Attempt) -> Mapping[Any, Answer]:
         async with database.snapshot() as snapshot:
-            values = await calculator.acompute(snapshot.rows, wanted, attempt.now)
-        return {refresh: Answer(keys) for refresh, keys in values.items()}
+            return await calculated(calculator, snapshot, wanted, attempt)
 
     return Performer(perform, calculator.batch, costly=calculator.costly)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,13 +17,15 @@ from statsd.calculators.standing import Standing
 from statsd.consumer import Consumer
 from statsd.containers import Containers, Engines
 from statsd.database import Database
-from statsd.marks import Marks
+from statsd.marks import SECOND, Marks
 from statsd.performers import statistics_of
 from statsd.reconcile import Reconcile, Reconciler
-from statsd.refresh import Mark, parse
+from statsd.refresh import Mark, microseconds, parse
 from statsd.stream import Stream
 from statsd.watch import MissedSolves, Watch, Watermark
 from statsd.worker import GONE, Performer
+
+CLOCK = f"{keys.INTERNAL}clock"
 
 State = TypeVar("State", Watermark, Rotation)
 
@@ -91,6 +94,17 @@ class Parts:
         while await self.cache.xlen(keys.STREAM):
             await self.consumer.step()
         await self.answer()
+
+    async def move(self, moment: datetime) -> None:
+        """Let it be that moment (naive UTC), which is to come: the clock gives no earlier token."""
+        await self.now()
+        await self.cache.hset(CLOCK, "last", str(microseconds(moment)))
+
+    async def now(self) -> datetime:
+        """Return the newest token as a moment, naive UTC."""
+        await self.marks.mark([])
+        last: Any = await self.cache.hget(CLOCK, "last")
+        return datetime.fromtimestamp(int(last) / SECOND, UTC).replace(tzinfo=None)
 
     async def watermark(self) -> Watermark:
         return await self._state(keys.WATERMARK, Watermark)

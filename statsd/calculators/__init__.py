@@ -43,6 +43,10 @@ class Calculator(Generic[R]):
     shape: Callable[[Sequence[Sequence["sa.Row[Any]"]]], Mapping[R, Values]]
     batch: int = 100
     costly: bool = False
+    changes: (
+        Callable[[Sequence[Sequence["sa.Row[Any]"]], datetime], Mapping[R, datetime]] | None
+    ) = None
+    """Says, from the same rows and moment, when answers next change by themselves."""
 
     def __post_init__(self) -> None:
         register_kind(self.refresh)
@@ -58,8 +62,14 @@ class Calculator(Generic[R]):
 
     async def acompute(self, ask: Ask, wanted: Sequence[R], now: datetime) -> Mapping[R, Values]:
         """As `compute`, from what answers statements one after another."""
+        return self.shape(await self.read(ask, wanted, now))
+
+    async def read(
+        self, ask: Ask, wanted: Sequence[R], now: datetime
+    ) -> Sequence[Sequence["sa.Row[Any]"]]:
+        """Return the rows of each statement, for `shape` and `changes`."""
         parameters = self.parameters(wanted, now)
-        return self.shape([await ask(each, parameters) for each in self.statements])
+        return [await ask(each, parameters) for each in self.statements]
 
 
 def through(connection: Any) -> Ask:

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from statsd import keys
 from statsd.calculators import Calculator, Values
-from statsd.calculators.counted import among
+from statsd.calculators.counted import among, leaves
 from statsd.refresh import Priority, Refresh
 from statsd.schema import CORRECT, submissions as solve, users
 
@@ -75,6 +75,17 @@ def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Activity, Value
     }
 
 
+def changes(
+    results: Sequence[Sequence["sa.Row[Any]"]], _now: datetime
+) -> Mapping[Activity, datetime]:
+    """Return when the oldest solve of each user is a year old."""
+    return {
+        Activity(each.user_id): moment
+        for each in results[1]
+        if (moment := leaves(min(each.dates), YEAR))
+    }
+
+
 def _value(dates: Sequence[datetime]) -> dict[str, Any]:
     return {
         "solve_timestamps": [f"{date.isoformat()}Z" for date in dates],
@@ -87,4 +98,6 @@ def empty() -> dict[str, Any]:
     return _value(())
 
 
-calculator = Calculator(Activity, _every(), (_USERS, _solves()), parameters, shape, batch=BATCH)
+calculator = Calculator(
+    Activity, _every(), (_USERS, _solves()), parameters, shape, batch=BATCH, changes=changes
+)

@@ -3,6 +3,7 @@
 The contract's section 4 defines a counted solve.
 """
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +21,18 @@ from statsd.schema import (
 
 DOJO_IDS = "dojo_ids"
 """The parameter with the dojos that a statement is about."""
+
+
+TICK = timedelta(microseconds=1)
+"""After the last moment at which something is still so."""
+
+
+def leaves(date: datetime, window: timedelta) -> datetime | None:
+    """Return when something of that date leaves a window; None where it never does."""
+    try:
+        return date + window + TICK
+    except OverflowError:
+        return None
 
 
 def among(column: "sa.ColumnElement[int]", parameter: str) -> "sa.ColumnElement[bool]":

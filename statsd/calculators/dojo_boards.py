@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from statsd import keys
-from statsd.calculators import crews, dojo_stats
+from statsd.calculators import crews, dojo_stats, scoreboard
 from statsd.calculators.counted import counted_solves
 from statsd.calculators.dojo_stats import CHART_DAYS, charted
 from statsd.calculators.scoreboard import WINDOWS
@@ -22,7 +22,9 @@ def _active() -> "sa.Select[Any]":
     """Select, of each dojo, the users who solved something since the first day of the chart."""
     earliest = max(range(len(CHART_DAYS)), key=CHART_DAYS.__getitem__)
     return (
-        counted_solves(row.c.dojo_id, solve.c.user_id, *charted(), *newest_columns())
+        counted_solves(
+            row.c.dojo_id, solve.c.user_id, *charted(), *newest_columns(), *scoreboard.oldest()
+        )
         .where(solve.c.date >= dojo_stats.moment(f"start{earliest}"))
         .group_by(row.c.dojo_id, solve.c.user_id)
     )
@@ -41,6 +43,8 @@ class Boards(NamedTuple):
     """By user."""
     newest: dict[int, datetime]
     """The moments of users' newest solves."""
+    until: dict[int, datetime]
+    """When users' first solves leave a window."""
     crews: dict[int, bytes]
     """What is kept of users who have a tag."""
     solves: int
@@ -68,6 +72,11 @@ def boards_of(
         scores,
         records={},
         newest={},
+        until={
+            user_id: until
+            for user_id, each in recent.items()
+            if (until := scoreboard.next_change(each))
+        },
         crews=crews.packed_of(tagged),
         solves=0,
         chart=[

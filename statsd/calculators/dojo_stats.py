@@ -14,11 +14,17 @@ from statsd.calculators.counted import (
     among,
     counted_solves,
     every_dojo,
+    leaves,
     row_and_visibility,
     visible_at,
 )
 from statsd.refresh import Refresh
-from statsd.schema import dojo_challenges as row, dojos, submissions as solve
+from statsd.schema import (
+    dojo_challenge_visibilities as visibility,
+    dojo_challenges as row,
+    dojos,
+    submissions as solve,
+)
 
 CHART_DAYS = (1, 7, 30, 60)  # days before today (UTC)
 CHART_LABELS = ("Today", "1w ago", "1mo ago", "2mo ago")
@@ -96,11 +102,16 @@ def moments(now: datetime) -> dict[str, datetime]:
 
 
 def _dojos() -> "sa.Select[Any]":
+    """Select the dojos with what they have, and when a visibility next begins or ends."""
+    now = moment("now")
+    start, stop = visibility.c.start, visibility.c.stop
     counts = (
         sa.select(
             row.c.dojo_id,
             sa.func.count().label("challenges"),
-            sa.func.count().filter(visible_at(moment("now"))).label("visible_challenges"),
+            sa.func.count().filter(visible_at(now)).label("visible_challenges"),
+            sa.func.min(start).filter(start > now).label("next_start"),
+            sa.func.min(stop).filter(stop >= now).label("next_stop"),
         )
         .select_from(row_and_visibility())
         .where(among(row.c.dojo_id, DOJO_IDS))
@@ -114,6 +125,8 @@ def _dojos() -> "sa.Select[Any]":
             sa.func.coalesce(dojos.c.official, sa.false()).label("official"),
             sa.func.coalesce(counts.c.challenges, 0).label("challenges"),
             sa.func.coalesce(counts.c.visible_challenges, 0).label("visible_challenges"),
+            counts.c.next_start,
+            counts.c.next_stop,
         )
         .select_from(dojos.outerjoin(counts, counts.c.dojo_id == dojos.c.dojo_id))
         .where(among(dojos.c.dojo_id, DOJO_IDS))
@@ -188,6 +201,33 @@ def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[DojoStats, Valu
     }
 
 
+def changes(
+    results: Sequence[Sequence["sa.Row[Any]"]], now: datetime
+) -> Mapping[DojoStats, datetime]:
+    """Return when the statistics of each dojo next change by themselves."""
+    found, _, newest = results
+    oldest = {solved.dojo_id: solved.date for solved in newest}  # they are in order
+    return {
+        DojoStats(dojo.dojo_id): next_change(dojo, oldest.get(dojo.dojo_id), now) for dojo in found
+    }
+
+
+def next_change(dojo: Any, oldest: datetime | None, now: datetime) -> datetime:
+    """Return when the day ends, a visibility begins or ends, or a solve is no longer new.
+
+    `dojo` is a row of `DOJOS`; `oldest` is the date of the oldest solve that is shown.
+    """
+    midnight = datetime.combine(now.date(), time.min) + timedelta(days=1)
+    moments = [
+        midnight,
+        dojo.next_start,
+        dojo.next_stop and leaves(dojo.next_stop, timedelta(0)),
+        oldest and leaves(oldest, RECENT),
+    ]
+    changes: list[datetime] = [moment for moment in moments if moment]
+    return min(changes)
+
+
 def value(dojo: Any, total: Totals, newest: Sequence[Any]) -> Values:
     """Return the value of a dojo, under its key.
 
@@ -238,4 +278,11 @@ def _trend(last: int, before: int) -> int:
 
 
 DOJOS = _dojos()
-calculator = Calculator(DojoStats, every_dojo(), (DOJOS, _totals(), _newest()), parameters, shape)
+calculator = Calculator(
+    DojoStats,
+    every_dojo(),
+    (DOJOS, _totals(), _newest()),
+    parameters,
+    shape,
+    changes=changes,
+)

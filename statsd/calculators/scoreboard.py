@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 
 from statsd import keys
 from statsd.calculators import Calculator, Values
-from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, places
+from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, leaves, places
 from statsd.refresh import Priority, Refresh
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
 
@@ -34,6 +34,25 @@ def within(days: int) -> "sa.ColumnElement[bool]":
     if days == 0:
         return sa.true()
     return solve.c.date >= sa.bindparam(f"since{days}", type_=sa.DateTime)
+
+
+def oldest() -> "list[sa.Label[datetime]]":
+    """Return the oldest date in each window that slides: `oldest7`, `oldest30`."""
+    return [
+        sa.func.min(solve.c.date).filter(within(days)).label(f"oldest{days}")
+        for days in WINDOWS
+        if days
+    ]
+
+
+def next_change(found: Any) -> datetime | None:
+    """Return when the first solve leaves a window, of a row with the columns above."""
+    leaving = [
+        leaves(date, timedelta(days=days))
+        for days in WINDOWS
+        if days and (date := getattr(found, f"oldest{days}"))
+    ]
+    return min(filter(None, leaving), default=None)
 
 
 def standings() -> "sa.sql.expression.Subquery":

@@ -5,7 +5,7 @@ It has the same form as what `statsd/calculators/dojo_boards.py` gives for all o
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
 import orjson
@@ -25,14 +25,12 @@ from statsd.calculators.dojo_stats import (
     is_recent,
 )
 from statsd.calculators.scoreboard import WINDOWS
-from statsd.refresh import Refresh, register_kind
+from statsd.refresh import Refresh, microseconds, register_kind
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
 
 BATCH = 200  # users of dojos
 
 _RANKS = 1 << 31  # above every solve id
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive UTC
-_TICK = timedelta(microseconds=1)
 
 
 class Standing(Refresh, frozen=True):
@@ -55,9 +53,11 @@ class Entries(NamedTuple):
     """What is kept beside the scores; see `record_of`."""
     crew: bytes
     """What is kept of one who has a tag; see `statsd/calculators/crews.py`."""
+    until: datetime | None
+    """When the first solve leaves a window."""
 
 
-NOTHING = Entries({}, b"", b"")
+NOTHING = Entries({}, b"", b"", None)
 
 
 def score(solves: int, last: int) -> int:
@@ -83,14 +83,9 @@ def record_of(
     it is older than those that are shown), and as JSON the name, the e-mail address and the newest
     solves. Scripts read the first two.
     """
-    first = str(moment(newest[0].date)) if newest else ""
+    first = str(microseconds(newest[0].date)) if newest else ""
     text = orjson.dumps([name, email, [list(each) for each in newest]])
     return b"|".join([",".join(map(str, charted)).encode(), first.encode(), text])
-
-
-def moment(date: datetime) -> int:
-    """Return a moment (naive UTC) as microseconds; a double holds them."""
-    return (date - _EPOCH) // _TICK
 
 
 def text_of(record: bytes) -> bytes:
@@ -127,6 +122,7 @@ def _standings() -> "sa.Select[Any]":
         *[sa.func.array_agg(scoreboard.within(days)).label(f"within{days}") for days in WINDOWS],
         *charted(),
         *newest_columns(),
+        *scoreboard.oldest(),
         of=sa.and_(row.c.dojo_id == pair.c.dojo_id, solve.c.user_id == pair.c.user_id),
     ).lateral()
     return sa.select(
@@ -186,7 +182,7 @@ def entries(found: Any) -> Entries:
         for place, of_windows in solved.items()
     }
     record = record_of(chart_of(found), found.name, found.email, newest_of(found))
-    return Entries(scores, record, _crew(found, solved))
+    return Entries(scores, record, _crew(found, solved), scoreboard.next_change(found))
 
 
 def _crew(found: Any, solved: Mapping[str, Sequence[Sequence[tuple[int, int]]]]) -> bytes:

@@ -13,11 +13,14 @@
 --   prefix:crews         hash: user -> what it solved, of those with a tag: the places where it has
 --                        entries, and JSON (see `statsd/calculators/crews.py`)
 --   prefix:newest        sorted set: users by the moment of their newest solve of the last days
+--   prefix:until         sorted set: users by the moment their first solve leaves a window
 --   prefix:touched       sorted set: users by the token their entries were last computed at, where
 --                        that is newer than the snapshot
 --
 -- Each has a sentinel, so that an empty one differs from one that is gone; but `touched`, which
 -- without entries is as good as gone.
+--
+-- Beside them one sorted set, AGING, has the dojos by the first moment in their `until`.
 
 local BOARDS = 'stats:boards:1:'
 local WINDOWS = {0, 7, 30}  -- days; 0 is all time
@@ -25,6 +28,7 @@ local CHART = 4             -- days of the chart
 local RANKS = 2147483648    -- scores are solves times this, plus a tie-break
 local ARRAY = 'stats:scoreboard:dojo:'
 local CREWS = 'stats:crews:dojo:'
+local AGING = 'stats:internal:aging'
 local SENTINEL = '-'        -- no user: the last of every board
 
 local function board(prefix, place, days) return prefix .. ':' .. place .. ':' .. days end
@@ -36,7 +40,7 @@ local function places_in(modules)
 end
 
 local function boards_in(prefix, places)
-  local found = {prefix .. ':newest'}
+  local found = {prefix .. ':newest', prefix .. ':until'}
   for _, place in ipairs(places) do
     for _, days in ipairs(WINDOWS) do found[#found + 1] = board(prefix, place, days) end
   end
@@ -105,7 +109,7 @@ end
 local function newest_in(record) return record and record:match('^[^|]*|(%d+)|') end
 
 -- What a user has on the boards: `scores`, by place an array over the windows (0: no entry),
--- `record` and `crew` (false: none).
+-- `record`, `crew` and `leaving`, the moment its first solve leaves a window (false: none).
 local function entries_of(prefix, places, user)
   local scores = {}
   for _, place in ipairs(places) do
@@ -115,7 +119,8 @@ local function entries_of(prefix, places, user)
     end
     scores[place] = own
   end
-  return scores, redis.call('HGET', prefix .. ':users', user), redis.call('HGET', prefix .. ':crews', user)
+  return scores, redis.call('HGET', prefix .. ':users', user), redis.call('HGET', prefix .. ':crews', user),
+    redis.call('ZSCORE', prefix .. ':until', user)
 end
 
 local function set_score(key, user, score)
@@ -135,7 +140,7 @@ end
 
 -- Put down all that a user has on the boards, as above; the totals move by the difference. Says
 -- whether anything changed.
-local function put(prefix, places, user, scores, record, crew)
+local function put(prefix, places, user, scores, record, crew, leaving)
   local total = board(prefix, 'dojo', 0)
   local before = redis.call('ZSCORE', total, user)
   local changed = 0
@@ -144,6 +149,11 @@ local function put(prefix, places, user, scores, record, crew)
     for i, days in ipairs(WINDOWS) do
       changed = changed + set_score(board(prefix, place, days), user, own and own[i])
     end
+  end
+  if leaving then
+    redis.call('ZADD', prefix .. ':until', digits(leaving), user)
+  else
+    redis.call('ZREM', prefix .. ':until', user)
   end
   put_text(prefix .. ':crews', user, crew) -- no array depends on it
   add(prefix, 'solves', solves_in(redis.call('ZSCORE', total, user)) - solves_in(before))
@@ -164,6 +174,16 @@ local function put(prefix, places, user, scores, record, crew)
     redis.call('ZREM', prefix .. ':newest', user)
   end
   return true
+end
+
+-- Put down when a dojo's boards next change by themselves.
+local function set_aging(dojo)
+  local first = redis.call('ZRANGE', BOARDS .. dojo .. ':until', 0, 0, 'WITHSCORES')
+  if first[1] and first[1] ~= SENTINEL then
+    redis.call('ZADD', AGING, first[2], dojo)
+  else
+    redis.call('ZREM', AGING, dojo)
+  end
 end
 
 -- Whether the crews of a dojo may depend on what is put down: on its boards, in their value, or in

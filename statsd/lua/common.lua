@@ -11,6 +11,7 @@ local HOLDINGS = 'stats:internal:holdings' -- hash: name -> JSON array of the ke
 local OWNERS = 'stats:internal:owners'     -- hash: key -> the name that wrote it
 local COVERED = 'stats:internal:covered'   -- sorted set: submission ids, whose marks were set
 local RESTS = 'stats:internal:rests'       -- hash: name -> before when it is not due again
+local CHANGES = 'stats:internal:changes'   -- sorted set: name by the moment its answer changes by itself
 local DUE = 'stats:internal:due:'          -- .. class: sorted set of names by time due
 local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), class, attempts, retry_at, full (token)
 

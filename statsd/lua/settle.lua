@@ -7,7 +7,8 @@
 -- request: token, epoch, lease, oldest (microseconds a token may be old), answers: arrays of
 --          name, holdings (JSON array of keys), values (arrays of key, value), marks (arrays
 --          of name, class, delay), covered (ids of solves), boards (what becomes of a dojo's boards,
---          see below; may be nil), cost (microseconds that it took, where it has to rest for it)
+--          see below; may be nil), cost (microseconds that it took, where it has to rest for it),
+--          changes (the moment from which another value is right; may be nil)
 -- reply: for each answer 'settled', 'again' (written; marked meanwhile), 'late' (refused;
 --        still leased) or 'lost' (refused; the debt is no longer this worker's)
 
@@ -75,7 +76,7 @@ local function once(set, name, class)
 end
 
 -- One user's entries, as they were at the token. Boards from a later snapshot have newer ones.
-local function stand(dojo, user, day, scores, record, crew)
+local function stand(dojo, user, day, scores, record, crew, leaving)
   local boards = boards_of(dojo)
   if not boards.places then
     once(owe, 'scoreboard:' .. dojo, EXPORT)
@@ -93,7 +94,8 @@ local function stand(dojo, user, day, scores, record, crew)
   end
   redis.call('ZADD', boards.prefix .. ':touched', digits(token), user)
   if crew or has_crews(dojo, boards.prefix) then once(owe_derived, 'crews:' .. dojo, EXPORT) end
-  local changed = put(boards.prefix, boards.places, user, scores, record, crew)
+  local changed = put(boards.prefix, boards.places, user, scores, record, crew, leaving)
+  set_aging(dojo)
   if changed then once(owe_derived, 'scoreboard:' .. dojo, EXPORT) end
   -- Whatever the boards had: the value may be from a snapshot in between.
   once(owe_derived, 'dojo_stats:' .. dojo, INTERACTIVE)
@@ -107,7 +109,7 @@ local function carry_over(dojo, prefix, before, built, places)
   local same_day = redis.call('HGET', prefix, 'day') == redis.call('HGET', built, 'day')
   local later = redis.call('ZRANGEBYSCORE', prefix .. ':touched', '(' .. digits(token), '+inf')
   for _, user in ipairs(later) do
-    local scores, record, crew = entries_of(prefix, before, user)
+    local scores, record, crew, leaving = entries_of(prefix, before, user)
     local built_scores, built_record = entries_of(built, places, user)
     local again = not same_day
     if not same_day then record = built_record end
@@ -119,7 +121,7 @@ local function carry_over(dojo, prefix, before, built, places)
     end
     if again then owe('standing:' .. dojo .. ':' .. user, INTERACTIVE) end
     -- The arrays, which are from the same pass, do not have it.
-    if put(built, places, user, scores, record, crew) then owe_derived('scoreboard:' .. dojo, EXPORT) end
+    if put(built, places, user, scores, record, crew, leaving) then owe_derived('scoreboard:' .. dojo, EXPORT) end
   end
 end
 
@@ -143,10 +145,20 @@ local function install(name, held, dojo, built)
     redis.call('PERSIST', key)
     redis.call('RENAME', key, prefix .. key:sub(#built + 1))
   end
+  set_aging(dojo)
   owe_derived('dojo_stats:' .. dojo, INTERACTIVE)
 end
 
-local function settle(name, holdings, values, marks, covered, boards, cost)
+-- One moment for each name: the newest answer knows best.
+local function set_change(name, moment)
+  if moment then
+    redis.call('ZADD', CHANGES, digits(moment), name)
+  else
+    redis.call('ZREM', CHANGES, name)
+  end
+end
+
+local function settle(name, holdings, values, marks, covered, boards, cost, changes)
   if redis.call('HGET', LEASES, name) ~= request.lease or clock.epoch ~= request.epoch then
     return 'lost'
   end
@@ -157,13 +169,15 @@ local function settle(name, holdings, values, marks, covered, boards, cost)
   set_marks(marks)
   cover(covered)
   if boards then
-    if boards.stand then stand(unpack(boards.stand, 1, 6)) end
+    if boards.stand then stand(unpack(boards.stand, 1, 7)) end
     if boards.install then install(name, held, unpack(boards.install)) end
     if boards.gone then
       remove_boards(BOARDS .. boards.gone, held)
+      set_aging(boards.gone)
       owe_derived('crews:' .. boards.gone, EXPORT)
     end
   end
+  set_change(name, changes)
   local rest = rest_after(name, holdings ~= '[]' and cost)
   local marked, full = unpack(redis.call('HMGET', MARK .. name, 'marked', 'full'))
   if token > tonumber(marked or 0) then
@@ -180,6 +194,6 @@ end
 
 local reply = {}
 for i, answer in ipairs(request.answers) do
-  reply[i] = settle(unpack(answer, 1, 7))
+  reply[i] = settle(unpack(answer, 1, 8))
 end
 return reply

@@ -8,12 +8,31 @@
 --        more (1: others are due now), names ...
 
 local SCAN = 1000 -- how far into a class to look
+local DOJOS = 20 -- how many at once whose boards have changed by themselves
 
 tick()
 for _, entry in ipairs(redis.call('ZRANGEBYSCORE', LATER, '-inf', digits(clock.now), 'LIMIT', 0, SCAN)) do
   local class, name = entry:match('^%d+|(%d+)|(.*)$')
   owe(name, tonumber(class))
   redis.call('ZREM', LATER, entry)
+end
+-- What time alone has changed.
+local past = digits(clock.token)
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', CHANGES, '-inf', past, 'LIMIT', 0, SCAN)) do
+  owe_derived(name, ORDINARY)
+  redis.call('ZREM', CHANGES, name)
+end
+for _, dojo in ipairs(redis.call('ZRANGEBYSCORE', AGING, '-inf', past, 'LIMIT', 0, DOJOS)) do
+  local key = BOARDS .. dojo .. ':until'
+  if is_a(key, 'zset') then
+    for _, user in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', past, 'LIMIT', 0, SCAN)) do
+      owe('standing:' .. dojo .. ':' .. user, ORDINARY)
+      redis.call('ZREM', key, user) -- its answer says when the next one leaves
+    end
+    set_aging(dojo)
+  else
+    redis.call('ZREM', AGING, dojo)
+  end
 end
 local token = tick() -- newer than the marks just set
 local lease = request.owner .. '/' .. digits(token)

@@ -113,7 +113,7 @@ async def test_boards_of_modules_go_though_nothing_tells_of_them_but_the_arrays(
 
 
 DOJO_BOARDS = [f"dojo:{days}" for days in (0, 7, 30)]
-OF_DOJO = ["users", "crews", "newest", *DOJO_BOARDS]
+OF_DOJO = ["users", "crews", "newest", "until", *DOJO_BOARDS]
 
 
 async def test_who_is_new_since_the_day_ended_has_a_name_on_the_board(
