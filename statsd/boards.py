@@ -34,6 +34,11 @@ SENTINEL = "-"
 EXPIRE = "EXPIRE"
 UPLOAD_TTL = 600  # seconds until boards that were never put in place go
 CHUNK = 1000  # entries in one command
+MEMBERS = 200  # of crews, of whom Redis is asked at once: some milliseconds
+TRIES = 3  # at reading all members of a dojo while nothing is put down
+
+Member = tuple[int, bytes, dict[str, Sequence[int]]]
+"""A user, the JSON that is kept of it, and by place its ranks, from 0, in the windows."""
 
 
 class LiveBoards:
@@ -137,16 +142,41 @@ class LiveBoards:
         """Tell the crews of dojos, from their boards where they can be."""
         answers: dict[Crews, Answer] = {}
         rest = []
-        for refresh in wanted:  # one by one: there may be many members, of whom a script asks
-            found = await self._members(args=[scripts.encode({"dojo": str(refresh.dojo_id)})])
+        for refresh in wanted:
+            found = await self._members_of(str(refresh.dojo_id))
             if found:
-                answers[refresh] = Answer(crews.value(refresh.dojo_id, *_members(*found)))
+                answers[refresh] = Answer(crews.value(refresh.dojo_id, *found))
             else:
                 rest.append(refresh)
         if rest:
             async with self._database.snapshot() as snapshot:
                 answers |= await calculated(crews.calculator, snapshot, rest, attempt)
         return answers
+
+    async def _members_of(self, dojo: str) -> tuple[list[str], list[Member]] | None:
+        """Return the places of a dojo's boards and who has a tag; None where they do not say.
+
+        There may be many, of whom Redis is asked in parts. If something was put down meanwhile they
+        are asked for again, some times; what was put down owes them anyhow.
+        """
+        for _ in range(TRIES):
+            first = await self._members(args=[scripts.encode({"dojo": dojo})])
+            if not first:
+                return None
+            state, places, users = first
+            people: list[Member] = []
+            states = {state}
+            for start in range(0, len(users), MEMBERS):
+                some = [user.decode() for user in users[start : start + MEMBERS]]
+                request = {"dojo": dojo, "users": some}
+                part = await self._members(args=[scripts.encode(request)])
+                if not part:
+                    return None
+                states.add(part[0])
+                people += map(_member, part[1])
+            if len(states) == 1:
+                break
+        return [place.decode() for place in places], people
 
     async def _known(
         self, wanted: Sequence[DojoStats], now: datetime
@@ -185,14 +215,9 @@ def _facts(reply: Sequence[Any], now: datetime) -> tuple[Totals, list[Newest]]:
     return Totals(solves, users, [tuple(day) for day in chart]), newest[:RECENT_SOLVES]
 
 
-def _members(
-    places: Sequence[bytes], people: Iterable[Any]
-) -> tuple[list[str], list[tuple[int, bytes, dict[str, Sequence[int]]]]]:
-    """Return what the script `members` said, as `crews.value` takes it."""
-    return [place.decode() for place in places], [
-        (int(user), text, {place.decode(): of_windows for place, *of_windows in ranks})
-        for user, text, ranks in people
-    ]
+def _member(found: Sequence[Any]) -> Member:
+    user, text, ranks = found
+    return int(user), text, {place.decode(): of_windows for place, *of_windows in ranks}
 
 
 def _commands(prefix: str, boards: Boards, attempt: Attempt) -> Iterator[tuple[Any, ...]]:
@@ -203,6 +228,7 @@ def _commands(prefix: str, boards: Boards, attempt: Attempt) -> Iterator[tuple[A
         "day": attempt.now.date().isoformat(),
         "modules": json.dumps(boards.module_indexes),
         "solves": boards.solves,
+        "puts": 0,
     }
     for number, (solves, users) in enumerate(boards.chart, start=1):
         fields |= {f"solves{number}": solves, f"users{number}": users}

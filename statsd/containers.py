@@ -15,16 +15,12 @@ from statsd import keys
 from statsd.marks import Answer, Attempt
 from statsd.outage import brief
 from statsd.refresh import Refresh, register_kind
-from statsd.urls import without_password
 
 try:
     import aiodocker
-    import aiohttp
 except ModuleNotFoundError:  # the extra `containers` is not installed
-    _REFUSALS: tuple[type[Exception], ...] = ()
     _INSTALLED = False
 else:
-    _REFUSALS = (aiodocker.DockerError, aiohttp.ClientError)
     _INSTALLED = True
 
 log = logging.getLogger(__name__)
@@ -37,7 +33,6 @@ LABELS = {
 }
 """The fields of a value, and the labels they come from."""
 
-_ABSENT: tuple[type[Exception], ...] = (OSError, *_REFUSALS)  # TimeoutError is an OSError
 _FILTERS = orjson.dumps({"label": sorted(LABELS.values()), "status": ["running"]}).decode()
 
 
@@ -65,7 +60,7 @@ class Engines:
         replies = await asyncio.gather(*map(_running, self._addresses), return_exceptions=True)
         found: list[dict[str, str]] = []
         for address, reply in zip(self._addresses, replies, strict=True):
-            if isinstance(reply, _ABSENT):
+            if isinstance(reply, Exception):  # whatever it is: an engine may answer anything
                 self._tell(address, reply)
             elif isinstance(reply, BaseException):
                 raise reply
@@ -77,7 +72,7 @@ class Engines:
 
     def _tell(self, address: str, error: Exception | None) -> None:
         """Say it once when an engine goes, and when it is back."""
-        shown = {"engine": without_password(address)}
+        shown = {"engine": address}
         if error and address not in self._absent:
             self._absent.add(address)
             log.warning(
@@ -93,10 +88,18 @@ async def _running(address: str) -> list[dict[str, str]]:
     """Return what runs on an engine: a value's fields for each challenge container."""
     if not _INSTALLED:
         raise OSError("aiodocker is not installed: pip install 'dojo-statsd[containers]'")
-    async with asyncio.timeout(TIMEOUT), aiodocker.Docker(address) as engine:
-        containers = await engine.containers.list(filters=_FILTERS)
-    return [_fields(container["Labels"]) for container in containers]
+    try:
+        async with asyncio.timeout(TIMEOUT), aiodocker.Docker(address) as engine:
+            containers = await engine.containers.list(filters=_FILTERS)
+    except TimeoutError:
+        raise TimeoutError(f"no answer within {TIMEOUT:.0f} s") from None
+    fields = [_fields(container["Labels"]) for container in containers]
+    return [each for each in fields if all(map(_is_name, each.values()))]
 
 
-def _fields(labels: Mapping[str, Any]) -> dict[str, str]:
+def _fields(labels: Mapping[str, Any]) -> dict[str, Any]:
     return {field: labels[label] for field, label in LABELS.items()}
+
+
+def _is_name(label: object) -> bool:
+    return isinstance(label, str) and keys.is_storable(label)

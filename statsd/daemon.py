@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from time import monotonic
 from typing import Protocol
@@ -28,7 +28,7 @@ from statsd.outage import Servers, brief, is_outage, passes, pause_unless, wait_
 from statsd.performers import statistics_of
 from statsd.progress import Progress
 from statsd.reconcile import Reconcile, Reconciler
-from statsd.refresh import Mark, Priority
+from statsd.refresh import Mark, Priority, priority_of
 from statsd.servers import COMMAND_TIMEOUT, READ_MARGIN, checked, redis_client
 from statsd.settings import Settings, declared
 from statsd.stream import Stream
@@ -41,6 +41,7 @@ from statsd.worker import Performer, Worker
 
 log = logging.getLogger(__name__)
 
+FIRST_LOOK = 1.0  # seconds; well below the time in which a sign of life is missed
 LEAVE_TIMEOUT = 2.0  # seconds for giving leases back at the end; they expire by themselves too
 STUCK = 10.0  # seconds without a turn of the consumer, beyond what it may have to wait for
 QUIET = 5.0  # seconds after a line about a lost server in which others notice it too
@@ -104,7 +105,11 @@ class Daemon:
             self._stream, self._marks, self._database, bell, batch_size=settings.batch_size
         )
         statistics = statistics_of(LiveBoards(self._cache, self._database), self._database)
-        quick = {kind: each for kind, each in statistics.items() if not each.costly}
+        quick = {
+            kind: each
+            for kind, each in statistics.items()
+            if not each.costly and priority_of(kind) < Priority.EXPORT
+        }
         performers = statistics | self._upkeep()
         self._loops: dict[str, Loop] = {"consumer": self._consumer}
         # One more is there for what is urgent and small, which never waits for what is neither.
@@ -177,13 +182,12 @@ class Daemon:
         released = await self._marks.release()
         # First: if the watch has to begin anew, it owes `reconcile` too, which then is done once.
         await self._marks.mark([Mark(MissedSolves())])
-        await self._first.step()
-        owed: list[Mark] = []
+        with suppress(TimeoutError):  # the sign of life waits, so it goes on elsewhere
+            async with asyncio.timeout(FIRST_LOOK):
+                await self._first.step()
+        await self._first.recover()
         if not self._settings.skip_cold_start:
-            owed.append(Mark(Reconcile()))
-        if self._settings.docker_engines:
-            owed.append(Mark(Containers()))
-        await self._marks.mark(owed)
+            await self._marks.mark([Mark(Reconcile())])
         log.info(
             "started",
             extra={

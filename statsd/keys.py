@@ -19,7 +19,7 @@ BELTS = "stats:belts"
 EMOJIS = "stats:emojis"
 CONTAINERS = "stats:containers"
 
-BOARDS = "stats:boards:1:"  # with the version of their form
+BOARDS = "stats:boards:2:"  # with the version of their form
 
 
 def reference_id(dojo_id: int, slug: str, *, official: bool) -> str:

@@ -8,6 +8,7 @@ it, and a crash half-way brings it back.
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from statsd.containers import Containers
 from statsd.database import Database
 from statsd.marks import Answer, Attempt, Marks
 from statsd.refresh import Mark, Priority, Refresh, known, register_kind
@@ -23,6 +24,10 @@ class Reconcile(Refresh, frozen=True):
 
 
 register_kind(Reconcile)
+
+
+def _is_value(refresh: Refresh) -> bool:
+    return is_statistic(refresh) or isinstance(refresh, Containers)
 
 
 class Reconciler:
@@ -48,8 +53,10 @@ class Reconciler:
         self, wanted: Sequence[Reconcile], _attempt: Attempt
     ) -> Mapping[Reconcile, Answer]:
         """List what exists in the snapshot, then what has keys and may be gone."""
-        owed = [] if self._only_present else await every_statistic(self._database)
-        held = filter(is_statistic, known(await self._marks.held()))
+        owed: list[Refresh] = []
+        if not self._only_present:
+            owed = [*await every_statistic(self._database), Containers()]
+        held = (each for each in known(await self._marks.held()) if _is_value(each))
         marks = [
             Mark(refresh, priority=Priority.BACKGROUND) for refresh in dict.fromkeys([*owed, *held])
         ]

@@ -22,10 +22,11 @@ from pydantic import (
 from statsd import urls
 from statsd.errors import SettingsError
 from statsd.switches import parse_switch
+from statsd.urls import without_password
 
 PREFIX = "STATSD_"
 ADDRESSES = ("_URL", "_ENGINES")
-"""What the names of settings end with that may have passwords in them."""
+"""What the names of settings end with whose wrong values may have passwords in them."""
 
 
 def _switch(value: object) -> object:
@@ -61,7 +62,8 @@ def _engines(value: object) -> object:
     """Read addresses with commas between them; what is no text is a default, and right."""
     if not isinstance(value, str):
         return value
-    return tuple(urls.engine_url(part.strip()) for part in value.split(",") if part.strip())
+    addresses = [urls.engine_url(part.strip()) for part in value.split(",") if part.strip()]
+    return tuple(dict.fromkeys(addresses))
 
 
 Engines = Annotated[tuple[str, ...], BeforeValidator(_engines)]
@@ -208,8 +210,8 @@ class Settings(BaseModel):
     containers_interval: float = _setting(
         "STATSD_CONTAINERS_INTERVAL",
         15.0,
-        "How often the Docker engines are asked what runs, beside when an event tells of it; "
-        "0: never.",
+        "How often the Docker engines are asked what runs, beside at the start and when an event "
+        "tells of it; 0: not by the clock.",
         "seconds",
         ge=0,
         le=3600,
@@ -281,7 +283,7 @@ def declared(settings: Settings | None = None) -> Iterator[Declared]:
         if required and not value:
             value = "(required, not set)"
         variable, sentence = str(field.validation_alias), field.description or ""
-        shown = urls.shown(value) if variable.endswith(ADDRESSES) else value
+        shown = without_password(value) if variable.endswith("_URL") else value
         yield Declared(variable, shown, default, required, unit, sentence)
 
 

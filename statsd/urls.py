@@ -2,7 +2,7 @@
 
 import re
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from redis.asyncio import ConnectionPool
 from sqlalchemy.engine import URL, make_url
@@ -15,7 +15,7 @@ WANT_REDIS = "want redis://host:6379/0, rediss:// or unix://"
 IN_PASSWORDS = "in a password, @ is %40, / is %2F, # is %23, ? is %3F"
 
 _POSTGRES = ("postgresql", "postgres")
-_ENGINES = ("unix", "tcp", "http", "https")
+_ENGINES = ("tcp", "http", "https")
 _REDIS = ("redis", "rediss", "unix")
 _LARGEST_PORT = 65_535
 
@@ -107,17 +107,25 @@ def redis_url(text: str) -> str:
 def engine_url(text: str) -> str:
     """Return an address of a Docker engine.
 
-    Raises ValueError, which tells nothing of it, if it is none.
+    Raises ValueError, which tells nothing of it, if it is none. Engines know no passwords, so that
+    there is none in it.
     """
-    scheme, separator, place = text.partition("://")
-    if not separator or scheme not in _ENGINES or not place.strip("/"):
-        raise ValueError(f"this is no address of a Docker engine; {WANT_ENGINE}")
+    try:
+        is_address = _is_engine(urlsplit(text))
+    except ValueError:  # UnicodeError is one
+        is_address = False
+    if not is_address:
+        raise ValueError(f"there is one that is no address of an engine; {WANT_ENGINE}")
     return text
 
 
-def shown(addresses: str) -> str:
-    """Return addresses with commas between them as they may be shown."""
-    return ",".join(map(without_password, addresses.split(",")))
+def _is_engine(parts: SplitResult) -> bool:
+    """Say whether this is a socket's path, or a host with a port; may raise ValueError."""
+    if parts.scheme == "unix":
+        return not parts.netloc and parts.path.strip("/") != ""
+    host = (parts.hostname or "").encode("idna")
+    is_bare = "@" not in parts.netloc and parts.path in {"", "/"}
+    return parts.scheme in _ENGINES and is_bare and bool(host and parts.port)
 
 
 def without_password(url: str) -> str:

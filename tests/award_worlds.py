@@ -15,7 +15,9 @@ CATEGORIES = ["fffffff9", "00000003", "77359400", "0000000a", "", None]
 
 kinds = st.sampled_from(["public", "example", "course", "hidden", None, 7])
 given_by = st.sampled_from(
-    [{"emoji": "🧪"}] * 5 + [{"emoji": ""}, {"emoji": None}, {"belt": "black"}, "🧪", ["🧪"], None]
+    [{"emoji": "🧪"}] * 5
+    + [{"emoji": ""}, {"emoji": None}, {"belt": "black"}, "🧪", ["🧪"], None]
+    + [{"emoji": 7}, {"emoji": False}, {"emoji": ["🧪"]}]
 )
 
 

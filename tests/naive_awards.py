@@ -59,7 +59,7 @@ def emojis(world: World) -> Row:
         data = dojo["data"] if isinstance(dojo["data"], dict) else {}
         award = data.get("award")
         emoji = award.get("emoji") if isinstance(award, dict) else None
-        if emoji:
+        if isinstance(emoji, str) and emoji:
             number = f"{dojo['dojo_id'] % 2**32:08x}"
             dojos[number] = {
                 "reference_id": dojo["id"] if dojo["official"] else f"{dojo['id']}~{number}",
@@ -79,7 +79,21 @@ def emojis(world: World) -> Row:
         elif award["name"] == "CUSTOM":
             same[0]["count"] += 1
             same[0]["text"] = (same[0]["text"] or "") + "\n" + (award["description"] or "")
+            same[0].setdefault("further", []).append([award["category"], award["description"]])
     return {"emojis": emojis, "dojos": dojos}
+
+
+def viewable(world: World, dojo_ids: set[int]) -> Row:
+    """What those see who may see these dojos: the definition, of the awards they may see alone."""
+    numbers = {f"{dojo_id % 2**32:08x}" for dojo_id in dojo_ids}
+    shown = emojis(world)["dojos"]
+    shown = {key: dojo for key, dojo in shown.items() if dojo["is_public"] or key in numbers}
+    awards = [each for each in world.awards if each["category"] in {None, *shown, *numbers}]
+    own = emojis(World(users=world.users, dojos=world.dojos, awards=awards))["emojis"]
+    for entries in own.values():
+        for each in entries:
+            each.pop("further", None)
+    return {"emojis": own, "dojos": shown}
 
 
 def descending_name(award: Row) -> tuple[bool, str]:

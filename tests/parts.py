@@ -27,6 +27,14 @@ from statsd.worker import GONE, Performer
 
 CLOCK = f"{keys.INTERNAL}clock"
 
+NO_STATISTICS = {
+    Audit.kind,
+    Containers.kind,
+    MissedSolves.kind,
+    Reconcile.kind,
+    Standing.kind,
+}
+
 State = TypeVar("State", Watermark, Rotation)
 
 
@@ -75,7 +83,7 @@ class Parts:
             found = await self._performers[kind].perform(refreshes, attempt)
             answers = (found.get(each, GONE) for each in refreshes)
             await self.marks.settle(attempt, dict(zip(attempt.names, answers, strict=True)))
-            if kind not in {Reconcile.kind, MissedSolves.kind, Audit.kind, Standing.kind}:
+            if kind not in NO_STATISTICS:
                 statistics.update(attempt.names)
         return statistics
 

@@ -86,7 +86,8 @@ def _date(belt: Belt) -> str | None:
 def user_of(value: Mapping[str, Any], user_id: int) -> dict[str, str | None]:
     """Return the dates of one user's belts by colour, the lowest first, from the whole value."""
     user = str(user_id)
-    return {color: value["dates"][color][user] for color in COLORS if user in value["dates"][color]}
+    dates = {color: value["dates"].get(color, {}) for color in COLORS}
+    return {color: own[user] for color, own in dates.items() if user in own}
 
 
 def empty() -> dict[str, Any]:

@@ -144,15 +144,20 @@ Places = Mapping[str, Sequence[Solved]]
 
 
 def packed(name: str | None, email: str | None, places: Places) -> bytes:
-    """Return what the boards keep of one who has a tag: places for scripts, and JSON; else nothing.
+    """Return what the boards keep of one who has a tag; else nothing.
 
-    What is equal is so to the letter.
+    First, for scripts, each place with the windows in which there are solves (`dojo:101,0:100`),
+    then JSON. What is equal is so to the letter.
     """
     if not places or tag_in(name) is None:
         return b""
     solved = {place: [list(own) for own in of_windows] for place, of_windows in places.items()}
+    windows = (
+        f"{place}:{''.join(str(int(own.solves > 0)) for own in places[place])}"
+        for place in sorted(places)
+    )
     text = orjson.dumps([name, email, solved], option=orjson.OPT_SORT_KEYS)
-    return b"|".join([",".join(sorted(places)).encode(), text])
+    return b"|".join([",".join(windows).encode(), text])
 
 
 def packed_of(rows: Iterable[Any]) -> dict[int, bytes]:

@@ -18,6 +18,8 @@ CUSTOM = "CUSTOM"
 STALE = "STALE"
 """In the name of an emoji that its dojo would not award any more."""
 
+_LEAST, _LARGEST = -(2**31), 2**31 - 1  # what the column holds
+
 NOWHERE = "#"
 """The address of what belongs to no dojo."""
 
@@ -60,8 +62,10 @@ def _emojis() -> "sa.Select[Any]":
 
 
 def _dojos() -> "sa.Select[Any]":
-    """Select the dojos that award an emoji."""
-    emoji = sa.func.jsonb_extract_path_text(dojos.c.data, "award", "emoji")
+    """Select the dojos that award an emoji, which is a text that is not empty."""
+    place = (dojos.c.data, "award", "emoji")
+    emoji = sa.func.jsonb_extract_path_text(*place)
+    is_text = sa.func.jsonb_typeof(sa.func.jsonb_extract_path(*place)) == "string"
     kind = sa.func.jsonb_extract_path_text(dojos.c.data, "type")
     return sa.select(
         dojos.c.dojo_id,
@@ -70,7 +74,7 @@ def _dojos() -> "sa.Select[Any]":
         emoji.label("emoji"),
         sa.func.coalesce(open_to_all(), sa.false()).label("is_public"),
         sa.func.coalesce(kind == "example", sa.false()).label("is_example"),
-    ).where(emoji != "")
+    ).where(is_text, emoji != "")
 
 
 def parameters(_wanted: Sequence[Emojis], _now: datetime) -> Mapping[str, Any]:
@@ -100,7 +104,8 @@ def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Emojis, Values]
             value["emojis"].setdefault(str(award.user_id), []).append(new)
         elif entry and award.name == CUSTOM:
             entry["count"] += 1
-            entry["text"] = f"{entry['text'] or ''}\n{award.description or ''}"
+            entry["text"] = _text(entry["text"], award.description)
+            entry.setdefault("further", []).append([award.category, award.description])
     return {Emojis(): {keys.EMOJIS: value}}
 
 
@@ -118,13 +123,18 @@ def _entry(award: Award, dojo: Mapping[str, Any] | None) -> dict[str, Any]:
     return entry
 
 
+def _text(text: str | None, further: str | None) -> str:
+    return f"{text or ''}\n{further or ''}"
+
+
 def viewable_in(value: Mapping[str, Any], viewable: Collection[int]) -> dict[str, Any]:
     """Return what somebody may see who may see the dojos of these `dojo_id`s, and public ones.
 
-    Emojis that belong to no dojo are everybody's. One of a dojo that awards none, or is gone, is
-    shown to those alone who name the dojo: it may be a private one.
+    It is what the value would be without the awards of other dojos. Emojis that belong to no dojo
+    are everybody's. One of a dojo that awards none, or is gone, is shown to those alone who name
+    the dojo: it may be a private one.
     """
-    named = {keys.hex_id(dojo_id) for dojo_id in viewable}
+    named = {keys.hex_id(dojo_id) for dojo_id in viewable if _LEAST <= dojo_id <= _LARGEST}
     shown = {
         category: dojo
         for category, dojo in value["dojos"].items()
@@ -132,11 +142,35 @@ def viewable_in(value: Mapping[str, Any], viewable: Collection[int]) -> dict[str
     }
     seen = {None, *shown, *named}
     emojis = {
-        user: own
-        for user, entries in value["emojis"].items()
-        if (own := [entry for entry in entries if entry["category"] in seen])
+        user: own for user, entries in value["emojis"].items() if (own := _seen(entries, seen))
     }
     return {"emojis": emojis, "dojos": shown}
+
+
+def _seen(entries: Sequence[Mapping[str, Any]], seen: Collection[str | None]) -> list[Any]:
+    """Return the entries of one user without what belongs to other categories than these.
+
+    A further award counts in the user's first entry with its icon, whichever category that has: so
+    its description may stand in an entry that is seen, and it in one that is not.
+    """
+    own = [_alone(entry) for entry in entries if entry["category"] in seen]
+    for entry in entries:
+        for category, text in entry.get("further", ()):
+            first = next((each for each in own if each["emoji"] == entry["emoji"]), None)
+            if category in seen and first:
+                first["count"] += 1
+                first["text"] = _text(first["text"], text)
+    return own
+
+
+def _alone(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry as it was before further awards were counted in it."""
+    further = entry.get("further", ())
+    alone = {name: each for name, each in entry.items() if name != "further"}
+    if further:
+        added = "".join(_text(None, text) for _, text in further)
+        alone |= {"count": 1, "text": entry["text"].removesuffix(added) or None}
+    return alone
 
 
 def empty() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Pages: parts of what is read as a whole, or from a live board."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 from statsd import keys, scripts
@@ -75,6 +75,16 @@ def check_integers(**given: object) -> None:
     for name, number in given.items():
         if not isinstance(number, int) or isinstance(number, bool):
             raise TypeError(f"{name} must be an int, not {type(number).__name__}")
+
+
+def distinct_integers(**given: Iterable[int]) -> frozenset[int]:
+    """Return the integers that were given, each once; raise TypeError for anything else."""
+    [(name, numbers)] = given.items()
+    if isinstance(numbers, bytes):
+        raise TypeError(f"{name} must be an iterable of int, not bytes")
+    listed = list(numbers)
+    check_integers(**{f"{name}[{i}]": number for i, number in enumerate(listed)})
+    return frozenset(listed)
 
 
 def check_page(page: int, per_page: int) -> None:

@@ -7,7 +7,7 @@ Who may see a dojo is the caller's business. On a miss all values of the dojo an
 are computed, in which the one that is wanted is; that takes as long as the dojo is large.
 """
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any
 
 from statsd.calculators import belts, emojis
@@ -16,6 +16,7 @@ from statsd.client.pages import (
     CrewPage,
     ScoreboardPage,
     check_integers,
+    distinct_integers,
     entry_alone,
     mode_of,
     part_of,
@@ -138,15 +139,15 @@ class Reader(Reading):
         check_integers(user_id=user_id)
         return belts.user_of(self._value(belts_of_all()), user_id)
 
-    def get_emojis(self, *, viewable: Collection[int] = ()) -> dict[str, Any]:
+    def get_emojis(self, *, viewable: Iterable[int] = ()) -> dict[str, Any]:
         """Return the emojis that somebody may see: the contract's `stats:emojis`, of these dojos.
 
         `viewable` has the `dojo_id`s of the dojos that are not public and may be seen. Those of
         public dojos, and those that belong to no dojo, are always there; those of a dojo that
         awards none any more, or is gone, only where it is named.
         """
-        check_integers(**{f"viewable[{i}]": each for i, each in enumerate(viewable)})
-        return emojis.viewable_in(self._value(emojis_of_all()), viewable)
+        ids = distinct_integers(viewable=viewable)
+        return emojis.viewable_in(self._value(emojis_of_all()), ids)
 
     def get_activity(self, user_id: int) -> dict[str, Any]:
         """Return a user's solves of the last 365 days: the contract's `stats:activity`.
@@ -245,10 +246,10 @@ class AsyncReader(AsyncReading):
         check_integers(user_id=user_id)
         return belts.user_of(await self._value(belts_of_all()), user_id)
 
-    async def get_emojis(self, *, viewable: Collection[int] = ()) -> dict[str, Any]:
+    async def get_emojis(self, *, viewable: Iterable[int] = ()) -> dict[str, Any]:
         """As `Reader.get_emojis`."""
-        check_integers(**{f"viewable[{i}]": each for i, each in enumerate(viewable)})
-        return emojis.viewable_in(await self._value(emojis_of_all()), viewable)
+        ids = distinct_integers(viewable=viewable)
+        return emojis.viewable_in(await self._value(emojis_of_all()), ids)
 
     async def get_activity(self, user_id: int) -> dict[str, Any]:
         """As `Reader.get_activity`."""

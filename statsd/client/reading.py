@@ -54,12 +54,14 @@ class _Common:
             return None
         try:
             value = orjson.loads(raw)
-            if isinstance(value, type(wanted.empty())):
+            if isinstance(value, type(wanted.empty())) and all(
+                name in value for name in wanted.members
+            ):
                 return value
         except orjson.JSONDecodeError:
             pass
         log.warning(
-            "a cached value of %s is garbled and counts as missing; `statsd reconcile` finds it",
+            "a cached value of %s is garbled and counts as missing",
             wanted.sort,
         )
         return None

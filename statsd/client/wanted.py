@@ -41,6 +41,8 @@ class Wanted(NamedTuple):
     source: Source | None
     """None where nothing computes it, or no database could hold its name."""
     empty: Callable[[], Any]
+    members: frozenset[str] = frozenset()
+    """What a value has that is taken to pieces here; one without counts as missing."""
 
     @property
     def sort(self) -> str:
@@ -87,12 +89,12 @@ def challenge_solves_of(dojo_id: int, module_index: int) -> Wanted:
 
 def belts_of_all() -> Wanted:
     """Want the belts of all users."""
-    return Wanted(keys.BELTS, Source(belts.calculator), belts.empty)
+    return Wanted(keys.BELTS, Source(belts.calculator), belts.empty, frozenset(belts.empty()))
 
 
 def emojis_of_all() -> Wanted:
     """Want the emojis of all users, of all dojos."""
-    return Wanted(keys.EMOJIS, Source(emojis.calculator), emojis.empty)
+    return Wanted(keys.EMOJIS, Source(emojis.calculator), emojis.empty, frozenset(emojis.empty()))
 
 
 def containers_of_all() -> Wanted:

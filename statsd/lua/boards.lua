@@ -5,13 +5,13 @@
 -- while they are built, one with the token of the snapshot:
 --
 --   prefix               hash: epoch, token (of the snapshot), modules (JSON array of indexes),
---                        day (of the chart), solves, and for each day of the chart solvesN, usersN
+--                        puts (how often entries were put down), day (of the chart), solves, and for each day of the chart solvesN, usersN
 --   prefix:PLACE:DAYS    sorted set for each place (`dojo`, or a module's index) and window: users
 --                        by score, which holds the solves and, in its lower bits, the tie-break
 --   prefix:users         hash: user -> record: its solves on the days of the chart, the moment of
 --                        its newest solve, and JSON: name, email, newest solves
---   prefix:crews         hash: user -> what it solved, of those with a tag: the places where it has
---                        entries, and JSON (see `statsd/calculators/crews.py`)
+--   prefix:crews         hash: user -> what it solved, of those with a tag: the places and windows
+--                        where it has entries, and JSON (see `statsd/calculators/crews.py`)
 --   prefix:newest        sorted set: users by the moment of their newest solve of the last days
 --   prefix:until         sorted set: users by the moment their first solve leaves a window
 --   prefix:touched       sorted set: users by the token their entries were last computed at, where
@@ -22,7 +22,7 @@
 --
 -- Beside them one sorted set, AGING, has the dojos by the first moment in their `until`.
 
-local BOARDS = 'stats:boards:1:'
+local BOARDS = 'stats:boards:2:'
 local WINDOWS = {0, 7, 30}  -- days; 0 is all time
 local CHART = 4             -- days of the chart
 local RANKS = 2147483648    -- scores are solves times this, plus a tie-break
@@ -156,6 +156,7 @@ local function put(prefix, places, user, scores, record, crew, leaving)
     redis.call('ZREM', prefix .. ':until', user)
   end
   put_text(prefix .. ':crews', user, crew) -- no array depends on it
+  redis.call('HINCRBY', prefix, 'puts', 1)
   add(prefix, 'solves', solves_in(redis.call('ZSCORE', total, user)) - solves_in(before))
 
   local old = redis.call('HGET', prefix .. ':users', user)

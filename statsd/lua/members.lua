@@ -1,9 +1,10 @@
--- Read what a dojo's live boards say of those who have a tag.
+-- Read what a dojo's live boards say of some of those who have a tag.
 --
--- request: dojo
--- reply: nothing, where its boards are not whole, or doubtful; else: its places, and for each who
---        has a tag the user, the JSON that is kept of it, and for each place where it has entries an
---        array of that place and the ranks, from 0, in the windows (-1: no entry)
+-- request: dojo, users (an array; may be nil: say who they are instead)
+-- reply: nothing, where the boards are not whole, or doubtful; else what tells one state of them
+--        from another, and either the places and the users, or for each user its id, the JSON that
+--        is kept of it, and for each place where it has entries an array of that place and the
+--        ranks, from 0, in the windows (-1: no entry)
 
 tick()
 
@@ -12,12 +13,14 @@ local prefix = BOARDS .. request.dojo
 -- None where what is kept of the user does not agree with the boards: a module came or went.
 local function ranks_of(user, places)
   local found = {}
-  for place in places:gmatch('[^,]+') do
+  for place, windows in places:gmatch('([^,:]+):(%d+)') do
     local own = {place}
     for i, days in ipairs(WINDOWS) do
-      own[i + 1] = redis.call('ZREVRANK', board(prefix, place, days), user) or -1
+      local has_entry = windows:sub(i, i) == '1'
+      local rank = has_entry and redis.call('ZREVRANK', board(prefix, place, days), user)
+      if has_entry and not rank then return nil end
+      own[i + 1] = rank or -1
     end
-    if own[2] < 0 then return nil end -- of all time
     found[#found + 1] = own
   end
   return found
@@ -25,13 +28,21 @@ end
 
 local places = whole(request.dojo)
 if not places or is_doubtful(request.dojo, 'crews:' .. request.dojo) then return {} end
-local people, found = {}, redis.call('HGETALL', prefix .. ':crews')
-for i = 1, #found, 2 do
-  if found[i] ~= SENTINEL then
-    local own, text = found[i + 1]:match('^([^|]*)|(.*)$')
-    local ranks = ranks_of(found[i], own)
+local state = table.concat(redis.call('HMGET', prefix, 'token', 'puts'), '/')
+local people = {}
+if not request.users then
+  for _, user in ipairs(redis.call('HKEYS', prefix .. ':crews')) do
+    if user ~= SENTINEL then people[#people + 1] = user end
+  end
+  return {state, places, people}
+end
+for _, user in ipairs(request.users) do
+  local kept = redis.call('HGET', prefix .. ':crews', user)
+  if kept then
+    local own, text = kept:match('^([^|]*)|(.*)$')
+    local ranks = ranks_of(user, own)
     if not ranks then return {} end
-    people[#people + 1] = {found[i], text, ranks}
+    people[#people + 1] = {user, text, ranks}
   end
 end
-return {places, people}
+return {state, people}

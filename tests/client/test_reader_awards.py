@@ -106,6 +106,8 @@ async def test_emojis_are_those_of_dojos_that_may_be_seen(read: Read, cache: red
     named = await read("get_emojis", viewable=[OTHER_DOJO, 10])
     assert categories(named) == {None, HEX, OTHER_HEX, GONE_HEX}
     assert set(named["dojos"]) == {HEX, OTHER_HEX}
+    assert await read("get_emojis", viewable=(dojo_id for dojo_id in (OTHER_DOJO, 10))) == named
+    assert await read("get_emojis", viewable={2**32 + OTHER_DOJO}) == value  # no such dojo
     [stale] = [entry for entry in named["emojis"]["2"] if entry["stale"]]
     assert (stale["url"], stale["is_public"]) == (f"/dojo/other~{OTHER_HEX}", False)
     assert owed(cache) == {Emojis().name}
@@ -195,6 +197,39 @@ async def test_each_value_is_read_from_its_own_key(read: Read, cache: redis.Redi
     assert await read("get_activity", 7) == {"total_solves": 3}
     assert (await read("get_crews", DOJO, 1, 7)).total == 1
     assert not owed(cache)
+
+
+@pytest.mark.usefixtures("awards")
+@pytest.mark.parametrize("garbled", [b'{"x": 1}', b"[]", b"7", b"{"])
+async def test_a_value_of_another_form_counts_as_missing(
+    read: Read, cache: redis.Redis, garbled: bytes
+) -> None:
+    for key in (keys.BELTS, keys.EMOJIS):
+        cache.set(key, garbled)
+    assert await read("get_user_belts", 2) == {"blue": DATE}
+    assert categories(await read("get_emojis")) == {None, HEX}
+
+
+@pytest.mark.usefixtures("awards")
+async def test_what_counts_in_an_emoji_of_another_dojo_is_not_shown_with_it(
+    read: Read, engine: Any
+) -> None:
+    with engine.begin() as connection:
+        for text in ("secret one", "secret two"):
+            connection.execute(
+                sa.insert(schema.awards).values(
+                    user_id=2,
+                    type="emoji",
+                    name="CUSTOM",
+                    category="0000000a",
+                    icon="🐉",
+                    description=text,
+                    date=datetime.fromisoformat("2025-02-03"),
+                )
+            )
+    assert "secret" not in str(await read("get_emojis"))
+    first, *_ = (await read("get_emojis", viewable=[10]))["emojis"]["2"]
+    assert (first["count"], first["text"].splitlines()[1:]) == (3, ["secret one", "secret two"])
 
 
 # --- empty, and refused

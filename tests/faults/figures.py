@@ -138,6 +138,8 @@ def _live(cache: "redis.Redis", key: str) -> Any:
 
 def _is_left_over(cache: "redis.Redis", key: str, dojos: Collection[int]) -> bool:
     """Say whether a key is neither private, nor a stamp, nor of the boards of a dojo there is."""
+    if key == keys.CONTAINERS:  # which engines know, and no database
+        return False
     if not key.startswith(keys.BOARDS):
         return not key.startswith(keys.INTERNAL) and not key.endswith(keys.updated(""))
     dojo, at, _ = key.removeprefix(keys.BOARDS).partition("@")

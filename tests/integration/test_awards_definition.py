@@ -8,7 +8,11 @@ from statsd.calculators.belts import Belts
 from statsd.calculators.emojis import Emojis
 from tests.award_worlds import award_worlds
 from tests.naive import World
-from tests.naive_awards import belts as naive_belts, emojis as naive_emojis
+from tests.naive_awards import (
+    belts as naive_belts,
+    emojis as naive_emojis,
+    viewable as naive_viewable,
+)
 from tests.worlds import NOW, insert
 
 
@@ -26,6 +30,9 @@ def test_awards_are_what_the_definition_says(engine: sa.Engine, world: World) ->
         connection.rollback()
     assert belts_found == {Belts(): {"stats:belts": naive_belts(world)}}
     assert emojis_found == {Emojis(): {"stats:emojis": naive_emojis(world)}}
+    for viewable in (set[int](), {-7}, {3, 10}):
+        seen = emojis.viewable_in(emojis_found[Emojis()]["stats:emojis"], viewable)
+        assert seen == naive_viewable(world, viewable)
 
 
 def test_where_nobody_was_awarded_anything_all_colours_are_there(engine: sa.Engine) -> None:

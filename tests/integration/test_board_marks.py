@@ -126,7 +126,8 @@ async def test_who_is_new_since_the_day_ended_has_a_name_on_the_board(
     rank = reader.get_rank(school.dojo.dojo_id, school.users[1].id)
     assert rank == 2
     after = cache.hgetall(school.prefix)
-    assert int(after.pop(b"solves")) == int(before.pop(b"solves")) + 1
+    for count in (b"solves", b"puts"):
+        assert int(after.pop(count)) == int(before.pop(count)) + 1
     assert after == before
 
 

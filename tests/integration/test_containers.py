@@ -1,9 +1,12 @@
 """Running challenge containers, on real Docker engines."""
 
+import asyncio
+import json
 import logging
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,9 @@ from redis.asyncio import Redis
 from statsd import containers, embedded, keys
 from statsd.containers import Containers, Engines
 from statsd.database import Database
-from statsd.logs import JsonFormatter
 from statsd.marks import Attempt
+from statsd.reconcile import Reconcile
+from statsd.refresh import Mark
 from tests import engines
 from tests.engines import Engine
 from tests.parts import Parts
@@ -97,14 +101,66 @@ async def test_an_absent_engine_is_an_empty_list_and_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    absent = Engines(["tcp://user:secret@127.0.0.1:1"])
+    absent = Engines([ABSENT])
     for _ in range(3):
         found = await absent.perform([Containers()], ATTEMPT)
         assert found[Containers()].values == {keys.CONTAINERS: []}
     [record] = caplog.records
-    assert record.levelname == "WARNING"
-    assert record.__dict__["engine"] == "tcp://user:***@127.0.0.1:1"
-    assert "secret" not in JsonFormatter().format(record)
+    assert (record.levelname, record.__dict__["engine"]) == ("WARNING", ABSENT)
+
+
+RUNNING = {"Id": "x", "Labels": {"dojo.dojo_id": "d", "dojo.module_id": "m"}}
+RUBBISH = [
+    (200, "text/html", b"<html>"),
+    (500, "text/plain", b"no"),
+    (500, "application/json", b"[1]"),
+    (500, "application/json", b"no"),
+    (200, "application/json", b"{}"),
+    (200, "application/json", b"null"),
+    (200, "application/json", b"{bad"),
+    (200, "application/json", b"\xff"),
+    (200, "application/json", orjson.dumps([{"Id": "x", "Labels": None}])),
+    (200, "application/json", orjson.dumps([RUNNING])),
+]
+
+
+@pytest.mark.parametrize(("status", "kind", "body"), RUBBISH, ids=str)
+async def test_whatever_an_engine_answers_the_others_are_counted(
+    engine: Engine, status: int, kind: str, body: bytes
+) -> None:
+    started = engine.start(*labels("d", "m", "c"))
+    async with answering(status, kind, body) as address:
+        assert await value(address, engine.address) == [fields("d", "m", "c")]
+    engine.stop(started)
+
+
+@pytest.mark.parametrize("label", [None, 7, "a\ud800"])
+async def test_containers_with_labels_that_are_no_names_are_left_out(label: Any) -> None:
+    odd = {"dojo.dojo_id": "d", "dojo.module_id": "m", "dojo.challenge_id": label}
+    good = odd | {"dojo.challenge_id": "c"}
+    body = json.dumps([{"Id": "x", "Labels": each} for each in (odd, good)]).encode()
+    async with answering(200, "application/json", body) as address:
+        assert await value(address) == [fields("d", "m", "c")]
+
+
+@asynccontextmanager
+async def answering(status: int, kind: str, body: bytes) -> AsyncIterator[str]:
+    """Something that is not quite an engine: it gives its version, and this list of containers."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        version = b'{"ApiVersion": "1.43"}'
+        code, what, text = status, kind, body
+        if b"/version" in asked.splitlines()[0]:
+            code, what, text = 200, "application/json", version
+        head = f"HTTP/1.1 {code} X\r\nContent-Type: {what}\r\nContent-Length: {len(text)}"
+        writer.write(f"{head}\r\nConnection: close\r\n\r\n".encode() + text)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def test_an_engine_is_waited_for_no_longer_than_a_moment(
@@ -130,12 +186,14 @@ async def test_without_the_library_there_is_an_empty_list_and_what_to_install(
     assert "pip install 'dojo-statsd[containers]'" in record.__dict__["error"]
 
 
-async def test_where_no_engine_is_named_an_event_leads_to_an_empty_list(
+async def test_where_no_engine_is_named_any_more_nothing_runs(
     async_cache: Redis, snapshots: Database, cache: "redis.Redis"
 ) -> None:
+    """What was known of them goes at the next start, and after a flush it comes back."""
     parts = Parts(async_cache, snapshots)
     await parts.start()
-    assert not cache.exists(keys.CONTAINERS)
-    cache.xadd(keys.STREAM, {"data": b'{"type": "container_stats_update"}'})
-    await parts.consume()
+    assert cache.get(keys.CONTAINERS) == b"[]"
+    cache.set(keys.CONTAINERS, b"[1]")
+    await parts.marks.mark([Mark(Reconcile())])
+    await parts.answer()
     assert cache.get(keys.CONTAINERS) == b"[]"
