@@ -20,7 +20,7 @@ from benchmarks.live import PAUSE, Platform, daemon, percentile, wait
 from statsd import embedded, keys, sample
 from statsd.refresh import Priority
 
-IDLE_AWARDS, BURST = 40, 1000
+IDLE_AWARDS, BURST = 25, 1000
 EVERYTHING = (*Priority,)[: Priority.IDLE]
 EVENTS = {"belt": "belts_update", "emoji": "emojis_update"}
 KEYS = {"belt": keys.BELTS, "emoji": keys.EMOJIS}
