@@ -36,6 +36,17 @@ class Workers(Parts):
         }
         self._open.append((attempt, answers))
 
+    async def work(self) -> None:
+        """Do a few things of what workers and a consumer do."""
+        for _ in range(self._chance.randrange(4)):
+            await self._chance.choice([self.begin, self.end, self.consumer.step])()
+
+    def repeat(self, cache: "redis.Redis") -> None:
+        """Let all that waits in the stream come once more."""
+        entries: Any = cache.xrange(keys.STREAM)
+        for _, fields in entries:
+            cache.xadd(keys.STREAM, fields)
+
     @property
     def is_busy(self) -> bool:
         return bool(self._open)

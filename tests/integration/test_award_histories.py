@@ -10,7 +10,7 @@ import redis
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from statsd import keys, schema
+from statsd import schema
 from statsd.database import Database
 from tests import naive_awards
 from tests.live import value_of, world_of
@@ -146,12 +146,9 @@ async def test_histories_end_as_the_definition_says(
     await workers.start()
     for _ in range(STEPS):
         site.act()
-        for _ in range(chance.randrange(4)):
-            await chance.choice([workers.begin, workers.end, workers.consumer.step])()
+        await workers.work()
         if chance.random() < 0.1:
-            entries: Any = cache.xrange(keys.STREAM)
-            for _, fields in entries:  # all that waits comes once more
-                cache.xadd(keys.STREAM, fields)
+            workers.repeat(cache)
     await workers.finish()
     world = world_of(webapp.engine)
     wanted = naive_awards.site(world, now())

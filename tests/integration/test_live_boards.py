@@ -159,12 +159,9 @@ async def test_histories_end_as_the_definition_says(
     await workers.start()
     for _ in range(STEPS):
         school.act()
-        for _ in range(chance.randrange(4)):
-            await chance.choice([workers.begin, workers.end, workers.consumer.step])()
+        await workers.work()
         if chance.random() < 0.1:
-            entries: Any = cache.xrange(keys.STREAM)
-            for _, fields in entries:  # all that waits comes once more
-                cache.xadd(keys.STREAM, fields)
+            workers.repeat(cache)
         if chance.random() < 0.03:
             workers.lose(cache)
     await workers.finish()
@@ -186,8 +183,7 @@ async def test_what_users_have_is_kept_right_by_itself(
     await workers.consume()
     for _ in range(2 * STEPS):
         school.act(of_users=True)
-        for _ in range(chance.randrange(4)):
-            await chance.choice([workers.begin, workers.end, workers.consumer.step])()
+        await workers.work()
     while workers.is_busy:
         await workers.end()
     await workers.marks.release()
