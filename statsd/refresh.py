@@ -30,12 +30,13 @@ RECHECK_DELAY = 2.0  # seconds: an event may be published a moment before its co
 
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive UTC
-_TICK = timedelta(microseconds=1)
+TICK = timedelta(microseconds=1)
+"""The unit of tokens."""
 
 
 def microseconds(moment: datetime) -> int:
     """Return a moment (naive UTC) in the unit of tokens; a double holds them."""
-    return (moment - _EPOCH) // _TICK
+    return (moment - _EPOCH) // TICK
 
 
 class UnknownKindError(StatsdError):

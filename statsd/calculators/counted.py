@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from statsd.refresh import TICK
 from statsd.schema import (
     CORRECT,
     dojo_challenge_visibilities as visibility,
@@ -23,14 +24,10 @@ DOJO_IDS = "dojo_ids"
 """The parameter with the dojos that a statement is about."""
 
 
-TICK = timedelta(microseconds=1)
-"""After the last moment at which something is still so."""
-
-
 def leaves(date: datetime, window: timedelta) -> datetime | None:
     """Return when something of that date leaves a window; None where it never does."""
     try:
-        return date + window + TICK
+        return date + window + TICK  # at the end of the window it is still in it
     except OverflowError:
         return None
 

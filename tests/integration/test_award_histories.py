@@ -7,26 +7,24 @@ from typing import Any
 
 import pytest
 import redis
-import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from statsd import schema
 from statsd.database import Database
 from tests import naive_awards
+from tests.histories import History
 from tests.live import value_of, world_of
-from tests.webapp import Award, Challenge, Dojo, Submission, User, WebApp, now, solve_of
+from tests.webapp import Award, Dojo, User, WebApp, now
 from tests.workers import Workers
 
 HISTORIES, STEPS = 6, 60
 AGES = [timedelta(days=days) for days in (0, 1, 364, 366)]
 
 
-class Site:
+class Site(History):
     """An application in which users are awarded something, and dojos change."""
 
     def __init__(self, webapp: WebApp, chance: random.Random) -> None:
-        self.webapp = webapp
-        self.chance = chance
+        super().__init__(webapp, chance, AGES)
         for i in range(6):
             webapp.create_user(website=f"https://example.com/{i}")
         self.dojos = [
@@ -49,13 +47,9 @@ class Site:
         [action] = self.chance.choices(list(actions), list(actions.values()))
         action()
 
-    def _pick(self, session: Any, table: type[Any]) -> Any:
-        rows = session.scalars(sa.select(table)).all()
-        return self.chance.choice(rows) if rows else None
-
     def award(self) -> None:
         with self.webapp.sessions.begin() as session:
-            if user := self._pick(session, User):
+            if user := self.pick(session, User):
                 session.add(Award(user_id=user.id, **self._columns()))
 
     def _columns(self) -> dict[str, Any]:
@@ -73,18 +67,18 @@ class Site:
 
     def change_award(self) -> None:
         with self.webapp.sessions.begin() as session:
-            if award := self._pick(session, Award):
+            if award := self.pick(session, Award):
                 for column, value in self._columns().items():
                     setattr(award, column, value)
 
     def revoke(self) -> None:
         with self.webapp.sessions.begin() as session:
-            if award := self._pick(session, Award):
+            if award := self.pick(session, Award):
                 session.delete(award)
 
     def change_user(self) -> None:
         with self.webapp.sessions.begin() as session:
-            if user := self._pick(session, User):
+            if user := self.pick(session, User):
                 column, value = self.chance.choice(
                     [
                         ("hidden", not user.hidden),
@@ -96,12 +90,12 @@ class Site:
 
     def delete_user(self) -> None:
         with self.webapp.sessions.begin() as session:
-            if user := self._pick(session, User):
+            if user := self.pick(session, User):
                 session.delete(user)
 
     def change_dojo(self) -> None:
         with self.webapp.sessions.begin() as session:
-            if dojo := self._pick(session, Dojo):
+            if dojo := self.pick(session, Dojo):
                 column, value = self.chance.choice(
                     [
                         ("official", not dojo.official),
@@ -114,25 +108,8 @@ class Site:
 
     def delete_dojo(self) -> None:
         with self.webapp.sessions.begin() as session:
-            if dojo := self._pick(session, Dojo):
+            if dojo := self.pick(session, Dojo):
                 session.delete(dojo)
-
-    def solve(self) -> None:
-        with self.webapp.sessions.begin() as session:
-            user, challenge = self._pick(session, User), self._pick(session, Challenge)
-            if user is None:
-                return
-            there = sa.select(schema.submissions.c.id).where(
-                schema.submissions.c.user_id == user.id,
-                schema.submissions.c.challenge_id == challenge.id,
-            )
-            if session.scalar(there) is None:
-                session.add(solve_of(user, challenge.id, self.chance.choice(AGES)))
-
-    def unsolve(self) -> None:
-        with self.webapp.sessions.begin() as session:
-            if solve := self._pick(session, Submission):
-                session.delete(solve)
 
 
 @pytest.mark.usefixtures("publishing")

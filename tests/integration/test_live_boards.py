@@ -3,14 +3,13 @@
 import random
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 import redis
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from statsd import keys, schema
+from statsd import keys
 from statsd.calculators.crews import Crews
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
@@ -18,6 +17,7 @@ from statsd.calculators.standing import Standing
 from statsd.database import Database
 from statsd.refresh import Mark, parse
 from tests import naive
+from tests.histories import History
 from tests.live import check, check_live, value_of, world_of
 from tests.parts import Parts
 from tests.webapp import (
@@ -25,11 +25,9 @@ from tests.webapp import (
     DojoChallenge,
     Membership,
     Module,
-    Submission,
     User,
     WebApp,
     now,
-    solve_of,
 )
 from tests.workers import Workers
 
@@ -38,12 +36,11 @@ AGES = [timedelta(minutes=minutes) for minutes in (0, 1, 2, 3, 60, 24 * 60, 7 * 
 AGES += [timedelta(days=days) for days in (7, 8, 29, 31, 60, 400)]
 
 
-class School:
+class School(History):
     """An application in which anything may happen."""
 
     def __init__(self, webapp: WebApp, chance: random.Random) -> None:
-        self.webapp = webapp
-        self.chance = chance
+        super().__init__(webapp, chance, AGES)
         self.users = [webapp.create_user() for _ in range(6)]
         self.users += [webapp.create_user(name=f"member {i} [x]") for i in range(3)]
         self.flickering: int | None = None
@@ -81,58 +78,38 @@ class School:
         [action] = self.chance.choices(list(actions), list(actions.values()))
         action()
 
-    def _pick(self, session: Any, table: type[Any]) -> Any:
-        rows = session.scalars(sa.select(table)).all()
-        return self.chance.choice(rows) if rows else None
-
-    def solve(self) -> None:
-        with self.webapp.sessions.begin() as session:
-            user, challenge = self._pick(session, User), self._pick(session, Challenge)
-            solve = solve_of(user, challenge.id, self.chance.choice(AGES))
-            there = sa.select(schema.submissions.c.id).where(
-                schema.submissions.c.user_id == user.id,
-                schema.submissions.c.challenge_id == challenge.id,
-            )
-            if session.scalar(there) is None:
-                session.add(solve)
-
-    def unsolve(self) -> None:
-        with self.webapp.sessions.begin() as session:
-            if solve := self._pick(session, Submission):
-                session.delete(solve)
-
     def hide(self) -> None:
         """Hide or show somebody; often the one of the last time again."""
         with self.webapp.sessions.begin() as session:
             if self.flickering is None or self.chance.random() < 0.4:
-                self.flickering = self._pick(session, User).id
+                self.flickering = self.pick(session, User).id
             user = session.get_one(User, self.flickering)
             user.hidden = not user.hidden
 
     def rename(self) -> None:
         with self.webapp.sessions.begin() as session:
             tag = self.chance.choice(["", "[x]", "[X]", "[y]"])
-            self._pick(session, User).name = f"<{self.chance.random()}>{tag}"
+            self.pick(session, User).name = f"<{self.chance.random()}>{tag}"
 
     def join(self) -> None:
         with self.webapp.sessions.begin() as session:
-            dojo, user = self.chance.choice(self.dojos), self._pick(session, User)
+            dojo, user = self.chance.choice(self.dojos), self.pick(session, User)
             kind = self.chance.choice(["member", "admin", "student"])
             session.merge(Membership(dojo_id=dojo.dojo_id, user_id=user.id, type=kind))
 
     def leave(self) -> None:
         with self.webapp.sessions.begin() as session:
-            if membership := self._pick(session, Membership):
+            if membership := self.pick(session, Membership):
                 session.delete(membership)
 
     def restrict(self) -> None:
         with self.webapp.sessions.begin() as session:
-            self._pick(session, DojoChallenge).required = self.chance.random() < 0.7
+            self.pick(session, DojoChallenge).required = self.chance.random() < 0.7
 
     def add_module(self) -> None:
         with self.webapp.sessions.begin() as session:
             dojo = self.chance.choice(self.dojos)
-            challenge = self._pick(session, Challenge)
+            challenge = self.pick(session, Challenge)
             if session.get(Module, (dojo.dojo_id, 2)) is None:
                 session.add(Module(dojo_id=dojo.dojo_id, module_index=2, id="o", name="Module"))
                 session.flush()
