@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from statsd import keys
+from statsd.calculators.dojo_stats import DojoStats
 from statsd.events import ChallengeSolve, DojoStatsUpdate, Event, encode
 from tests.faults.form import pass_time, sized
 from tests.faults.harness import BLOCKED, Site
@@ -155,21 +156,27 @@ def test_a_deleted_solve_makes_the_numbers_go_down(site: Site) -> None:
 
 
 def test_a_solve_committed_while_its_dojo_is_computed_counts_once(site: Site) -> None:
-    """The calculation has its snapshot, and waits for a table when the solve is committed.
+    """The calculation has its token and snapshot, and waits for a table when the solve commits.
 
-    Every other event comes when the calculation is over.
+    In every other round its dojo is marked meanwhile too; in the others all comes when the
+    calculation is over.
     """
     daemon = site.start().started()
-    site.settle()
     rounds = sized(6, 60)
+    stale = DojoStatsUpdate(site.quiet.dojo_id)
+    name = DojoStats(site.quiet.dojo_id).name
     for number in range(1, rounds + 1):
         user = site.webapp.create_user()
+        site.settle()  # else what waits for the table may be something from the round before
         with site.webapp.engine.begin() as connection:
             connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))
-            site.publisher.publish(DojoStatsUpdate(site.quiet.dojo_id))
+            site.publisher.publish(stale)
+            eventually(lambda: site.cache.hexists(keys.LEASES, name), "it has its token")
             eventually(lambda: site.execute(BLOCKED), "the calculation waits")
             site.publisher.kept = [] if number % 2 else None
             site.webapp.solve(user, site.webapp.challenge_ids(site.quiet)[0])
+            if number % 2 == 0:  # the solve marks only its standing, whose answer waits too
+                site.publisher.publish(stale)
             eventually(lambda: unread(site) == 0, "what was published is marks")
         if number % 2:
             site.publisher.release(site.chance)
