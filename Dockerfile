@@ -43,6 +43,7 @@ RUN useradd --uid 10001 --no-create-home statsd
 USER statsd
 ENV PATH=/opt/statsd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 STOPSIGNAL SIGTERM
+EXPOSE 9464
 HEALTHCHECK --interval=15s --timeout=15s --start-period=60s --retries=3 CMD ["statsd", "health"]
 ENTRYPOINT ["statsd"]
 CMD ["run"]

@@ -13,11 +13,10 @@ import msgspec
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
+from statsd.cause import Id, id_of
 from statsd.marks import SECOND
 
 PATIENCE = 60 * SECOND  # for entries that were read and never get acknowledged
-
-Id = tuple[int, int]
 
 
 class Intake(NamedTuple):
@@ -48,7 +47,8 @@ async def intake(redis: Redis) -> Intake:
     if len(found) == 1:
         return Intake(int(found[0]))
     now, newest, read, pending = found
-    return Intake(int(now), _id(newest), _id(read), _id(pending) if pending else None)
+    ids = [id_of(raw.decode()) if raw else None for raw in (newest, read, pending)]
+    return Intake(int(now), ids[0], ids[1] or (0, 0), ids[2])
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -79,8 +79,3 @@ class Wait(msgspec.Struct, frozen=True):
 def _lasted(since: int, moment: int, duration: int) -> bool:
     """Say whether so long has passed; also if `since` is of a clock that was lost."""
     return not 0 <= moment - since < duration
-
-
-def _id(raw: bytes) -> Id:
-    milliseconds, number = raw.split(b"-")
-    return int(milliseconds), int(number)

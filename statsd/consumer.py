@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import traceback
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from time import monotonic
 from typing import Any
 
 from statsd import events
 from statsd.bell import Ring
+from statsd.cause import Cause, cause_of, joined
 from statsd.database import Database
 from statsd.errors import InvalidEventError
 from statsd.events import Event
@@ -21,10 +22,13 @@ from statsd.reconcile import Reconcile
 from statsd.refresh import Mark, Record
 from statsd.registry import Handler, handler_of
 from statsd.stream import DeadEntry, Entry, Stream
+from statsd.tally import Tally
 
 log = logging.getLogger(__name__)
 
 Decoded = tuple[Entry, Event]
+Planned = tuple[Iterable[Record], Cause]
+"""What some events made stale, and those events."""
 
 LOOK_INTERVAL = 10.0  # seconds between two looks at the server
 
@@ -33,9 +37,17 @@ class Consumer:
     """Reads the stream, its own pending entries first; sets marks; acknowledges."""
 
     def __init__(
-        self, stream: Stream, marks: Marks, database: Database, bell: Ring, *, batch_size: int
+        self,
+        stream: Stream,
+        marks: Marks,
+        database: Database,
+        bell: Ring,
+        *,
+        batch_size: int,
+        tally: Tally | None = None,
     ) -> None:
         """Take what to ring when there are new marks, and how many events to read at once."""
+        self._tally = tally or Tally()
         self._stream = stream
         self._marks = marks
         self._database = database
@@ -102,45 +114,64 @@ class Consumer:
     async def _accept(self, entries: Sequence[Entry]) -> None:
         began = monotonic()
         decoded, dead = _decode(entry for entry in entries if not entry.deleted)
-        records: set[Record] = set()
+        causes: dict[Record, Cause | None] = {}
         if any(entry.deleted for entry in entries):
             log.warning("entries were deleted before they were handled; reconciling")
-            records.add(Mark(Reconcile()))
+            causes[Mark(Reconcile())] = None
         for event_type, group in _by_type(decoded).items():
             handler = handler_of(event_type)
             if handler is not None:
-                found, failed = await isolate(group, self._planner(handler), self._passes)
-                records.update(*found)
-                dead += [_letter(entry, error) for (entry, _), error in failed]
-        await self._stream.accept([entry.id for entry in entries], records, dead)
-        refreshes = sum(isinstance(record, Mark) for record in records)
-        if refreshes:
+                planner = self._planner(handler, event_type.type)
+                planned, failed = await isolate(group, planner, self._passes)
+                for records, cause in planned:
+                    _add(causes, records, cause)
+                dead += [_letter(entry, error, event_type) for (entry, _), error in failed]
+        merged = await self._stream.accept([entry.id for entry in entries], causes, dead)
+        marks = sum(isinstance(record, Mark) for record in causes)
+        if marks:
             self._bell.ring()
             await asyncio.sleep(0)  # who was woken goes first
+        types = Counter(event.type for _, event in decoded)
+        self._tally.accepted(types, dead=len(dead), marks=marks, merged=merged)
         for letter in dead:
             log.error(
                 "an event went to the dead letters",
-                extra={"entry": letter.entry.id, "error": letter.error},
+                extra={
+                    "entry": letter.entry.id,
+                    "event_type": letter.event_type,
+                    "error": letter.error,
+                },
             )
         log.info(
             "batch accepted",
             extra={
                 "events": len(entries),
-                "refreshes": refreshes,
+                "event_types": types,
+                "first_entry": entries[0].id,
+                "last_entry": entries[-1].id,
+                "refreshes": marks,
+                "merged": merged,
                 "dead": len(dead),
                 "milliseconds": round((monotonic() - began) * 1000, 1),
-                "last_entry": entries[-1].id,
             },
         )
 
     def _planner(
-        self, handler: Handler[Any]
-    ) -> Callable[[Sequence[Decoded]], Awaitable[Iterable[Record]]]:
-        async def plan(group: Sequence[Decoded]) -> Iterable[Record]:
+        self, handler: Handler[Any], event_type: str
+    ) -> Callable[[Sequence[Decoded]], Awaitable[Planned]]:
+        async def plan(group: Sequence[Decoded]) -> Planned:
             async with self._database.lookup(self._turn) as lookup:
-                return await handler([event for _, event in group], lookup)
+                records = await handler([event for _, event in group], lookup)
+            return records, cause_of((entry.id for entry, _ in group), event_type)
 
         return plan
+
+
+def _add(causes: dict[Record, Cause | None], records: Iterable[Record], cause: Cause) -> None:
+    """Note what events are the cause of; more than one type may be."""
+    for record in records:
+        before = causes.get(record)
+        causes[record] = joined(before, cause) if before else cause
 
 
 def _decode(entries: Iterable[Entry]) -> tuple[list[Decoded], list[DeadEntry]]:
@@ -149,7 +180,7 @@ def _decode(entries: Iterable[Entry]) -> tuple[list[Decoded], list[DeadEntry]]:
         try:
             decoded.append((entry, events.decode(entry.data)))
         except InvalidEventError as error:
-            dead.append(_letter(entry, error))
+            dead.append(_letter(entry, error, None))
     return decoded, dead
 
 
@@ -160,5 +191,6 @@ def _by_type(decoded: Iterable[Decoded]) -> dict[type[Event], list[Decoded]]:
     return groups
 
 
-def _letter(entry: Entry, error: Exception) -> DeadEntry:
-    return DeadEntry(entry, brief(error), "".join(traceback.format_exception(error)))
+def _letter(entry: Entry, error: Exception, event_type: type[Event] | None) -> DeadEntry:
+    reason = "".join(traceback.format_exception(error))
+    return DeadEntry(entry, brief(error), reason, event_type.type if event_type else None)

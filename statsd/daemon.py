@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import platform
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,25 +15,31 @@ from redis.asyncio import Redis
 
 import statsd
 import statsd.handlers
-from statsd import watch
+from statsd import report, watch
 from statsd.audit import Audit, Auditor
+from statsd.beat import Beat
 from statsd.bell import Bell, FirstOf
 from statsd.boards import LiveBoards
 from statsd.claims import Claims
 from statsd.consumer import Consumer
 from statsd.containers import Containers, Engines
 from statsd.database import ANSWER_MARGIN, CONNECT_TIMEOUT, POOL_TIMEOUT, Database
+from statsd.endpoint import Endpoint, serving
+from statsd.loop_watch import watched
 from statsd.marks import Marks
 from statsd.name import Name
 from statsd.outage import Servers, brief, is_outage, passes, pause_unless, wait_for
 from statsd.performers import statistics_of
+from statsd.probes import Probes
 from statsd.progress import Progress
 from statsd.reconcile import Reconcile, Reconciler
 from statsd.refresh import Mark, Priority, priority_of
 from statsd.servers import COMMAND_TIMEOUT, READ_MARGIN, checked, redis_client
 from statsd.settings import Settings, declared
+from statsd.sight import BLOCKED, Sight, Vitals
 from statsd.stream import Stream
 from statsd.sweep import Sweep
+from statsd.tally import Tally
 from statsd.timer import Timer
 from statsd.urls import without_password
 from statsd.watch import MissedSolves, Watch
@@ -43,6 +50,7 @@ log = logging.getLogger(__name__)
 
 FIRST_LOOK = 1.0  # seconds; well below the time in which a sign of life is missed
 LEAVE_TIMEOUT = 2.0  # seconds for giving leases back at the end; they expire by themselves too
+SILENT = 10.0  # seconds without a turn, beyond the wait for entries, in which no consumer is well
 STUCK = 10.0  # seconds without a turn of the consumer, beyond what it may have to wait for
 QUIET = 5.0  # seconds after a line about a lost server in which others notice it too
 
@@ -89,6 +97,8 @@ class Daemon:
         }
         self._servers = Servers(self._probes, self._stopping)
         self._told_lost = -QUIET
+        self._tally = Tally()
+        self._beat = Beat()
 
     def _build(self) -> None:
         """Make the parts, now that the name is known."""
@@ -102,7 +112,12 @@ class Daemon:
         general, urgent = Bell(), Bell()
         bell = FirstOf(urgent, general)
         self._consumer = Consumer(
-            self._stream, self._marks, self._database, bell, batch_size=settings.batch_size
+            self._stream,
+            self._marks,
+            self._database,
+            bell,
+            batch_size=settings.batch_size,
+            tally=self._tally,
         )
         statistics = statistics_of(LiveBoards(self._cache, self._database), self._database)
         quick = {
@@ -114,7 +129,12 @@ class Daemon:
         self._loops: dict[str, Loop] = {"consumer": self._consumer}
         # One more is there for what is urgent and small, which never waits for what is neither.
         worker = partial(
-            Worker, self._marks, lease=settings.lease, retry_delays=settings.retry_delays
+            Worker,
+            self._marks,
+            lease=settings.lease,
+            retry_delays=settings.retry_delays,
+            slow=settings.slow_refresh,
+            tally=self._tally,
         )
         urgent.ring()  # it finds nothing to do where another daemon looks, and need not nap
         self._first = worker({MissedSolves.kind: performers[MissedSolves.kind]}, urgent)
@@ -123,8 +143,23 @@ class Daemon:
         )
         for i in range(settings.concurrency):
             self._loops[f"worker {i}"] = worker(performers, general)
+        probes = Probes({"Redis": self._cache.ping, "PostgreSQL": self._database.ping})
+        self._vitals = Vitals(
+            self._beat,
+            probes,
+            silent=lambda: monotonic() - self._last_turn(),
+            silent_limit=settings.block + SILENT,
+            pool=lambda: self._database.pool_in_use,
+            pool_size=settings.pool_size,
+        )
+        sight = Sight(
+            self._cache, name, self._tally, self._vitals, heartbeat=settings.heartbeat_interval
+        )
         self._side_loops: dict[str, Loop] = {
             "name": self._name,
+            "beat": self._beat,
+            "probes": probes,
+            "sight": sight,
             "progress": Progress(self._marks),
             "claims": Claims(self._stream, self._marks, self._consumer),
             "sweep": Sweep(self._cache, self._marks, refill=not settings.skip_cold_start),
@@ -192,8 +227,10 @@ class Daemon:
             "started",
             extra={
                 "version": statsd.__version__,
+                "python": platform.python_version(),
                 "consumer": self._name.text,
                 "redis": self._stream.server_version,
+                "postgresql": self._database.server_version,
                 "acknowledges_with": self._stream.acknowledges_with,
                 "leases_released": released,
                 "settings": {item.variable: item.value for item in declared(self._settings)},
@@ -209,7 +246,7 @@ class Daemon:
                 ]
                 for loops in (self._loops, self._side_loops)
             )
-            with Watchdog(self._last_turn, stuck_after(self._settings)):
+            with self._watched():
                 await self._stopping.wait()
             log.info("stopping", extra={"deadline": self._settings.drain_deadline})
             _, late = await asyncio.wait(main, timeout=self._settings.drain_deadline)
@@ -217,6 +254,17 @@ class Daemon:
                 task.cancel()
         released = await self._leave()
         log.info("stopped", extra={"unfinished_tasks": len(late), "leases_released": released})
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Let other threads see that all goes on, and tell of it."""
+        host, port = self._settings.http_host, self._settings.http_port
+        with (
+            Watchdog(self._last_turn, stuck_after(self._settings)),
+            watched(self._beat, BLOCKED),
+            serving(host, port, Endpoint(self._tally, self._vitals)),
+        ):
+            yield
 
     async def _repeat(self, name: str, loop: Loop) -> None:
         failures = 0
@@ -240,6 +288,7 @@ class Daemon:
     def _tell_lost(self, loop: str, error: Exception) -> None:
         """Say that a server was lost; all loops notice, and one line does."""
         quiet = monotonic() - self._told_lost < QUIET
+        self._tally.lost_servers += not quiet
         self._told_lost = self._told_lost if quiet else monotonic()
         log.log(
             logging.DEBUG if quiet else logging.WARNING,
@@ -256,6 +305,7 @@ class Daemon:
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 released = await self._marks.release()
+                await report.leave(self._cache, self._name.text)
                 await self._name.leave()
                 return released
         except Exception as error:

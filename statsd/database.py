@@ -48,6 +48,8 @@ class Database:
         if not prepared_statements:
             options["statement_cache_size"] = 0
         self._prepared_statements = prepared_statements
+        self.server_version = ""
+        """PostgreSQL's, once it was checked."""
         self._migrated = -math.inf
         self._engine = create_async_engine(
             address,
@@ -122,6 +124,16 @@ class Database:
         async with AsyncExitStack() as stack:
             yield _Lookup(self, stack, turn)
 
+    @property
+    def pool_in_use(self) -> int:
+        """How many connections are lent."""
+        return int(self._engine.pool.checkedout())  # type: ignore[attr-defined]
+
+    async def ping(self) -> None:
+        """Fail unless the server answers, whatever it has."""
+        async with self._connection() as connection:
+            await connection.execute("SELECT 1")
+
     async def check(self) -> None:
         """Fail unless the server answers and has the tables with the columns we read.
 
@@ -131,6 +143,7 @@ class Database:
         async with self.snapshot() as snapshot:
             for table, probe in _PROBES.items():
                 await _check_table(snapshot, table, probe)
+            [self.server_version] = await snapshot.scalars(_VERSION)
         if self._prepared_statements:
             await self._check_prepared_statements()
 
@@ -215,6 +228,7 @@ async def _close(pooled: "PoolProxiedConnection") -> None:
         pooled.invalidate()
 
 
+_VERSION = sa.select(sa.func.current_setting("server_version"))
 _PROBES = {table: sa.select(*table.columns).limit(0) for table in schema.metadata.sorted_tables}
 
 

@@ -131,12 +131,13 @@ async def _engine(servers: embedded.Servers, students: int) -> AsyncIterator[Asy
 def _daemon(servers: embedded.Servers) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a daemon, its log in a file beside the servers' data, until the block ends."""
     own = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
+    own |= {"STATSD_LOG_FORMAT": "text", "STATSD_HTTP_PORT": "0", "SKIP_COLD_START": "0"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STATSD_")}
     path = servers.redis.directory / "statsd.log"
     with path.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "statsd", "run"],
-            env=kept | own | {"STATSD_LOG_FORMAT": "text", "SKIP_COLD_START": "0"},
+            env=kept | own,
             stdout=log,
             stderr=log,
             start_new_session=True,  # Ctrl-C is for the demonstration, which then stops this

@@ -1,19 +1,18 @@
 """Whether this host's daemon is well: what a container's health check asks."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from typing import Any
 
-from redis import RedisError
-from sqlalchemy.exc import SQLAlchemyError
+from redis.asyncio import Redis
 
-from statsd import keys
+from statsd import keys, report
 from statsd.database import Database
-from statsd.errors import StatsdError
-from statsd.outage import brief
+from statsd.marks import SECOND
+from statsd.probes import failing
 from statsd.servers import checked, redis_client
 from statsd.settings import Settings
 
 PATIENCE = 5.0  # seconds for each server
+FRESH = 6.0  # seconds that a report is old at the most, where all is well
 
 
 async def trouble(settings: Settings) -> list[str]:
@@ -23,24 +22,26 @@ async def trouble(settings: Settings) -> list[str]:
     )
     try:
         async with redis_client(settings.redis_url) as cache:
-            name = settings.consumer_name
             reasons = [
-                await _failing("Redis", checked(cache.ping)),
-                await _failing("PostgreSQL", checked(database.check)),
+                await failing("Redis", checked(cache.ping), PATIENCE),
+                await failing("PostgreSQL", checked(database.check), PATIENCE),
             ]
-            if not reasons[0] and not await cache.exists(keys.alive(name)):
-                reasons.append(f"no daemon named {name} has shown a sign of life lately")
+            if not reasons[0]:
+                reasons += await _troubles_of(cache, settings.consumer_name)
     finally:
         await database.close()
-    return [reason for reason in reasons if reason]
+    return list(dict.fromkeys(reason for reason in reasons if reason))
 
 
-async def _failing(server: str, probe: Callable[[], Awaitable[object]]) -> str:
-    try:
-        async with asyncio.timeout(PATIENCE):
-            await probe()
-    except StatsdError as error:
-        return str(error)
-    except (OSError, RedisError, SQLAlchemyError) as error:
-        return f"{server} does not serve: {brief(error)}"
-    return ""
+async def _troubles_of(cache: Redis, name: str) -> list[str]:
+    """Return what is wrong with a daemon, by its sign of life and its report."""
+    if not await cache.exists(keys.alive(name)):
+        return [f"no daemon named {name} has shown a sign of life lately"]
+    own = {each.name: each for each in await report.reports(cache)}.get(name)
+    if own is None:
+        return []  # it has only just begun
+    time: Any = await cache.time()
+    age = time[0] + time[1] / SECOND - own.at
+    if age > FRESH:
+        return [f"the daemon {name} has not reported for {age:.0f} seconds"]
+    return own.troubles

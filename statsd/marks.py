@@ -6,7 +6,7 @@ token, and goes when an answer with a newer token than the mark was written. See
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -15,11 +15,19 @@ import orjson
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
+from statsd.cause import Cause, id_of
 from statsd.refresh import Mark, Priority, Record, Refresh, asking, microseconds
 
 SECOND = 1_000_000  # microseconds
 PART = 1_000_000  # characters of values that are written at once, about
 OLDEST_TOKEN = 60.0  # seconds; an answer whose token is older is refused
+
+
+class Event(NamedTuple):
+    """An event as log lines name it."""
+
+    entry: str
+    event_type: str
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,17 @@ class Attempt:
     epoch: str
     """Which life of the clock the token is from."""
     lease: str
+    queued: float = 0.0
+    """Seconds for which the oldest had been due."""
+    events: Mapping[str, Event] = field(default_factory=dict)
+    """By name, the newest event that it is owed for, where there is one."""
+
+    @property
+    def newest_event(self) -> dict[str, str]:
+        """The newest of them, as fields of a log line; empty where there is none."""
+        events = (self.events[name] for name in self.names if name in self.events)
+        newest = max(events, key=lambda event: id_of(event.entry), default=None)
+        return newest._asdict() if newest else {}
 
     @property
     def now(self) -> datetime:
@@ -62,6 +81,18 @@ class Answer(NamedTuple):
     """When it changes by itself (naive UTC), and is owed again."""
 
 
+class Settled(NamedTuple):
+    """What became of one answer."""
+
+    status: str
+    """`settled`; `again`, for what was marked meanwhile; `late` and `lost`, for answers that were
+    refused, because too old or because the lease is another's."""
+    waited: float | None = None
+    """Seconds since the oldest event it answers was published; None where there was none."""
+    unchanged: int = 0
+    """How many values were what the cache had, and were not written again."""
+
+
 class Marks:
     """The marks, seen by one daemon, the `owner` of the leases it takes."""
 
@@ -87,14 +118,20 @@ class Marks:
         return bool(await self._run("ask", asking(refresh, refresh.priority, interval)))
 
     async def take(
-        self, batches: Mapping[str, int], least: Priority = Priority.IDLE, lull: float = 0
+        self,
+        batches: Mapping[str, int],
+        least: Priority = Priority.IDLE,
+        lull: float = 0,
+        *,
+        strict: bool = False,
     ) -> Taken:
-        """Lease what is due: the most urgent, and as many more of its kind as `batches` says.
+        """Lease what is due: the oldest of a class, and as many more of its kind as `batches` says.
 
+        It is the most urgent class, unless another has waited for long; `strict`: in any case.
         What is less urgent than `least` is not looked at; large values (the class EXPORT) wait for
         `lull` seconds beyond their due time.
         """
-        token, moment, epoch, lease, wait, more, *names = await self._run(
+        token, moment, epoch, lease, wait, more, queued, taken = await self._run(
             "take",
             {
                 "owner": self._owner,
@@ -102,12 +139,21 @@ class Marks:
                 "batches": batches,
                 "least": int(least),
                 "lull": int(lull * SECOND),
+                "strict": strict,
             },
         )
         attempt = None
-        if names:
-            decoded = tuple(name.decode() for name in names)
-            attempt = Attempt(decoded, int(token), int(moment), epoch.decode(), lease.decode())
+        if taken:
+            names, *events = ([text.decode() for text in taken[i::3]] for i in range(3))
+            attempt = Attempt(
+                tuple(names),
+                int(token),
+                int(moment),
+                epoch.decode(),
+                lease.decode(),
+                int(queued) / SECOND,
+                {name: Event(*each) for name, *each in zip(names, *events, strict=True) if each[0]},
+            )
         return Taken(attempt, bool(more), None if int(wait) < 0 else int(wait) / SECOND)
 
     async def renew(self, attempt: Attempt) -> Attempt:
@@ -117,13 +163,16 @@ class Marks:
         return replace(attempt, token=int(token), moment=int(moment), epoch=epoch.decode())
 
     async def settle(
-        self, attempt: Attempt, answers: Mapping[str, Answer], cost: float | None = None
-    ) -> list[str]:
+        self,
+        attempt: Attempt,
+        answers: Mapping[str, Answer],
+        *,
+        took: float = 0.0,
+        rest: float | None = None,
+    ) -> list[Settled]:
         """Write the answers and remove the marks they answer; return what became of each.
 
-        `cost` is how long each of them took, in seconds, where it has to rest for it.
-        `settled`; `again`, for what was marked meanwhile; `late` and `lost`, for answers that
-        were refused, because too old or because the lease is another's.
+        In seconds: what each of them took, and how long it has to rest, where it has to.
         """
         request = {
             "token": str(attempt.token),
@@ -131,13 +180,13 @@ class Marks:
             "lease": attempt.lease,
             "oldest": int(OLDEST_TOKEN * SECOND),
         }
-        rest = None if cost is None else int(cost * SECOND)
-        packed = ((*_packed(*each), rest, _until(each[1])) for each in answers.items())
-        return [
-            status.decode()
-            for part in _in_parts(packed)
-            for status in await self._run("settle", request | {"answers": part})
-        ]
+        times = (int(took * SECOND), None if rest is None else int(rest * SECOND))
+        packed = ((*_packed(*each), *times, _until(each[1])) for each in answers.items())
+        settled: list[Settled] = []
+        for part in _in_parts(packed):
+            reply = await self._run("settle", request | {"answers": part})
+            settled.extend(map(_settled, reply[::3], reply[1::3], reply[2::3]))
+        return settled
 
     async def fail(
         self,
@@ -163,6 +212,7 @@ class Marks:
                 "name": name,
                 "delays": [int(delay * SECOND) for delay in delays],
                 "patient": patient,
+                "error": reason.get("error", ""),
                 "dead": [part for field in fields.items() for part in field],
                 "dead_limit": self._dead_limit,
             },
@@ -198,12 +248,14 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def packed(records: Iterable[Record]) -> tuple[list[tuple[str, int, int]], list[int]]:
+def packed(
+    records: Iterable[tuple[Record, Cause | None]],
+) -> tuple[list[tuple[str | int, ...]], list[int]]:
     """Return what the scripts take: the marks, and the ids of the solves they answer for."""
     marks, covered = [], []
-    for record in records:
+    for record, cause in records:
         if isinstance(record, Mark):
-            marks.append(record.packed())
+            marks.append(record.packed(cause))
         else:
             covered.append(record.submission_id)
     return marks, covered
@@ -222,6 +274,10 @@ def _in_parts(answers: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ..
         yield part
 
 
+def _settled(status: bytes, waited: int, unchanged: int) -> Settled:
+    return Settled(status.decode(), None if waited < 0 else waited / 1000, unchanged)
+
+
 def _until(answer: Answer) -> int | None:
     return None if answer.until is None else microseconds(answer.until)
 
@@ -229,4 +285,5 @@ def _until(answer: Answer) -> int | None:
 def _packed(name: str, answer: Answer) -> tuple[Any, ...]:
     holdings = msgspec.json.encode(sorted(answer.values)).decode()
     values = [(key, orjson.dumps(value).decode()) for key, value in answer.values.items()]
-    return name, holdings, values, *packed(answer.records), answer.boards
+    records = ((record, None) for record in answer.records)
+    return name, holdings, values, *packed(records), answer.boards

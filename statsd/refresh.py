@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import msgspec
 
 from statsd import keys
+from statsd.cause import Cause
 from statsd.errors import DuplicateError, StatsdError
 
 
@@ -105,10 +106,10 @@ class Mark(NamedTuple):
     delay: float = 0.0
     priority: Priority | None = None
 
-    def packed(self) -> tuple[str, int, int]:
-        """Return what the scripts take: name, class, delay in microseconds."""
+    def packed(self, cause: Cause | None = None) -> tuple[str | int, ...]:
+        """Return what the scripts take: name, class, delay in microseconds, and the cause."""
         priority = self.refresh.priority if self.priority is None else self.priority
-        return self.refresh.name, int(priority), int(self.delay * 1_000_000)
+        return self.refresh.name, int(priority), int(self.delay * 1_000_000), *(cause or ())
 
 
 class Covered(NamedTuple):

@@ -216,6 +216,35 @@ class Settings(BaseModel):
         ge=0,
         le=3600,
     )
+    http_port: int = _setting(
+        "STATSD_HTTP_PORT",
+        9464,
+        "Where /metrics, /healthz and /readyz are served; 0: nowhere. A port that is taken is "
+        "warned of.",
+        ge=0,
+        le=65535,
+    )
+    http_host: str = _setting(
+        "STATSD_HTTP_HOST",
+        "0.0.0.0",
+        "The address that the HTTP port is opened on; 127.0.0.1: for this host alone.",
+    )
+    heartbeat_interval: float = _setting(
+        "STATSD_HEARTBEAT_INTERVAL",
+        30.0,
+        "How often a line in the log says how all goes on; 0: never.",
+        "seconds",
+        ge=0,
+        le=3600,
+    )
+    slow_refresh: float = _setting(
+        "STATSD_SLOW_REFRESH",
+        1.0,
+        "A batch of refreshes that takes longer is warned of.",
+        "seconds",
+        ge=0.001,
+        le=60,
+    )
     dead_letters: int = _setting(
         "STATSD_DEAD_LETTERS",
         10_000,

@@ -1,11 +1,12 @@
 """The event stream, read as one consumer of the group."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
+from statsd.cause import Cause
 from statsd.marks import packed, timestamp
 from statsd.refresh import Record
 
@@ -34,6 +35,8 @@ class DeadEntry(NamedTuple):
     entry: Entry
     error: str
     traceback: str
+    event_type: str | None
+    """None where that could not be read."""
 
     @property
     def data(self) -> bytes:
@@ -150,10 +153,17 @@ class Stream:
         return Claim(following.decode(), taken, deleted, [name.decode() for name in dismissed])
 
     async def accept(
-        self, ids: Sequence[str], records: Iterable[Record], dead: Sequence[DeadEntry]
-    ) -> None:
-        """Put records down, bury dead entries and acknowledge all of `ids`, in one step."""
-        marks, covered = packed(records)
+        self,
+        ids: Sequence[str],
+        records: Mapping[Record, Cause | None],
+        dead: Sequence[DeadEntry],
+    ) -> int:
+        """Put records down, bury dead entries and acknowledge all of `ids`, in one step.
+
+        Each record has the events beside it that it is for. Return how many of the marks were there
+        already.
+        """
+        marks, covered = packed(records.items())
         request: dict[str, Any] = {
             "group": keys.GROUP,
             "ids": ids,
@@ -163,7 +173,8 @@ class Stream:
             "dead": [letter.fields(self.consumer) for letter in dead],
             "dead_limit": self._dead_limit,
         }
-        await self._accept(
+        merged = await self._accept(
             [keys.STREAM, keys.DEAD_LETTERS],
             [scripts.encode(request), *(letter.data for letter in dead)],
         )
+        return int(merged)

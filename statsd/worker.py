@@ -16,15 +16,19 @@ from statsd.calculators import Calculator, R
 from statsd.database import Database
 from statsd.errors import StatsdError
 from statsd.isolate import isolate
-from statsd.marks import Answer, Attempt, Marks
+from statsd.marks import Answer, Attempt, Marks, Settled
 from statsd.outage import brief, passes
 from statsd.refresh import Priority, parse
 from statsd.snapshot import Snapshot
+from statsd.tally import Tally
 
 log = logging.getLogger(__name__)
 
 JITTER = 0.2  # each delay before another attempt is longer by up to this part
+REST = 10  # times what it took, a costly refresh rests
 LULL = 0.25  # seconds that large values wait, for what is urgent and for others of the kind
+SLOW = 1.0  # seconds
+NAMED = 5  # refreshes that a line names, of those that were slow together
 LONGEST_NAP = 1.0  # seconds until marks set by others are looked for
 
 Perform = Callable[[Sequence[Any], Attempt], Awaitable[Mapping[Any, Answer]]]
@@ -40,6 +44,13 @@ class Performer:
     log_level: int = logging.INFO
     costly: bool = False
     """Whether each has to rest for what it took, before it is answered again."""
+    interval: float = 0.0
+    """The least seconds between two answers of one, unless a page waits for it."""
+
+    def rest(self, took: float) -> float | None:
+        """Return for how long one rests that took so long, in seconds; None: not at all."""
+        rest = max(REST * took if self.costly else 0.0, self.interval)
+        return rest or None
 
 
 async def calculated(
@@ -61,7 +72,9 @@ def calculate(calculator: Calculator[Any], database: Database) -> Performer:
         async with database.snapshot() as snapshot:
             return await calculated(calculator, snapshot, wanted, attempt)
 
-    return Performer(perform, calculator.batch, costly=calculator.costly)
+    return Performer(
+        perform, calculator.batch, costly=calculator.costly, interval=calculator.interval
+    )
 
 
 class TooLateError(StatsdError):
@@ -79,14 +92,20 @@ class Worker:
         *,
         lease: float,
         retry_delays: Sequence[float],
+        slow: float = SLOW,
         least: Priority = Priority.IDLE,
         others: Ring | None = None,
+        tally: Tally | None = None,
     ) -> None:
         """Take how to answer each kind, and what rings when there is work.
 
-        `lease` is in seconds, as are `retry_delays`, one for each attempt after the first. What is
-        less urgent than `least` is left to others, who are woken when this worker lies down.
+        `lease` is in seconds, as are `retry_delays`, one for each attempt after the first, and
+        `slow`, after which a batch is told of as slow. With `others` this worker is for what is
+        urgent: it takes the most urgent first, however old the rest is, leaves what is less urgent
+        than `least` to the others, and wakes them when it lies down.
         """
+        self._tally = tally or Tally()
+        self._slow = slow
         self._least = least
         self._others = others
         self._marks = marks
@@ -99,7 +118,9 @@ class Worker:
 
     async def step(self) -> None:
         """Answer one batch, or nap until something may be due."""
-        attempt, more, wait = await self._marks.take(self._batches, self._least, LULL)
+        attempt, more, wait = await self._marks.take(
+            self._batches, self._least, LULL, strict=self._others is not None
+        )
         if more:
             (self._others or self._bell).ring()
         if attempt is None:
@@ -139,20 +160,33 @@ class Worker:
             name: found.get(refresh, GONE)
             for name, refresh in zip(attempt.names, refreshes, strict=True)
         }
-        cost = (monotonic() - began) / len(answers) if performer.costly else None
-        statuses = await self._marks.settle(attempt, answers, cost)
-        if "late" in statuses:
+        took = (monotonic() - began) / len(answers)
+        settled = await self._marks.settle(attempt, answers, took=took, rest=performer.rest(took))
+        if any(each.status == "late" for each in settled):
             raise TooLateError
-        log.log(
-            performer.log_level,
-            "refreshed",
-            extra={
-                "kind": refreshes[0].kind,
-                "refreshes": len(refreshes),
-                **Counter(statuses),
-                "milliseconds": round((monotonic() - began) * 1000, 1),
-            },
-        )
+        self._tell(attempt, refreshes[0].kind, settled, monotonic() - began)
+
+    def _tell(
+        self, attempt: Attempt, kind: str, settled: Sequence[Settled], seconds: float
+    ) -> None:
+        self._tally.answered(kind, settled, queued=attempt.queued, took=seconds)
+        level = self._performers[kind].log_level
+        fields = {
+            "kind": kind,
+            "refreshes": len(settled),
+            **Counter(each.status for each in settled),
+            "unchanged": sum(each.unchanged for each in settled),
+            "queue_milliseconds": round(attempt.queued * 1000, 1),
+            "milliseconds": round(seconds * 1000, 1),
+            "since_published_milliseconds": _longest(settled),
+            **attempt.newest_event,
+        }
+        if seconds >= self._slow:
+            self._tally.slow[kind] += len(settled)
+            some = list(attempt.names[:NAMED])
+            log.warning("refreshed, slowly", extra={"names": some, **fields})
+        else:
+            log.log(level, "refreshed", extra=fields)
 
     @asynccontextmanager
     async def _renewing(self, attempt: Attempt) -> AsyncIterator[None]:
@@ -181,15 +215,25 @@ class Worker:
         attempts, delay = await self._marks.fail(attempt, delays, reason, patient=patient)
         if not attempts:
             return  # the lease is another's by now, and so is the failure
-        log.error(
-            "a refresh went to the dead letters" if delay is None else "a refresh failed",
-            extra={
-                "refresh": attempt.names[0],
-                "attempts": attempts,
-                "retry_in": delay,
-                "error": brief(error),
-            },
-        )
+        kind = attempt.names[0].partition(":")[0]
+        fields = {
+            "refresh": attempt.names[0],
+            "attempts": attempts,
+            "error": brief(error),
+            **attempt.newest_event,
+        }
+        if delay is None:
+            self._tally.buried[kind] += 1
+            log.error("a refresh went to the dead letters", extra=fields)
+        else:
+            self._tally.failures[kind] += 1
+            log.error("a refresh failed", extra={"retry_in": delay, **fields})
+
+
+def _longest(settled: Sequence[Settled]) -> float | None:
+    """Return the milliseconds that the oldest event waited; None where none did."""
+    waited = [each.waited for each in settled if each.waited is not None]
+    return round(max(waited) * 1000, 1) if waited else None
 
 
 GONE = Answer({})

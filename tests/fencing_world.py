@@ -18,6 +18,7 @@ from statsd.marks import SECOND, Answer, Attempt, Marks
 from statsd.reconcile import Reconcile
 from statsd.refresh import RECHECK_DELAY, Mark, Priority, Refresh, now_and_again
 from statsd.stream import NEW, PENDING, Entry, Stream
+from tests.support import statuses
 
 PLACES = ("a", "b")
 LEASE = 30.0  # seconds
@@ -178,7 +179,8 @@ class World:
                 # Looked up now: is there a change yet? If not, look again later.
                 early = self.change and self.change.to_commit and thing in self.change.places
                 marks += now_and_again([Thing(thing)]) if early else [Mark(Thing(thing))]
-        self.run(self.stream.accept([entry.id for entry in self.in_hand], marks, []))
+        ids = [entry.id for entry in self.in_hand]
+        self.run(self.stream.accept(ids, dict.fromkeys(marks), []))
         self.in_hand = []
 
     # --- workers
@@ -216,12 +218,12 @@ class World:
         if work.snapshot is None:
             self.open(work)
         answers = {name: self._answer(work, name) for name in work.attempt.names}
-        statuses: list[str] = self.run(work.marks.settle(work.attempt, answers))
-        if "late" in statuses:
+        found = statuses(self.run(work.marks.settle(work.attempt, answers)))
+        if "late" in found:
             self.renew(work)
         else:
             self.work.remove(work)
-        return statuses
+        return found
 
     def _answer(self, work: Work, name: str) -> Answer:
         assert work.snapshot is not None

@@ -1,10 +1,12 @@
 """What tests share: a daemon as a process, and waiting for a condition with a deadline."""
 
+import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
@@ -12,11 +14,34 @@ from typing import Any, Self, TypeVar
 
 import orjson
 
+from statsd.marks import Settled
+from tests.log_contract import breach
+
 T = TypeVar("T")
 
 DEADLINE = 20.0  # seconds for anything that should happen soon
 POLL = 0.005  # seconds between two looks
 OUR_VARIABLES = ("STATSD_", "BACKGROUND_STATS_", "SKIP_COLD_START", "DATABASE_URL", "REDIS_URL")
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on just now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    """Return the status and the text of a daemon's answer; 0 where there is none in time."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    except OSError:
+        return 0, ""
+    finally:
+        connection.close()
 
 
 def eventually(condition: Callable[[], T | None], what: str, seconds: float = DEADLINE) -> T:
@@ -28,33 +53,48 @@ def eventually(condition: Callable[[], T | None], what: str, seconds: float = DE
     return value
 
 
+def statuses(settled: Iterable[Settled]) -> list[str]:
+    """What became of answers."""
+    return [each.status for each in settled]
+
+
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment with only these settings of ours in it."""
+    """Return this process's environment with only these settings of ours in it, and no port."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
-    return kept | dict(variables)
+    return kept | {"STATSD_HTTP_PORT": "0"} | dict(variables)
 
 
 class Daemon:
     """`statsd run` as a process of its own, with its log in a file."""
 
-    def __init__(self, log: Path, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, log: Path, variables: Mapping[str, str], program: Sequence[str] = ("-m", "statsd")
+    ) -> None:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "statsd", "run"],
+                [sys.executable, *program, "run"],
                 env=environment(variables),
                 stdout=output,
                 stderr=output,
             )
 
-    def lines(self, event: str) -> list[dict[str, Any]]:
-        """Return the log's lines about an event."""
-        parsed = (
+    def all_lines(self) -> list[dict[str, Any]]:
+        """Return the log's lines, as far as they are JSON and whole."""
+        return [
             orjson.loads(line)
             for line in self.log.read_bytes().splitlines(keepends=True)
             if line.startswith(b"{") and line.endswith(b"\n")
-        )
-        return [line for line in parsed if line["event"] == event]
+        ]
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """Return the log's lines about an event."""
+        return [line for line in self.all_lines() if line["event"] == event]
+
+    def keeps_to_its_contract(self) -> None:
+        """Fail if a line of the log is not as `docs/logs.md` says."""
+        breaches = {breach(line) for line in self.all_lines()} - {""}
+        assert not breaches, "; ".join(breaches)
 
     def started(self) -> Self:
         """Wait until it consumes."""
@@ -86,3 +126,4 @@ def daemon(log: Path, **variables: str) -> Iterator[Daemon]:
     finally:
         if process.process.poll() is None:
             process.stop()
+    process.keeps_to_its_contract()

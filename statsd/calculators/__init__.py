@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Refresh)
 
+EXPORT_INTERVAL = 0.5  # seconds between two answers of what is as large as its dojo
+
 Values = dict[str, Any]
 """Cache keys and what is true for them, ready for JSON."""
 
@@ -33,7 +35,8 @@ class Calculator(Generic[R]):
     bound to for some refreshes and a moment (naive UTC). `shape` turns the rows of each
     statement into the values of each refresh. A refresh with no values stands for something
     that is gone: its keys go. What is `costly`, since it reads all solves of a dojo, rests after
-    each answer.
+    each answer for a multiple of what that took, and in any case for `interval` seconds; unless a
+    page waits for it.
     """
 
     refresh: type[R]
@@ -43,6 +46,7 @@ class Calculator(Generic[R]):
     shape: Callable[[Sequence[Sequence["sa.Row[Any]"]]], Mapping[R, Values]]
     batch: int = 100
     costly: bool = False
+    interval: float = 0.0
     changes: (
         Callable[[Sequence[Sequence["sa.Row[Any]"]], datetime], Mapping[R, datetime]] | None
     ) = None

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 
 from statsd import keys
-from statsd.calculators import Calculator, Values
+from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
 from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, places
 from statsd.refresh import Priority, Refresh
 from statsd.schema import dojo_challenges as row
@@ -58,5 +58,11 @@ def empty() -> dict[str, int]:
 
 
 calculator = Calculator(
-    ChallengeSolves, every_dojo(), (places(), _counts()), parameters, shape, costly=True
+    ChallengeSolves,
+    every_dojo(),
+    (places(), _counts()),
+    parameters,
+    shape,
+    costly=True,
+    interval=EXPORT_INTERVAL,
 )

@@ -9,7 +9,7 @@ import orjson
 import sqlalchemy as sa
 
 from statsd import keys
-from statsd.calculators import Calculator, Values
+from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
 from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, places
 from statsd.calculators.scoreboard import BATCH, WINDOWS, standings, starts, window_of, within
 from statsd.crews import Member, ranked, tag_in
@@ -124,7 +124,14 @@ def empty() -> list[dict[str, Any]]:
 
 
 calculator = Calculator(
-    Crews, every_dojo(), (places(), _ranks(), CHALLENGES), parameters, shape, BATCH, costly=True
+    Crews,
+    every_dojo(),
+    (places(), _ranks(), CHALLENGES),
+    parameters,
+    shape,
+    batch=BATCH,
+    costly=True,
+    interval=EXPORT_INTERVAL,
 )
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 
 from statsd import keys
-from statsd.calculators import Calculator, Values
+from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
 from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, leaves, places
 from statsd.refresh import Priority, Refresh
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
@@ -149,5 +149,12 @@ def _entries(board: Any) -> list[dict[str, Any]]:
 
 
 calculator = Calculator(
-    Scoreboard, every_dojo(), (places(), _boards()), parameters, shape, batch=BATCH, costly=True
+    Scoreboard,
+    every_dojo(),
+    (places(), _boards()),
+    parameters,
+    shape,
+    batch=BATCH,
+    costly=True,
+    interval=EXPORT_INTERVAL,
 )

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from statsd import keys
-from statsd.calculators import Calculator, Values
+from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
 from statsd.calculators.counted import (
     DOJO_IDS,
     among,
@@ -101,4 +101,5 @@ calculator = Calculator(
     shape,
     batch=BATCH,
     costly=True,
+    interval=EXPORT_INTERVAL,
 )

@@ -3,11 +3,12 @@
 --
 -- KEYS[1] the stream
 -- KEYS[2] the dead letters
--- request: group, ids, ackdel (the server has XACKDEL), marks (arrays of name, class, delay),
+-- request: group, ids, ackdel (the server has XACKDEL), marks (as `set_marks` takes them),
 --          covered (ids of solves that the marks answer for), dead (arrays of field, value,
 --          ...), dead_limit
 -- ARGV[2] ... the data of each dead entry (it may be any bytes, which MessagePack in Lua
 --          cannot tell from text)
+-- reply: how many of the marks were there already
 
 tick()
 set_marks(request.marks)
@@ -27,3 +28,4 @@ for first = 1, #request.ids, 1000 do
     redis.call('XDEL', KEYS[1], unpack(request.ids, first, last))
   end
 end
+return merged

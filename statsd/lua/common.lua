@@ -11,13 +11,16 @@ local HOLDINGS = 'stats:internal:holdings' -- hash: name -> JSON array of the ke
 local OWNERS = 'stats:internal:owners'     -- hash: key -> the name that wrote it
 local COVERED = 'stats:internal:covered'   -- sorted set: submission ids, whose marks were set
 local RESTS = 'stats:internal:rests'       -- hash: name -> before when it is not due again
+local RUNS = 'stats:internal:runs'         -- hash: name of what has keys -> "token|microseconds|entry|type" of its last answer
 local CHANGES = 'stats:internal:changes'   -- sorted set: name by the moment its answer changes by itself
 local DUE = 'stats:internal:due:'          -- .. class: sorted set of names by time due
-local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), class, attempts, retry_at, full (token)
+local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), class, attempts, retry_at, full (token), error,
+                                           -- entry and type (of the newest event that it is owed for),
+                                           -- since, behind (milliseconds: when the oldest such event was
+                                           -- published, and the oldest that came while it was worked on)
 
-local MISSED, INTERACTIVE, ORDINARY, EXPORT, IDLE = 0, 1, 2, 3, 5 -- the most urgent first
+local MISSED, INTERACTIVE, ORDINARY, EXPORT, BACKGROUND, IDLE = 0, 1, 2, 3, 4, 5 -- the most urgent first
 local BUCKET = 500000                      -- delayed marks of a name are told apart this finely
-local REST = 10                            -- times what it took, a costly refresh rests
 local SOON = 3000000                       -- longer than a commit under way is waited for
 local LARGEST = 9007199254740992           -- what a double counts to without gaps
 
@@ -91,10 +94,10 @@ end
 
 -- What cost much is not done again at once, so that no burst makes the daemon fall behind: it does
 -- the same less often. Returns for how long.
-local function rest_after(name, cost)
-  if not cost then return 0 end
-  redis.call('HSET', RESTS, name, digits(clock.now + REST * cost))
-  return REST * cost
+local function rest_after(name, rest)
+  if not rest then return 0 end
+  redis.call('HSET', RESTS, name, digits(clock.now + rest))
+  return rest
 end
 
 local function rests_until(name)
@@ -103,18 +106,34 @@ local function rests_until(name)
   return moment
 end
 
+-- The event that what is owed just now follows from: since (milliseconds), entry, type; or nil.
+local cause
+local merged = 0 -- how many debts were there already
+
+-- Until it is answered a mark knows how long its oldest event has waited. What came while it is
+-- worked on may be too late for that answer.
+local function note_cause(name, is_leased)
+  if not cause then return end
+  local field = is_leased and 'behind' or 'since'
+  local since = tonumber(redis.call('HGET', MARK .. name, field) or LARGEST)
+  redis.call('HSET', MARK .. name, field, digits(math.min(since, cause.since)),
+    'entry', cause.entry, 'type', cause.type)
+end
+
 -- One mark for each name: the newer moment, the more urgent class, the earlier time due. `full` is
 -- the moment of the last one that was not `derived`, until it is answered.
 function owe(name, class, derived)
   clock.now = clock.now + 1 -- marks set together stay in their order
   local was = redis.call('HMGET', MARK .. name, 'class', 'retry_at')
+  if was[1] then merged = merged + 1 end
   local before = tonumber(was[1] or class)
   local score = tonumber(redis.call('ZSCORE', DUE .. before, name) or clock.now)
   if before > class then redis.call('ZREM', DUE .. before, name) end
   class = math.min(before, class)
   -- What is being worked on keeps the due time of its lease, and runs again after it; what
   -- failed keeps its delay.
-  if redis.call('HEXISTS', LEASES, name) == 0 then
+  local is_leased = redis.call('HEXISTS', LEASES, name) == 1
+  if not is_leased then
     score = math.max(math.min(score, clock.now), tonumber(was[2] or 0))
     -- What a page waits for does not rest.
     if class > MISSED then score = math.max(score, rests_until(name)) end
@@ -122,6 +141,7 @@ function owe(name, class, derived)
   redis.call('HSET', MARK .. name, 'marked', digits(clock.token), 'class', class)
   if not derived then redis.call('HSET', MARK .. name, 'full', digits(clock.token)) end
   redis.call('ZADD', DUE .. class, digits(score), name)
+  note_cause(name, is_leased)
 end
 
 -- Owed for nothing but a solver's new entries, which are on the boards already.
@@ -133,10 +153,13 @@ local function owe_later(name, class, delay)
   redis.call('ZADD', LATER, digits(due), digits(due) .. '|' .. class .. '|' .. name)
 end
 
--- `marks`: arrays of name, class, delay.
+-- `marks`: arrays of name, class, delay, and where it is owed for an event: since, entry, type.
 local function set_marks(marks)
+  local before = cause
   for _, mark in ipairs(marks) do
+    if mark[4] then cause = {since = mark[4], entry = mark[5], type = mark[6]} end
     if mark[3] > 0 then owe_later(mark[1], mark[2], mark[3]) else owe(mark[1], mark[2]) end
+    cause = before
   end
 end
 

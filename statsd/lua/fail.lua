@@ -2,7 +2,8 @@
 --
 -- KEYS[1] the dead letters
 -- request: token, lease, name, delays (microseconds, one for each further attempt), patient (the
---          last delay again and again, and no burial), dead (field, value, ...), dead_limit
+--          last delay again and again, and no burial), error (in a line), dead (field, value, ...),
+--          dead_limit
 -- reply: attempts so far, the delay (-1: buried); attempts 0: the lease is another's
 
 -- What cannot be computed leaves boards that are wrong: they go, or other ways are taken to what
@@ -22,6 +23,7 @@ tick()
 local name = request.name
 if redis.call('HGET', LEASES, name) ~= request.lease then return {0, '0'} end
 local attempts = redis.call('HINCRBY', MARK .. name, 'attempts', 1)
+redis.call('HSET', MARK .. name, 'error', request.error)
 local delay = request.delays[attempts] or (request.patient and request.delays[#request.delays])
 if delay then
   redis.call('HSET', MARK .. name, 'retry_at', digits(clock.now + delay))

@@ -2,15 +2,18 @@
 --
 -- A value is refused when its lease is no longer this worker's (another one answers), when the
 -- clock was lost since, or when its token is too old. It is not written over a newer stamp.
--- A mark goes only when the token is newer than it; else it is due again at once.
+-- A mark goes only when the token is newer than it; else it is due again at once. Of a value that
+-- is what lies there already only the stamp moves.
 --
 -- request: token, epoch, lease, oldest (microseconds a token may be old), answers: arrays of
 --          name, holdings (JSON array of keys), values (arrays of key, value), marks (arrays
 --          of name, class, delay), covered (ids of solves), boards (what becomes of a dojo's boards,
---          see below; may be nil), cost (microseconds that it took, where it has to rest for it),
---          changes (the moment from which another value is right; may be nil)
--- reply: for each answer 'settled', 'again' (written; marked meanwhile), 'late' (refused;
---        still leased) or 'lost' (refused; the debt is no longer this worker's)
+--          see below; may be nil), took (microseconds), rest (microseconds; nil where it is not
+--          costly), changes (the moment from which another value is right; may be nil)
+-- reply: for each answer three: 'settled', 'again' (written; marked meanwhile), 'late' (refused;
+--        still leased) or 'lost' (refused; the debt is no longer this worker's); the milliseconds
+--        since the oldest event that it answers was published (-1: none did); how many of its
+--        values were what lay there already
 
 local newest = tick()
 local token = tonumber(request.token)
@@ -22,15 +25,25 @@ local function older(key)
   return not (stored and stored >= tonumber(stamp) and stored <= newest / 1000000)
 end
 
+local function is_same(key, value)
+  return redis.pcall('STRLEN', key) == #value and redis.call('GET', key) == value
+end
+
 local function write(name, values)
+  local unchanged = 0
   for _, pair in ipairs(values) do
     local key, value = pair[1], pair[2]
     if older(key) then
-      redis.call('SET', key, value)
+      if is_same(key, value) then
+        unchanged = unchanged + 1
+      else
+        redis.call('SET', key, value)
+      end
       redis.call('SET', key .. ':updated', stamp)
       redis.call('HSET', OWNERS, key, name)
     end
   end
+  return unchanged
 end
 
 -- The keys of a refresh are those it wrote last: what it no longer writes goes, unless another
@@ -47,6 +60,7 @@ local function keep_books(name, before, holdings)
   end
   if holdings == '[]' then
     redis.call('HDEL', HOLDINGS, name)
+    redis.call('HDEL', RUNS, name)
   else
     redis.call('HSET', HOLDINGS, name, holdings)
   end
@@ -67,11 +81,14 @@ local function boards_of(dojo)
   return state
 end
 
+-- Once for each name, unless it is more urgent now, or owed for an older event.
 local owed = {[owe] = {}, [owe_derived] = {}}
 local function once(set, name, class)
-  if not owed[set][name] or owed[set][name] > class then
+  local before = owed[set][name]
+  local since = cause and cause.since or LARGEST
+  if not before or before.class > class or before.since > since then
     set(name, class)
-    owed[set][name] = class
+    owed[set][name] = {class = class, since = since}
   end
 end
 
@@ -158,42 +175,73 @@ local function set_change(name, moment)
   end
 end
 
-local function settle(name, holdings, values, marks, covered, boards, cost, changes)
-  if redis.call('HGET', LEASES, name) ~= request.lease or clock.epoch ~= request.epoch then
-    return 'lost'
+-- What an operator asks for: when it was last answered, what that took, and the event it was for.
+local function remember(name, took)
+  local _, _, event = (redis.call('HGET', RUNS, name) or ''):find('^%d+|%d+|(.*)$')
+  if cause then event = cause.entry .. '|' .. cause.type end
+  redis.call('HSET', RUNS, name, request.token .. '|' .. digits(took) .. '|' .. (event or '|'))
+end
+
+-- The event that a mark is owed for.
+local function cause_of(name)
+  local since, entry, type = unpack(redis.call('HMGET', MARK .. name, 'since', 'entry', 'type'))
+  return since and entry and {since = tonumber(since), entry = entry, type = type or ''} or nil
+end
+
+local function apply(dojo_boards, name, held)
+  if dojo_boards.stand then stand(unpack(dojo_boards.stand, 1, 7)) end
+  if dojo_boards.install then install(name, held, unpack(dojo_boards.install)) end
+  if dojo_boards.gone then
+    remove_boards(BOARDS .. dojo_boards.gone, held)
+    set_aging(dojo_boards.gone)
+    owe_derived('crews:' .. dojo_boards.gone, EXPORT)
   end
-  if newest - token > request.oldest then return 'late' end
+end
+
+-- It was marked meanwhile: due again at once, or when it has rested.
+local function keep(name, full, rest)
+  redis.call('HDEL', MARK .. name, 'attempts', 'retry_at', 'error', 'since')
+  if token > tonumber(full or 0) then redis.call('HDEL', MARK .. name, 'full') end
+  local behind = redis.call('HGET', MARK .. name, 'behind')
+  if behind then
+    redis.call('HSET', MARK .. name, 'since', behind)
+    redis.call('HDEL', MARK .. name, 'behind')
+  end
+  -- However urgent it was, this was an answer: what rests is no longer waited for.
+  if rest then set_class(name, EXPORT) end
+  give_back(name, rest_after(name, rest))
+end
+
+local function settle(name, holdings, values, marks, covered, boards, took, rest, changes)
+  if redis.call('HGET', LEASES, name) ~= request.lease or clock.epoch ~= request.epoch then
+    return 'lost', 0
+  end
+  if newest - token > request.oldest then return 'late', 0 end
   local held = redis.call('HGET', HOLDINGS, name) or '[]'
-  write(name, values)
+  local unchanged = write(name, values)
   keep_books(name, held, holdings)
   set_marks(marks)
   cover(covered)
-  if boards then
-    if boards.stand then stand(unpack(boards.stand, 1, 7)) end
-    if boards.install then install(name, held, unpack(boards.install)) end
-    if boards.gone then
-      remove_boards(BOARDS .. boards.gone, held)
-      set_aging(boards.gone)
-      owe_derived('crews:' .. boards.gone, EXPORT)
-    end
-  end
+  if boards then apply(boards, name, held) end
   set_change(name, changes)
-  local rest = rest_after(name, holdings ~= '[]' and cost)
+  if holdings == '[]' then rest = nil else remember(name, took) end
   local marked, full = unpack(redis.call('HMGET', MARK .. name, 'marked', 'full'))
   if token > tonumber(marked or 0) then
+    rest_after(name, rest)
     forget(name)
-    return 'settled'
+    return 'settled', unchanged
   end
-  redis.call('HDEL', MARK .. name, 'attempts', 'retry_at')
-  if token > tonumber(full or 0) then redis.call('HDEL', MARK .. name, 'full') end
-  -- However urgent it was, this was an answer: what rests is no longer waited for.
-  if cost then set_class(name, EXPORT) end
-  give_back(name, rest)
-  return 'again'
+  keep(name, full, rest)
+  return 'again', unchanged
 end
 
 local reply = {}
-for i, answer in ipairs(request.answers) do
-  reply[i] = settle(unpack(answer, 1, 8))
+for _, answer in ipairs(request.answers) do
+  cause = cause_of(answer[1])
+  local status, unchanged = settle(unpack(answer, 1, 9))
+  local waited = cause and math.max(0, math.floor(clock.seen / 1000) - cause.since) or -1
+  reply[#reply + 1] = status
+  reply[#reply + 1] = waited
+  reply[#reply + 1] = unchanged
 end
 return reply

@@ -1,11 +1,13 @@
--- Lease what is due: of the most urgent class that has any, the oldest, and more of its kind.
+-- Lease what is due: the oldest of the class whose turn it is, and more of its kind.
 --
--- request: owner, lease (microseconds), least (the least urgent class that is looked at), lull
+-- request: owner, lease (microseconds), least (the least urgent class that is looked at), strict
+--          (the most urgent class always comes first), lull
 --          (microseconds that large values wait beyond their due time), batches (kind -> how many
 --          are taken at once; a kind that is not there is one that this daemon does not know, and
 --          is left to those that do)
 -- reply: token, now, epoch, lease, microseconds until something more is due (-1: nothing is),
---        more (1: others are due now), names ...
+--        more (1: others are due now), microseconds for which the oldest taken was due, and for
+--        each taken: name, entry and type of the newest event that it is owed for ('': none)
 
 local SCAN = 1000 -- how far into a class to look
 local DOJOS = 20 -- how many at once whose boards have changed by themselves
@@ -37,29 +39,50 @@ end
 local token = tick() -- newer than the marks just set
 local lease = request.owner .. '/' .. digits(token)
 
-local taken, kind, more = {}, nil, 0
-local function consider(class, name)
+-- What has been due for so long comes before newer marks of more urgent classes, unless only
+-- those are wanted: so nothing starves, however much of them there is.
+local PATIENCE = {[MISSED] = -LARGEST, [INTERACTIVE] = 0, [ORDINARY] = 1000000, [EXPORT] = 10000000,
+  [BACKGROUND] = 60000000, [IDLE] = 300000000}
+local function lull(class) return class == EXPORT and request.lull or 0 end
+
+local turns = {}
+for class = MISSED, request.least do
+  local oldest = tonumber(redis.call('ZRANGE', DUE .. class, 0, 0, 'WITHSCORES')[2])
+  if oldest and oldest <= clock.now - lull(class) then
+    turns[#turns + 1] = {class = class, at = request.strict and class or oldest + PATIENCE[class]}
+  end
+end
+table.sort(turns, function(one, other)
+  if one.at == other.at then return one.class < other.class end
+  return one.at < other.at
+end)
+
+local taken, kind, more, oldest = {}, nil, 0, clock.now
+local function consider(class, name, due)
   local its_kind = name:match('^[^:]+')
   local limit = request.batches[its_kind]
   if not limit then return end
   kind = kind or its_kind
-  if its_kind == kind and #taken < limit then
+  if its_kind == kind and #taken < 3 * limit then
     taken[#taken + 1] = name
+    for _, field in ipairs(redis.call('HMGET', MARK .. name, 'entry', 'type')) do
+      taken[#taken + 1] = field or ''
+    end
+    oldest = math.min(oldest, due)
     redis.call('ZADD', DUE .. class, digits(clock.now + request.lease), name)
     redis.call('HSET', LEASES, name, lease)
   else
     more = 1
   end
 end
-local function lull(class) return class == EXPORT and request.lull or 0 end
-for class = MISSED, request.least do
-  local latest = digits(clock.now - lull(class))
-  local due = redis.call('ZRANGEBYSCORE', DUE .. class, '-inf', latest, 'LIMIT', 0, SCAN)
+for _, turn in ipairs(turns) do
   if #taken > 0 then
-    if #due > 0 then more = 1 end
-  else
-    for _, name in ipairs(due) do consider(class, name) end
+    more = 1
+    break
   end
+  local latest = digits(clock.now - lull(turn.class))
+  local due = redis.call('ZRANGEBYSCORE', DUE .. turn.class, '-inf', latest, 'WITHSCORES', 'LIMIT', 0, SCAN)
+  for i = 1, #due, 2 do consider(turn.class, due[i], tonumber(due[i + 1])) end
 end
 
 local wait = -1
@@ -73,4 +96,5 @@ end
 for class = MISSED, request.least do next_of(DUE .. class, clock.now - lull(class)) end
 next_of(LATER, clock.now)
 
-return {digits(token), digits(clock.now), clock.epoch, lease, digits(wait), more, unpack(taken)}
+return {digits(token), digits(clock.now), clock.epoch, lease, digits(wait), more,
+  digits(clock.now - oldest), taken}

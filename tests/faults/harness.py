@@ -2,7 +2,7 @@
 
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -116,19 +116,24 @@ class Site:
 
     # --- daemons
 
-    def start(self, suffix: str = "", **settings: str) -> Daemon:
-        """Start a daemon whose leases end soon, and whose audit is quick."""
+    def variables(self, suffix: str = "", **settings: str) -> dict[str, str]:
+        """Return the settings of a daemon whose leases end soon, and whose audit is quick."""
         role = self.database_url.set(username="statsd")
-        variables = {
+        return {
             "DATABASE_URL": role.render_as_string(hide_password=False),
             "REDIS_URL": self.servers.redis_url,
             "STATSD_CONSUMER_SUFFIX": suffix,
             "STATSD_LEASE": "2",
             "STATSD_AUDIT_INTERVAL": "1",
-        }
+        } | settings
+
+    def start(
+        self, suffix: str = "", *, program: Sequence[str] = ("-m", "statsd"), **settings: str
+    ) -> Daemon:
+        """Start a daemon."""
         # A log of its own: what an earlier daemon of that name said is not this one's.
         log = self._folder / f"daemon-{next(self._numbers)}-{suffix}.log"
-        daemon = Daemon(log, variables | settings)
+        daemon = Daemon(log, self.variables(suffix, **settings), program)
         self._daemons.append(daemon)
         return daemon
 
@@ -255,6 +260,8 @@ class Site:
         figures.check(dead=dead, drift=self.untold > 0)
         if overdue:
             raise overdue
+        for daemon in self._daemons:
+            daemon.keeps_to_its_contract()
         return figures
 
     def close(self) -> None:

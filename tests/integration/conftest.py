@@ -12,7 +12,9 @@ import sqlalchemy as sa
 from statsd import embedded, urls
 from statsd.client import Publisher, Reader, listen
 from statsd.database import Database
+from statsd.marks import Marks
 from tests.board_school import School
+from tests.things import begun
 from tests.webapp import WebApp
 
 _numbers = count(1)
@@ -34,6 +36,12 @@ async def async_cache(cache: "redis.Redis") -> AsyncIterator["redis.asyncio.Redi
         host=arguments["host"], port=arguments["port"], protocol=2
     ) as client:
         yield client
+
+
+@pytest.fixture
+async def marks(async_cache: "redis.asyncio.Redis") -> Marks:
+    """The marks as the daemon `one` sees them, with the first clock's reconciliation behind it."""
+    return await begun(async_cache, "one")
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ async def test_what_is_accepted_is_neither_pending_nor_in_the_stream(
     publish(cache, 2500)  # more than the script gives to one command
     entries = await stream.read(NEW, 2400)
     assert pending(cache) == len(entries) == 2400
-    await stream.accept([entry.id for entry in entries], [], [])
+    await stream.accept([entry.id for entry in entries], {}, [])
     assert pending(cache) == 0
     assert cache.xlen(keys.STREAM) == 100
     assert len(await stream.read(NEW, 1000)) == 100
@@ -56,7 +56,7 @@ async def test_what_was_deleted_meanwhile_is_acknowledged_too(
     publish(cache, 3)
     entries = await stream.read(NEW, 10)
     cache.xtrim(keys.STREAM, maxlen=0)
-    await stream.accept([entry.id for entry in entries], [], [])
+    await stream.accept([entry.id for entry in entries], {}, [])
     assert pending(cache) == 0
     assert await stream.read(PENDING, 10) == []
 
@@ -66,5 +66,5 @@ async def test_accepting_twice_is_accepting_once(stream: Stream, cache: "redis.R
     ids = [entry.id for entry in await stream.read(NEW, 10)]
     publish(cache, 1)
     for _ in range(2):
-        await stream.accept(ids, [], [])
+        await stream.accept(ids, {}, [])
     assert cache.xlen(keys.STREAM) == 1

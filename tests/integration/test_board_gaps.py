@@ -10,6 +10,7 @@ from statsd.calculators.standing import Standing
 from statsd.refresh import Mark, parse
 from tests.board_school import QUICK, School, accept
 from tests.live import check, world_of
+from tests.support import statuses
 from tests.webapp import DojoChallenge
 
 # --- what comes between a snapshot and its answer
@@ -61,7 +62,7 @@ async def test_what_was_evicted_before_it_was_carried_over_is_not_missed(
     school.check_stats(cache)
     cache.delete(school.prefix + key)
     answers = {school.scoreboard.name: built}
-    assert await school.marks.settle(attempt, answers, cost=60.0) == ["again"]
+    assert statuses(await school.marks.settle(attempt, answers, rest=600.0)) == ["again"]
     await school.answer(QUICK)
     school.check_stats(cache)
 
@@ -110,7 +111,7 @@ async def test_a_solve_of_antiquity_is_one(school: School, cache: "redis.Redis")
     attempt = await school.lease(Standing(school.dojo.dojo_id, school.users[1].id))
     answers = await school.boards.stand([parse(attempt.names[0])], attempt)  # type: ignore[list-item]
     settled = {each.name: answer for each, answer in answers.items()}
-    assert await school.marks.settle(attempt, settled) == ["settled"]
+    assert statuses(await school.marks.settle(attempt, settled)) == ["settled"]
     board = cache.zrange(f"{school.prefix}:dojo:7", 0, -1)
     assert board == [b"-", str(school.users[0].id).encode()]
     assert cache.zcard(f"{school.prefix}:dojo:0") == 3
@@ -134,7 +135,7 @@ async def test_what_was_evicted_does_not_rest(school: School, cache: "redis.Redi
     attempt = await school.lease(school.scoreboard)
     built = await school.build(attempt)
     answers = {school.scoreboard.name: built}
-    assert await school.marks.settle(attempt, answers, cost=60.0) == ["settled"]
+    assert statuses(await school.marks.settle(attempt, answers, rest=600.0)) == ["settled"]
     cache.delete(keys.scoreboard(school.dojo.dojo_id))
     await school.marks.sweep("0", 1000)
     assert (await school.marks.take({Scoreboard.kind: 1})).attempt is not None

@@ -13,6 +13,7 @@ from statsd.client import Reader
 from statsd.refresh import Mark, Priority
 from tests.board_school import QUICK, School
 from tests.live import check_live, value_of, world_of
+from tests.support import statuses
 from tests.webapp import DojoChallenge, Module
 
 
@@ -26,7 +27,9 @@ async def test_statistics_do_not_follow_from_boards_that_missed_a_solve(
     await school.solve(1, 1)
     await school.answer(QUICK)
     school.check_stats(cache)
-    assert await school.marks.settle(attempt, {school.scoreboard.name: built}) == ["again"]
+    assert statuses(await school.marks.settle(attempt, {school.scoreboard.name: built})) == [
+        "again"
+    ]
     await school.answer(QUICK)
     school.check_stats(cache)
     await school.answer()
@@ -60,7 +63,7 @@ async def test_what_was_owed_in_full_and_answered_is_owed_in_full_no_more(
     found = await school.boards.dojo_stats([school.stats], attempt)
     answers = {each.name: answer for each, answer in found.items()}
     assert cache.hget(f"{keys.INTERNAL}mark:{school.stats.name}", "full") is not None
-    assert await school.marks.settle(attempt, answers) == ["again"]
+    assert statuses(await school.marks.settle(attempt, answers)) == ["again"]
     assert cache.hget(f"{keys.INTERNAL}mark:{school.stats.name}", "full") is None
     cache.hincrby(school.prefix, "solves", 1000)  # it follows from the boards, as they are
     await school.answer(QUICK)
@@ -73,7 +76,7 @@ async def test_what_a_page_missed_rests_once_it_was_answered(school: School) -> 
     await school.marks.mark([Mark(school.scoreboard, priority=Priority.EXPORT)])
     built = await school.build(attempt)
     answers = {school.scoreboard.name: built}
-    assert await school.marks.settle(attempt, answers, cost=60.0) == ["again"]
+    assert statuses(await school.marks.settle(attempt, answers, rest=600.0)) == ["again"]
     assert (await school.marks.take({Scoreboard.kind: 1})).attempt is None
     assert await school.marks.owed(Priority.MISSED) == 0
     assert await school.marks.owed(Priority.EXPORT) == 1

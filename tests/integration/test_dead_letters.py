@@ -44,7 +44,7 @@ async def bury(async_cache: Redis, data: bytes | None) -> str:
     """Bury an entry as the consumer does; return the letter's id."""
     stream = Stream(async_cache, async_cache, "one", block=0.05, dead_limit=10_000)
     entry = Entry("1-1", data, deleted=False)
-    await stream.accept([], [], [DeadEntry(entry, "ValueError: \x1b[31mno\nno", "Traceback")])
+    await stream.accept([], {}, [DeadEntry(entry, "ValueError: \x1b[31mno\nno", "Traceback", None)])
     return await newest(async_cache)
 
 

@@ -1,61 +1,19 @@
 """The debt in Redis: set, leased, answered, given back, buried; and the guard on values."""
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import redis
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.marks import Answer, Attempt, Marks
-from statsd.reconcile import Reconcile
-from statsd.refresh import Mark, Priority, Refresh
+from statsd.marks import SECOND, Answer, Marks
+from statsd.refresh import Mark, Priority
+from tests.support import statuses
+from tests.things import BATCHES, KEY, Other, Thing, answer, marks_of, nothing_due, take
 
 pytestmark = pytest.mark.every_redis
-
-BATCHES = {"reconcile": 1, "thing": 10, "other": 1}
-KEY = "stats:thing:1"
-SECOND = 1_000_000  # microseconds
-
-
-class Thing(Refresh, frozen=True):
-    kind: ClassVar[str] = "thing"
-    number: int
-
-
-class Other(Refresh, frozen=True):
-    kind: ClassVar[str] = "other"
-    number: int
-
-
-def marks_of(client: Redis, owner: str, lease: float = 30) -> Marks:
-    return Marks(client, owner, lease=lease, dead_limit=3)
-
-
-@pytest.fixture
-async def marks(async_cache: Redis) -> Marks:
-    """The marks as one daemon sees them, with the first clock's reconciliation behind it."""
-    marks = marks_of(async_cache, "one")
-    await marks.mark([])
-    reconciling = await take(marks)
-    assert reconciling.names == (Reconcile().name,)
-    assert await marks.settle(reconciling, {Reconcile().name: Answer({})}) == ["settled"]
-    return marks
-
-
-async def take(marks: Marks) -> Attempt:
-    taken = await marks.take(BATCHES)
-    assert taken.attempt is not None
-    return taken.attempt
-
-
-async def nothing_due(marks: Marks) -> bool:
-    return (await marks.take(BATCHES)).attempt is None
-
-
-def answer(value: object, key: str = KEY) -> dict[str, Answer]:
-    return {Thing(1).name: Answer({key: value})}
 
 
 async def test_a_new_clock_owes_a_reconciliation(async_cache: Redis) -> None:
@@ -70,7 +28,7 @@ async def test_equal_marks_are_one_debt(marks: Marks) -> None:
     await marks.mark([Mark(Thing(1))])
     attempt = await take(marks)
     assert attempt.names == ("thing:1",)
-    assert await marks.settle(attempt, answer(5)) == ["settled"]
+    assert statuses(await marks.settle(attempt, answer(5))) == ["settled"]
     assert await nothing_due(marks)
 
 
@@ -96,8 +54,8 @@ async def test_a_lease_that_expired_is_taken_by_another(async_cache: Redis, mark
     newer = await take(marks)
     assert newer.names == late.names
     assert newer.token > late.token
-    assert await marks.settle(newer, answer("newer")) == ["settled"]
-    assert await hasty.settle(late, answer("older")) == ["lost"]
+    assert statuses(await marks.settle(newer, answer("newer"))) == ["settled"]
+    assert statuses(await hasty.settle(late, answer("older"))) == ["lost"]
     assert await async_cache.get(KEY) == b'"newer"'
 
 
@@ -105,11 +63,11 @@ async def test_a_mark_set_meanwhile_stays_and_runs_again(marks: Marks, cache: re
     await marks.mark([Mark(Thing(1))])
     first = await take(marks)
     await marks.mark([Mark(Thing(1))])
-    assert await marks.settle(first, answer(1)) == ["again"]
+    assert statuses(await marks.settle(first, answer(1))) == ["again"]
     assert cache.get(KEY) == b"1"
     second = await take(marks)
     assert second.token > first.token
-    assert await marks.settle(second, answer(2)) == ["settled"]
+    assert statuses(await marks.settle(second, answer(2))) == ["settled"]
     assert cache.get(KEY) == b"2"
 
 
@@ -118,7 +76,7 @@ async def test_an_older_value_never_replaces_a_newer_one(marks: Marks, cache: re
     attempt = await take(marks)
     newer = f"{(attempt.token + 1) / SECOND:.6f}"
     cache.mset({KEY: '"newer"', keys.updated(KEY): newer})
-    assert await marks.settle(attempt, answer("older")) == ["settled"]
+    assert statuses(await marks.settle(attempt, answer("older"))) == ["settled"]
     assert cache.get(KEY) == b'"newer"'
     assert cache.get(keys.updated(KEY)) == newer.encode()
 
@@ -129,10 +87,10 @@ async def test_an_answer_over_a_minute_old_is_refused_and_owed(
     await marks.mark([Mark(Thing(1))])
     attempt = await take(marks)
     stale = replace(attempt, token=attempt.token - 61 * SECOND)
-    assert await marks.settle(stale, answer(1)) == ["late"]
+    assert statuses(await marks.settle(stale, answer(1))) == ["late"]
     assert not cache.exists(KEY)
     # It is leased yet, so that the worker can try with less at once.
-    assert await marks.settle(await marks.renew(attempt), answer(2)) == ["settled"]
+    assert statuses(await marks.settle(await marks.renew(attempt), answer(2))) == ["settled"]
 
 
 async def test_an_answer_from_before_the_clock_was_lost_is_refused(
@@ -141,7 +99,7 @@ async def test_an_answer_from_before_the_clock_was_lost_is_refused(
     await marks.mark([Mark(Thing(1))])
     attempt = await take(marks)
     cache.flushall()
-    assert await marks.settle(attempt, answer(1)) == ["lost"]
+    assert statuses(await marks.settle(attempt, answer(1))) == ["lost"]
     assert not cache.exists(KEY)
     assert (await take(marks)).names == ("reconcile",)
 
@@ -176,7 +134,7 @@ async def test_a_refresh_without_values_removes_the_keys_it_wrote(
     await marks.settle(await take(marks), answer(1))
     assert await marks.held() == ["thing:1"]
     await marks.mark([Mark(Thing(1))])
-    assert await marks.settle(await take(marks), {"thing:1": Answer({})}) == ["settled"]
+    assert statuses(await marks.settle(await take(marks), {"thing:1": Answer({})})) == ["settled"]
     assert not cache.exists(KEY, keys.updated(KEY))
     assert await marks.held() == []
 
@@ -202,7 +160,7 @@ async def test_a_delayed_mark_waits_and_survives_an_earlier_answer(
     marks: Marks, cache: redis.Redis
 ) -> None:
     await marks.mark([Mark(Thing(1)), Mark(Thing(1), delay=3600)])
-    assert await marks.settle(await take(marks), answer(1)) == ["settled"]
+    assert statuses(await marks.settle(await take(marks), answer(1))) == ["settled"]
     taken = await marks.take(BATCHES)
     assert taken.attempt is None
     assert taken.wait is not None
@@ -302,7 +260,7 @@ async def test_a_renewed_lease_lasts_and_its_token_is_newer(
     renewed = await marks.renew(attempt)  # for as long as `marks` leases
     assert renewed.token > attempt.token
     assert await nothing_due(marks)
-    assert await hasty.settle(renewed, answer(1)) == ["settled"]
+    assert statuses(await hasty.settle(renewed, answer(1))) == ["settled"]
 
 
 async def test_a_mark_that_lost_its_details_is_answered_all_the_same(
@@ -311,7 +269,7 @@ async def test_a_mark_that_lost_its_details_is_answered_all_the_same(
     """Redis may evict any key, the hash that tells a mark's class and moment among them."""
     await marks.mark([Mark(Thing(1))])
     cache.delete(f"{keys.INTERNAL}mark:thing:1")
-    assert await marks.settle(await take(marks), answer(1)) == ["settled"]
+    assert statuses(await marks.settle(await take(marks), answer(1))) == ["settled"]
     assert await nothing_due(marks)
 
 

@@ -7,10 +7,10 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.marks import Answer, Marks
+from statsd.marks import SECOND, Answer, Marks
 from statsd.reconcile import Reconcile
 from statsd.refresh import Mark, Priority
-from tests.integration.test_marks import BATCHES, KEY, SECOND, Thing, answer, marks_of, take
+from tests.things import BATCHES, KEY, Thing, answer, marks_of, take
 
 pytestmark = pytest.mark.every_redis
 

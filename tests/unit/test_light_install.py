@@ -29,6 +29,7 @@ NOT_INSTALLED = {
 BOTH_HALVES = {
     "statsd",
     "statsd.calculators",
+    "statsd.cause",
     "statsd.client",
     "statsd.crews",
     "statsd.errors",

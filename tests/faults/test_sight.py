@@ -1,0 +1,166 @@
+"""What is wrong is said within seconds, by who should say it, and taken back when it is over."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from statsd import embedded
+from statsd.events import ChallengeSolve
+from tests.faults.harness import Site
+from tests.support import Daemon, environment, eventually, free_port, get
+
+pytestmark = pytest.mark.timeout(300)
+
+SECONDS = 12.0  # within which all is to be seen; most of it is within three
+BLOCKED_FOR = 7.0  # seconds
+BLOCKING = f"""
+import signal, time
+from statsd.__main__ import main
+signal.signal(signal.SIGUSR1, lambda *_: time.sleep({BLOCKED_FOR}))
+main()
+"""
+"""A daemon whose event loop a signal blocks: handlers run in the loop's thread."""
+
+
+class Watched:
+    """A daemon with an HTTP port, and all who tell how it is."""
+
+    def __init__(self, site: Site, program: tuple[str, ...] = ("-m", "statsd")) -> None:
+        self.port = free_port()
+        self._variables = site.variables(STATSD_HTTP_PORT=str(self.port))
+        self.daemon: Daemon = site.start(program=program, STATSD_HTTP_PORT=str(self.port)).started()
+        eventually(lambda: get(self.port, "/readyz") == (200, "ready\n"), "it is ready")
+
+    def health(self) -> tuple[int, str]:
+        """Ask as a container's health check does."""
+        done = subprocess.run(
+            [sys.executable, "-m", "statsd", "health"],
+            env=environment(self._variables),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    def says(self, path: str, status: int, text: str) -> None:
+        """Wait for an answer."""
+        eventually(
+            lambda: get(self.port, path)[0] == status and text in get(self.port, path)[1],
+            f"{path} says {status} {text!r}, not {get(self.port, path)}",
+            SECONDS,
+        )
+
+    def logs(self, event: str, **fields: str) -> None:
+        """Wait for a line of the log."""
+        eventually(
+            lambda: any(fields.items() <= line.items() for line in self.daemon.lines(event)),
+            f"the log says {event!r}",
+            SECONDS,
+        )
+
+    def is_well(self) -> None:
+        """Wait until all say so."""
+        self.says("/healthz", 200, "well\n")
+        self.says("/readyz", 200, "ready\n")
+        eventually(lambda: self.health() == (0, "well\n"), "the command says that all is well")
+
+
+@pytest.fixture
+def watched(site: Site) -> Watched:
+    return Watched(site)
+
+
+@contextmanager
+def frozen(server: embedded.Server) -> Iterator[None]:
+    """A server that takes connections and answers nothing."""
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    pids = [server.pid, *map(int, children)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("name", ["PostgreSQL", "Redis"])
+def test_a_server_that_is_gone_makes_it_unready_and_not_ill(
+    site: Site, watched: Watched, name: str
+) -> None:
+    server = site.servers.postgres if name == "PostgreSQL" else site.servers.redis
+    server.stop()
+    watched.says("/readyz", 503, f"{name} does not serve")
+    watched.says("/healthz", 200, f"{name} does not serve")
+    code, text = watched.health()
+    assert code == 1
+    assert f"{name} does not serve" in text
+    watched.logs("a server does not answer", server=name)
+    assert "statsd_ready 0.0" in get(watched.port, "/metrics")[1]
+    assert f'statsd_server_up{{server="{name}"}} 0.0' in get(watched.port, "/metrics")[1]
+    server.start()
+    watched.logs("a server answers again", server=name)
+    watched.is_well()
+    site.finish(heals=True)
+
+
+@pytest.mark.parametrize("name", ["PostgreSQL", "Redis"])
+def test_a_server_that_answers_nothing_is_told_of_within_seconds(
+    site: Site, watched: Watched, name: str
+) -> None:
+    server = site.servers.postgres if name == "PostgreSQL" else site.servers.redis
+    with frozen(server):
+        watched.says("/readyz", 503, f"{name} does not serve: no answer")
+        watched.says("/healthz", 200, "well")
+        watched.logs("a server does not answer", server=name)
+    watched.is_well()
+    site.finish(heals=True)
+
+
+def test_an_event_loop_that_is_blocked_is_told_of_and_makes_it_ill(site: Site) -> None:
+    watched = Watched(site, ("-c", BLOCKING))
+    watched.daemon.process.send_signal(signal.SIGUSR1)
+    watched.says("/healthz", 503, "the event loop has not turned")
+    watched.says("/readyz", 503, "the event loop has not turned")
+    watched.logs("the event loop is blocked")
+    [line] = watched.daemon.lines("the event loop is blocked")
+    assert "<lambda>" in line["where"][0]
+    eventually(lambda: "has not reported" in watched.health()[1], "the command says it", SECONDS)
+    watched.logs("the event loop turns again")
+    watched.is_well()
+    site.finish(heals=True)
+
+
+def test_a_consumer_that_does_not_come_round_is_told_of_and_makes_it_ill(
+    site: Site, watched: Watched
+) -> None:
+    [challenge_id] = site.webapp.challenge_ids(site.quiet)
+    with site.webapp.engine.begin() as connection:
+        connection.execute(sa.text("LOCK TABLE dojo_challenges IN ACCESS EXCLUSIVE MODE"))
+        site.publisher.publish(ChallengeSolve(1, challenge_id))  # whose dojos are looked up there
+        watched.says("/healthz", 503, "the consumer has not come round")
+        watched.says("/readyz", 503, "the consumer has not come round")
+        watched.logs("the consumer has not come round")
+        code, text = watched.health()
+        assert (code, "the consumer has not come round" in text) == (1, True)
+    watched.logs("the consumer comes round again")
+    watched.is_well()
+    site.finish()
+
+
+def test_a_daemon_that_was_stopped_answers_nothing_and_is_missed(
+    site: Site, watched: Watched
+) -> None:
+    os.kill(watched.daemon.process.pid, signal.SIGSTOP)
+    eventually(lambda: get(watched.port, "/healthz")[0] == 0, "it does not answer")
+    eventually(lambda: "has not reported" in watched.health()[1], "the command says it", SECONDS)
+    os.kill(watched.daemon.process.pid, signal.SIGCONT)
+    watched.is_well()
+    site.finish(heals=True)
