@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import statsd
-from statsd import cli_dead, cli_reconcile, logs, settings as declarations
+from statsd import cli_dead, cli_reconcile, cli_status, cli_why, logs, settings as declarations
 from statsd.errors import StatsdError
 from statsd.terminal import FAILED, errors_in_a_line, load_settings
 
@@ -22,6 +22,9 @@ app = typer.Typer(
 
 app.add_typer(cli_dead.app, name="dead")
 app.command("reconcile")(cli_reconcile.reconcile)
+app.command("status")(cli_status.show_status)
+app.command("top")(cli_status.top)
+app.command("why")(cli_why.show_why)
 
 log = logging.getLogger(__name__)
 
