@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 import statsd
-from statsd import cli_dead, cli_reconcile, cli_status, cli_why, logs, settings as declarations
+from statsd import (
+    cli_dead,
+    cli_reconcile,
+    cli_status,
+    cli_verify,
+    cli_why,
+    logs,
+    settings as declarations,
+)
 from statsd.errors import StatsdError
 from statsd.terminal import FAILED, errors_in_a_line, load_settings
 
@@ -21,6 +29,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_dead.app, name="dead")
+app.command("verify")(cli_verify.verify)
 app.command("reconcile")(cli_reconcile.reconcile)
 app.command("status")(cli_status.show_status)
 app.command("top")(cli_status.top)

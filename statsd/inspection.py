@@ -21,7 +21,7 @@ from statsd.statistics import every_statistic, is_statistic
 
 PAGE = 50  # refreshes compared at once
 GRACE = 2.0  # seconds for an event that is about to be published
-PATIENCE = 15.0  # seconds for what is under way
+PATIENCE = 15.0  # seconds
 LOOK_INTERVAL = 0.2  # seconds
 _DOJO_ID = re.compile(r"-?[0-9]{1,10}")
 
@@ -42,12 +42,18 @@ class Finding(NamedTuple):
 class Inspection:
     """One look at some or all statistics."""
 
-    def __init__(self, redis: Redis, database: Database, *, refill: bool) -> None:
-        """Without `refill` values that are absent are left out (SKIP_COLD_START)."""
+    def __init__(
+        self, redis: Redis, database: Database, *, refill: bool, patience: float = PATIENCE
+    ) -> None:
+        """Without `refill` values that are absent are left out (SKIP_COLD_START).
+
+        `patience` is for what is under way, in seconds.
+        """
         self._redis = redis
         self._database = database
         self._comparison = Comparison(redis, database)
         self._refill = refill
+        self._patience = patience
         self._differences: list[Difference] = []
         self._failures: list[tuple[Refresh, Exception]] = []
 
@@ -131,7 +137,7 @@ class Inspection:
         await asyncio.sleep(GRACE)
         began = await intake(self._redis)
         suspects = {each.refresh.name: each.stamps for each in self._differences}
-        deadline = monotonic() + PATIENCE
+        deadline = monotonic() + self._patience
         while monotonic() < deadline:
             seen = await intake(self._redis)
             accepted = began.newest is None or seen.has_accepted(began.newest)

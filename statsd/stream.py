@@ -107,9 +107,9 @@ class Stream:
         server = await self._redis.info("server")
         run_id = str(server.get("run_id"))
         self.server_version = str(server.get("redis_version", ""))
-        # As one word: what redis-py makes of a reply to COMMAND fails on a command unknown.
-        known = await self._redis.execute_command("COMMAND INFO", "XACKDEL")  # type: ignore[no-untyped-call]
-        self._has_ackdel = any(known) and self.server_version not in UNSAFE_ACKDEL
+        self._has_ackdel = self.server_version not in UNSAFE_ACKDEL and await knows_ackdel(
+            self._redis
+        )
         before = self._run_id
         request = {"group": keys.GROUP, "run": run_id} | ({"before": before} if before else {})
         in_doubt = await self._prepare([keys.STREAM], [scripts.encode(request)])
@@ -178,3 +178,10 @@ class Stream:
             [scripts.encode(request), *(letter.data for letter in dead)],
         )
         return int(merged)
+
+
+async def knows_ackdel(redis: Redis) -> bool:
+    """Say whether the server has XACKDEL; see UNSAFE_ACKDEL for where it is not to be used."""
+    # As one word: what redis-py makes of a reply to COMMAND fails on a command unknown.
+    known = await redis.execute_command("COMMAND INFO", "XACKDEL")  # type: ignore[no-untyped-call]
+    return any(known)

@@ -1,27 +1,40 @@
-"""Running a command as an operator does."""
+"""The command line, as an operator uses it."""
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
-from tests.support import environment
-
-Run = Callable[..., tuple[int, str]]
-"""Takes arguments; returns the exit code, and what the command said."""
+from tests.support import DEADLINE, environment
 
 
-def running(variables: Mapping[str, str]) -> Run:
-    """Return how to run `statsd` with these settings."""
+class Ended(NamedTuple):
+    """What came of a command."""
 
-    def run(*arguments: str) -> tuple[int, str]:
+    code: int
+    said: str
+    complaint: str
+    """What it wrote to standard error."""
+
+
+class Run(Protocol):
+    """Run `statsd` with these arguments; `others` are more variables."""
+
+    def __call__(self, *arguments: str, typed: str | None = None, **others: str) -> Ended: ...
+
+
+def run_with(variables: dict[str, str]) -> Run:
+    """Return what runs `statsd` with these variables."""
+
+    def run(*arguments: str, typed: str | None = None, **others: str) -> Ended:
         ended = subprocess.run(
             [sys.executable, "-m", "statsd", *arguments],
-            env=environment(variables),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            env=environment(variables | others),
+            capture_output=True,
             check=False,
+            input=typed,
+            text=True,
+            timeout=3 * DEADLINE,
         )
-        return ended.returncode, ended.stdout
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     return run

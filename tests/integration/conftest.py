@@ -14,8 +14,10 @@ from statsd.client import Publisher, Reader, listen
 from statsd.database import Database
 from statsd.marks import Marks
 from tests.board_school import School
+from tests.commands import Run, run_with
+from tests.parts import Parts
 from tests.things import begun
-from tests.webapp import WebApp
+from tests.webapp import Dojo, WebApp
 
 _numbers = count(1)
 
@@ -94,6 +96,34 @@ def publishing(webapp: WebApp, redis_server: embedded.Redis) -> Iterator[None]:
     yield
     forget()
     publisher.close()
+
+
+@pytest.fixture
+def dojos(webapp: WebApp) -> list[Dojo]:
+    return [webapp.create_dojo() for _ in range(3)]
+
+
+@pytest.fixture
+async def parts(
+    async_cache: "redis.asyncio.Redis", snapshots: Database, dojos: list[Dojo]
+) -> Parts:
+    """A daemon's parts, which have filled the cache and do nothing by themselves."""
+    assert dojos
+    parts = Parts(async_cache, snapshots)
+    await parts.start()
+    return parts
+
+
+@pytest.fixture
+def variables(database: str, redis_server: embedded.Redis) -> dict[str, str]:
+    """The settings of whoever works on these servers."""
+    return {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
+
+
+@pytest.fixture
+def run(variables: dict[str, str]) -> Run:
+    """Run the command line with these settings."""
+    return run_with(variables)
 
 
 @pytest.fixture

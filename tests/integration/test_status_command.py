@@ -13,7 +13,7 @@ from statsd import embedded, keys
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.marks import Answer, Marks
 from statsd.refresh import Mark
-from tests.commands import Run, running
+from tests.commands import Run, run_with
 from tests.support import Daemon, daemon, eventually
 from tests.webapp import Dojo, WebApp, solves_of
 
@@ -23,7 +23,7 @@ STATS = DojoStats(-5)
 
 @pytest.fixture
 def statsd(redis_server: embedded.Redis, cache: "redis.Redis") -> Run:  # noqa: ARG001 - it is empty
-    return running({"REDIS_URL": redis_server.url})
+    return run_with({"REDIS_URL": redis_server.url})
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_healthy_system_is_well(statsd: Run, process: Daemon, dojo: Dojo) -> N
     assert line_of(text, "events").endswith(" 0 unread, 0 pending, lag 0.0 s")
     assert line_of(text, started["consumer"]).rstrip().endswith("  ready")
     assert dojo.name not in text
-    found = orjson.loads(statsd("status", "--json")[1])
+    found = orjson.loads(statsd("status", "--json").said)
     assert found["troubles"] == []
     assert found["overview"]["unread"] == found["overview"]["dead"] == 0
     [report] = found["daemons"]
@@ -69,13 +69,13 @@ def test_a_healthy_system_is_well(statsd: Run, process: Daemon, dojo: Dojo) -> N
 
 def shown(statsd: Run, *parts: str) -> str | None:
     """Return what `status` says, if all of these are in it and it is well."""
-    code, text = statsd("status")
+    code, text, _ = statsd("status")
     return text if code == 0 and all(part in text for part in parts) else None
 
 
 @pytest.mark.usefixtures("dojo")
 def test_top_shows_the_same_until_it_is_over(statsd: Run) -> None:
-    code, text = statsd("top", "--seconds", "1", "--interval", "0.2")
+    code, text, _ = statsd("top", "--seconds", "1", "--interval", "0.2")
     assert code == 0
     assert "refreshes/s" in text
     assert line_of(text, "events")
@@ -83,7 +83,7 @@ def test_top_shows_the_same_until_it_is_over(statsd: Run) -> None:
 
 def test_without_a_daemon_nothing_is_well(statsd: Run, cache: "redis.Redis") -> None:
     cache.xadd(keys.STREAM, {"data": b"no event"})
-    code, text = statsd("status")
+    code, text, _ = statsd("status")
     assert code == 1
     assert text.splitlines()[:2] == ["in trouble", "  no daemon runs"]
     assert "1 unread" in text
@@ -94,32 +94,32 @@ def test_a_daemon_that_was_killed_is_missed(statsd: Run, process: Daemon) -> Non
     eventually(lambda: shown(statsd, "well"), "all is well")
     process.stop(signal.SIGKILL)
     eventually(
-        lambda: f"{started['consumer']} has not reported for" in statsd("status")[1], "it is missed"
+        lambda: f"{started['consumer']} has not reported for" in statsd("status").said, "it is missed"
     )
-    assert statsd("status")[0] == 1
+    assert statsd("status").code == 1
 
 
 def test_a_server_that_is_gone_is_one_line() -> None:
     for command in (("status",), ("top",), ("why", "stats:belts")):
-        code, text = running({"REDIS_URL": "redis://127.0.0.1:1"})(*command)
-        assert code == 1
-        assert text.startswith("statsd: a server does not serve: ")
-        assert len(text.splitlines()) == 1
+        ended = run_with({"REDIS_URL": "redis://127.0.0.1:1"})(*command)
+        assert (ended.code, ended.said) == (1, "")
+        assert ended.complaint.startswith("statsd: a server does not serve: ")
+        assert len(ended.complaint.splitlines()) == 1
 
 
 def test_why_tells_of_the_event_and_of_the_answer(
     statsd: Run, dojo: Dojo, cache: "redis.Redis"
 ) -> None:
     key = keys.dojo_stats(dojo.reference_id)
-    eventually(lambda: line_of(statsd("why", key)[1], "owed").endswith("  no"), "it is not owed")
-    code, text = statsd("why", key)
+    eventually(lambda: line_of(statsd("why", key).said, "owed").endswith("  no"), "it is not owed")
+    code, text, _ = statsd("why", key)
     assert code == 0
     assert line_of(text, "answered by").endswith(f" {DojoStats(dojo.dojo_id).name}")
     assert f" {cache.strlen(key)} bytes, true for 20" in line_of(text, "value")
     assert " challenge_solve " in line_of(text, "last event")
     assert " took " in line_of(text, "last answer")
     assert ", in " in line_of(text, "changes by itself")
-    by_name = statsd("why", DojoStats(dojo.dojo_id).name)[1]
+    by_name = statsd("why", DojoStats(dojo.dojo_id).name).said
     assert line_of(by_name, "last event").split(",")[0] == line_of(text, "last event").split(",")[0]
 
 
@@ -127,7 +127,7 @@ async def test_why_tells_what_is_owed_and_what_failed(
     statsd: Run, marks: Marks, async_cache: Redis
 ) -> None:
     async def owed() -> str:
-        return line_of(statsd("why", STATS.name)[1], "owed").removeprefix("owed").strip()
+        return line_of(statsd("why", STATS.name).said, "owed").removeprefix("owed").strip()
 
     assert await owed() == "no"
     await marks.mark([Mark(STATS)])
@@ -137,17 +137,17 @@ async def test_why_tells_what_is_owed_and_what_failed(
     assert await owed() == "interactive, worked on by one"
     await marks.fail(attempt, [600.0], {"error": "ValueError: no"})
     assert await owed() == "interactive, next run in 10 min"
-    assert "1 times: ValueError: no" in line_of(statsd("why", STATS.name)[1], "failed")
+    assert "1 times: ValueError: no" in line_of(statsd("why", STATS.name).said, "failed")
     await async_cache.zadd(keys.due(1), {STATS.name: 1})
     attempt = (await marks.take(BATCHES)).attempt
     assert attempt is not None
     await marks.fail(attempt, [], {"error": "ValueError: no", "traceback": "Traceback"})
-    assert "ValueError: no" in line_of(statsd("why", STATS.name)[1], "dead letter")
+    assert "ValueError: no" in line_of(statsd("why", STATS.name).said, "dead letter")
     assert await owed() == "no"
 
 
 async def test_why_refuses_what_nobody_wrote(statsd: Run, marks: Marks, async_cache: Redis) -> None:
-    code, text = statsd("why", "stats:dojo:\x1b[31mno\n")
+    code, _, text = statsd("why", "stats:dojo:\x1b[31mno\n")
     assert code == 2
     assert "no daemon has written 'stats:dojo:\\x1b[31mno\\n'" in text
     assert len(text.splitlines()) == 1
@@ -155,6 +155,6 @@ async def test_why_refuses_what_nobody_wrote(statsd: Run, marks: Marks, async_ca
     attempt = (await marks.take(BATCHES)).attempt
     assert attempt is not None
     await marks.settle(attempt, {STATS.name: Answer({"stats:dojo:a": 1})})
-    assert "1 bytes, true for 20" in line_of(statsd("why", "stats:dojo:a:updated")[1], "value")
+    assert "1 bytes, true for 20" in line_of(statsd("why", "stats:dojo:a:updated").said, "value")
     await async_cache.delete("stats:dojo:a")
-    assert "missing" in line_of(statsd("why", "stats:dojo:a")[1], "value")
+    assert "missing" in line_of(statsd("why", "stats:dojo:a").said, "value")
