@@ -10,6 +10,7 @@ import typer
 import statsd
 from statsd import (
     cli_dead,
+    cli_doctor,
     cli_reconcile,
     cli_status,
     cli_verify,
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_dead.app, name="dead")
+app.command("doctor")(cli_doctor.doctor)
 app.command("verify")(cli_verify.verify)
 app.command("reconcile")(cli_reconcile.reconcile)
 app.command("status")(cli_status.show_status)

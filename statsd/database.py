@@ -145,13 +145,13 @@ class Database:
                 await _check_table(snapshot, table, probe)
             [self.server_version] = await snapshot.scalars(_VERSION)
         if self._prepared_statements:
-            await self._check_prepared_statements()
+            await self.check_prepared_statements()
 
-    async def _check_prepared_statements(self) -> None:
+    async def check_prepared_statements(self) -> None:
         """Prepare one name through two connections, one transaction after the other.
 
         A pooler in transaction mode runs both on the same server connection, which knows the
-        name already unless the pooler keeps track.
+        name already unless the pooler keeps track. Raises SettingsError then.
         """
         name = f"statsd_{uuid.uuid4().hex}"
         async with self._connection() as first, self._connection() as second:

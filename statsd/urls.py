@@ -2,7 +2,7 @@
 
 import re
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from redis.asyncio import ConnectionPool
 from sqlalchemy.engine import URL, make_url
@@ -135,6 +135,14 @@ def without_password(url: str) -> str:
     user, colon, _password = credentials.partition(":")
     shown = f"{scheme}{separator}{user}{':***' if colon else ''}{at}{place}"
     return re.sub(r"([?&](?:password|sslpassword)=)[^&]*", r"\1***", shown)
+
+
+def credentials(url: str) -> list[str]:
+    """Return the words of an address that tell who logs in, decoded."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    named = [word for name in ("user", "username", "password") for word in query.get(name, [])]
+    return [*named, *(unquote(word) for word in (parts.username, parts.password) if word)]
 
 
 def masked(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -13,6 +14,7 @@ from statsd import embedded, urls
 from statsd.client import Publisher, Reader, listen
 from statsd.database import Database
 from statsd.marks import Marks
+from tests import poolers
 from tests.board_school import School
 from tests.commands import Run, run_with
 from tests.parts import Parts
@@ -62,6 +64,13 @@ def database(postgres: embedded.Postgres, contract_template: str) -> Iterator[st
     _execute(postgres, f"CREATE DATABASE {name} TEMPLATE {contract_template}")
     yield postgres.url_of(name)
     _execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def pgbouncer(database: str, tmp_path: Path) -> Iterator[str]:
+    """The database's URL through pgbouncer in transaction mode."""
+    with poolers.pgbouncer(database, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

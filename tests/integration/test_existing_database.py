@@ -1,8 +1,5 @@
 """A database that this project did not create, behind a pooler, at a URL as people have it."""
 
-import os
-import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +9,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from statsd import binaries, embedded
+from statsd import embedded
 from tests.integration.test_bad_input import Site, publish, value_of
 from tests.support import DEADLINE, daemon, environment, eventually
 from tests.webapp import WebApp
@@ -32,43 +29,6 @@ FOREIGN = """
     CREATE TABLE flags (id serial PRIMARY KEY, challenge_id int REFERENCES challenges);
     CREATE INDEX ON submissions (date);
 """
-
-
-@pytest.fixture
-def pgbouncer(database: str, tmp_path: Path) -> Iterator[str]:
-    """The database's URL through pgbouncer in transaction mode."""
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI runs without pgbouncer: .ci/run is to install it")
-        pytest.skip("pgbouncer is not installed")
-    url = sa.make_url(database)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = tmp_path / "pgbouncer.ini"
-    config.write_text(
-        "[databases]\n"
-        f"{url.database} = host={url.host} port={url.port} user={url.username}\n"
-        "[pgbouncer]\n"
-        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        "auth_type = any\npool_mode = transaction\ndefault_pool_size = 4\n"
-    )
-    arguments = [program, str(config)]
-    if account := binaries.unprivileged_account():
-        arguments[1:1] = ["-u", account.pw_name]
-    log = (tmp_path / "pgbouncer.log").open("wb")
-    with log, subprocess.Popen(arguments, stdout=log, stderr=log) as process:
-        try:
-            eventually(lambda: _listens(port), "pgbouncer listens")
-            yield str(url.set(port=port))
-        finally:
-            process.kill()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from statsd import keys
 from statsd.calculators.activity import Activity
 from statsd.calculators.dojo_stats import DojoStats
-from statsd.inspection import Inspection, UnknownDojoError
+from statsd.compare import Verdict
+from statsd.inspection import Finding, Inspection, UnknownDojoError
 from statsd.refresh import Mark
 from statsd.statistics import of_dojo
 from statsd.verification import Report
@@ -67,13 +68,16 @@ async def test_what_differs_is_printed_and_left_as_it_is(
     assert await parts.answer() == set()
 
 
-@pytest.mark.usefixtures("parts")
-def test_one_dojo_is_looked_at_alone(run: Run, webapp: WebApp, dojos: list[Dojo]) -> None:
+async def test_one_dojo_is_looked_at_alone(
+    parts: Parts, run: Run, webapp: WebApp, dojos: list[Dojo]
+) -> None:
     first, second, _ = dojos
     solve(webapp, first)
-    number = len(all_of_dojos(second))
-    for name in (second.reference_id, str(second.dojo_id)):
-        assert run("verify", "--dojo", name) == (0, f"{number} compared, 0 wrong\n", "")
+    names = all_of_dojos(second)
+    right = f"{len(names)} compared, 0 wrong\n"
+    assert run("verify", "--dojo", second.reference_id) == (0, right, "")
+    inspection = Inspection(parts.cache, parts.database, refill=True)
+    assert named(await inspection.statistics(str(second.dojo_id))) == names
 
 
 async def test_a_dojo_that_never_was_is_said_not_to_be(parts: Parts, run: Run) -> None:
@@ -138,6 +142,12 @@ async def test_what_nobody_computes_is_not_well_whether_owed_now_or_later(
     assert (told, len(lines), report.owed) == (names, 10, 10)
     wait = "0 wrong; 10 not computed yet: does a daemon run?"
     assert summary == f"{compared(dojos, *users)}, {wait}"
+
+
+def test_what_was_written_meanwhile_is_nothing_to_print() -> None:
+    report = Report(1, [Finding(DojoStats(5), Verdict.WRITTEN, ["solves differs"])])
+    assert report.is_well
+    assert list(report.lines(marked=False)) == ["1 compared, 0 wrong"]
 
 
 @pytest.mark.usefixtures("parts")
