@@ -11,6 +11,7 @@ import statsd
 from statsd import (
     cli_dead,
     cli_doctor,
+    cli_publish,
     cli_reconcile,
     cli_status,
     cli_verify,
@@ -36,6 +37,7 @@ app.command("reconcile")(cli_reconcile.reconcile)
 app.command("status")(cli_status.show_status)
 app.command("top")(cli_status.top)
 app.command("why")(cli_why.show_why)
+app.command("publish")(cli_publish.publish)
 
 log = logging.getLogger(__name__)
 
