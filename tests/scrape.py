@@ -18,6 +18,14 @@ def documented() -> dict[str, str]:
     return dict(found)
 
 
+def labels() -> dict[str, set[str]]:
+    """Return the labels of all metrics that the page names."""
+    found = re.findall(
+        r"^\| `((?:statsd|process)_\w+)` \| \w+ \| ([^|]*) \|", PAGE.read_text(), re.MULTILINE
+    )
+    return {name: set(re.findall(r"`(\w+)`", cell)) for name, cell in found}
+
+
 def scraped(port: int) -> dict[str, dict[str, float]]:
     """Return the values of all metrics, by name and labels; of a histogram how many there were."""
     found: dict[str, dict[str, float]] = {}
