@@ -25,7 +25,7 @@ RUN pip wheel --no-build-isolation --no-deps --wheel-dir /package . \
 # The whole test suite, with the servers that tests start and stop themselves.
 FROM project AS test
 RUN apt-get update \
- && apt-get install -y --no-install-recommends pgbouncer redis-server \
+ && apt-get install -y --no-install-recommends pgbouncer prometheus redis-server \
  && rm -rf /var/lib/apt/lists/*
 RUN pip install --no-build-isolation -c constraints.txt --editable '.[dev]'
 # Tests leave their caches in /src, and need a home for pip.
