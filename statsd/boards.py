@@ -26,6 +26,7 @@ from statsd.calculators.dojo_stats import RECENT, RECENT_SOLVES, DojoStats, Newe
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
 from statsd.database import CUSTOM, GENERIC, Database
+from statsd.gate import Gate
 from statsd.marks import Answer, Attempt
 from statsd.refresh import microseconds
 from statsd.worker import calculated
@@ -44,7 +45,8 @@ Member = tuple[int, bytes, dict[str, Sequence[int]]]
 class LiveBoards:
     """Answers `Scoreboard`, `Standing`, `DojoStats` and `Crews`."""
 
-    def __init__(self, redis: Redis, database: Database) -> None:
+    def __init__(self, redis: Redis, database: Database, gate: Gate | None = None) -> None:
+        self._gate = gate or Gate()
         self._redis = redis
         self._database = database
         self._facts = redis.register_script(scripts.source("facts"))
@@ -57,9 +59,9 @@ class LiveBoards:
         parameters = standing.parameters(attempt.now) | dict(
             scoreboard.parameters(wanted, attempt.now)
         )
-        async with self._database.snapshot() as snapshot:
+        async with self._database.snapshot(considerate=self._gate.is_pressed) as snapshot:
             found = [
-                _by_dojo(await snapshot.rows(statement, parameters))
+                await asyncio.to_thread(_by_dojo, await snapshot.rows(statement, parameters))
                 for statement in (
                     *scoreboard.calculator.statements,
                     dojo_boards.ACTIVE,
@@ -73,11 +75,8 @@ class LiveBoards:
             if dojo_id not in places:
                 answers[refresh] = Answer({}, boards={"gone": str(dojo_id)})
                 continue
-            values = scoreboard.shape([places[dojo_id], rows[dojo_id]])[refresh]
-            await asyncio.sleep(0)  # what is urgent comes between, however large the dojos are
-            built = dojo_boards.boards_of(
-                places[dojo_id], rows[dojo_id], active[dojo_id], tagged[dojo_id]
-            )
+            own = (places[dojo_id], rows[dojo_id], active[dojo_id], tagged[dojo_id])
+            values, built = await asyncio.to_thread(_shaped, refresh, *own)
             prefix = await self._upload(dojo_id, built, attempt)
             answers[refresh] = Answer(values, boards={"install": [str(dojo_id), prefix]})
         return answers
@@ -145,7 +144,8 @@ class LiveBoards:
         for refresh in wanted:
             found = await self._members_of(str(refresh.dojo_id))
             if found:
-                answers[refresh] = Answer(crews.value(refresh.dojo_id, *found))
+                value = await asyncio.to_thread(crews.value, refresh.dojo_id, *found)
+                answers[refresh] = Answer(value)
             else:
                 rest.append(refresh)
         if rest:
@@ -191,6 +191,18 @@ class LiveBoards:
             for refresh, facts in zip(wanted, reply, strict=True)
             if facts and facts[0] == today
         }
+
+
+def _shaped(
+    refresh: Scoreboard,
+    places: Sequence[Any],
+    rows: Sequence[Any],
+    active: Sequence[Any],
+    tagged: Sequence[Any],
+) -> tuple[Mapping[str, Any], Boards]:
+    """Return the arrays and the boards of a dojo."""
+    values = scoreboard.shape([places, rows])[refresh]
+    return values, dojo_boards.boards_of(places, rows, active, tagged)
 
 
 def _by_dojo(rows: Iterable[Any]) -> dict[int, list[Any]]:

@@ -30,15 +30,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-app.add_typer(cli_dead.app, name="dead")
-app.command("doctor")(cli_doctor.doctor)
-app.command("verify")(cli_verify.verify)
-app.command("reconcile")(cli_reconcile.reconcile)
-app.command("status")(cli_status.show_status)
-app.command("top")(cli_status.top)
-app.command("why")(cli_why.show_why)
-app.command("publish")(cli_publish.publish)
-
 log = logging.getLogger(__name__)
 
 
@@ -111,6 +102,17 @@ def health() -> None:
     if reasons:
         sys.exit(1)
     typer.echo("well")
+
+
+# In this order they are listed.
+app.command("status")(cli_status.show_status)
+app.command("top")(cli_status.top)
+app.command("why")(cli_why.show_why)
+app.command("doctor")(cli_doctor.doctor)
+app.command("verify")(cli_verify.verify)
+app.command("reconcile")(cli_reconcile.reconcile)
+app.command("publish")(cli_publish.publish)
+app.add_typer(cli_dead.app, name="dead")
 
 
 @app.command()

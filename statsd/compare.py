@@ -5,6 +5,7 @@ makes no difference. What differs is at first a suspicion. The event, or the mar
 it right may be under way.
 """
 
+import asyncio
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -91,11 +92,7 @@ class Comparison:
             moment = cached[group[0].name].moment or now
             computed, failed = await self._computed(group, moment)
             compared.failures.extend(failed)
-            compared.differences.extend(
-                difference
-                for refresh in computed
-                if (difference := _difference(refresh, cached[refresh.name], computed[refresh]))
-            )
+            compared.differences.extend(await asyncio.to_thread(_differences, cached, computed))
         return compared
 
     async def _computed(
@@ -206,6 +203,13 @@ def _moment(stamp: bytes | None) -> datetime | None:
     except (ValueError, OverflowError, OSError):
         return None
     return moment if moment >= _EARLIEST else None
+
+
+def _differences(
+    cached: Mapping[str, Cached], computed: Mapping[Refresh, Mapping[str, Any]]
+) -> list[Difference]:
+    found = (_difference(each, cached[each.name], own) for each, own in computed.items())
+    return [difference for difference in found if difference]
 
 
 def _difference(refresh: Refresh, cached: Cached, computed: Mapping[str, Any]) -> Difference | None:

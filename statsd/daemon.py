@@ -1,9 +1,11 @@
 """The daemon: every part is built here, run in one task group, and closed in reverse."""
 
 import asyncio
+import gc
 import logging
 import platform
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -25,6 +27,7 @@ from statsd.consumer import Consumer
 from statsd.containers import Containers, Engines
 from statsd.database import ANSWER_MARGIN, CONNECT_TIMEOUT, POOL_TIMEOUT, Database
 from statsd.endpoint import Endpoint, serving
+from statsd.gate import Gate
 from statsd.loop_watch import watched
 from statsd.marks import Marks
 from statsd.name import Name
@@ -33,7 +36,7 @@ from statsd.performers import statistics_of
 from statsd.probes import Probes
 from statsd.progress import Progress
 from statsd.reconcile import Reconcile, Reconciler
-from statsd.refresh import Mark, Priority, priority_of
+from statsd.refresh import Mark, Priority
 from statsd.servers import COMMAND_TIMEOUT, READ_MARGIN, checked, redis_client
 from statsd.settings import Settings, declared
 from statsd.sight import BLOCKED, Sight, Vitals
@@ -51,6 +54,10 @@ log = logging.getLogger(__name__)
 FIRST_LOOK = 1.0  # seconds; well below the time in which a sign of life is missed
 LEAVE_TIMEOUT = 2.0  # seconds for giving leases back at the end; they expire by themselves too
 SILENT = 10.0  # seconds without a turn, beyond the wait for entries, in which no consumer is well
+SWITCH = 0.001  # seconds that the loop waits for a thread that shapes large values; Python: 0.005
+COLLECTIONS = (20_000, 10, 1000)
+"""When Python looks for cycles: seldom among what has lived for long, which takes tenths of a
+second while hundreds of thousands of rows are held; they have no cycles."""
 STUCK = 10.0  # seconds without a turn of the consumer, beyond what it may have to wait for
 QUIET = 5.0  # seconds after a line about a lost server in which others notice it too
 
@@ -99,6 +106,16 @@ class Daemon:
         self._told_lost = -QUIET
         self._tally = Tally()
         self._beat = Beat()
+        self._answering = Probes({"Redis": cache.ping, "PostgreSQL": database.ping})
+        self._turned: Callable[[], float] = monotonic  # until there is a consumer, all is well
+        self._vitals = Vitals(
+            self._beat,
+            self._answering,
+            silent=lambda: monotonic() - self._last_turn(),
+            silent_limit=settings.block + SILENT,
+            pool=lambda: database.pool_in_use,
+            pool_size=settings.pool_size,
+        )
 
     def _build(self) -> None:
         """Make the parts, now that the name is known."""
@@ -119,13 +136,16 @@ class Daemon:
             batch_size=settings.batch_size,
             tally=self._tally,
         )
-        statistics = statistics_of(LiveBoards(self._cache, self._database), self._database)
+        self._turned = lambda: self._consumer.last_turn
+        gate = Gate()
+        statistics = statistics_of(
+            LiveBoards(self._cache, self._database, gate), self._database, gate
+        )
         quick = {
-            kind: each
-            for kind, each in statistics.items()
-            if not each.costly and priority_of(kind) < Priority.EXPORT
+            kind: each for kind, each in statistics.items() if not each.costly and not each.is_large
         }
         performers = statistics | self._upkeep()
+        self._tally.kinds = tuple(performers)
         self._loops: dict[str, Loop] = {"consumer": self._consumer}
         # One more is there for what is urgent and small, which never waits for what is neither.
         worker = partial(
@@ -135,6 +155,7 @@ class Daemon:
             retry_delays=settings.retry_delays,
             slow=settings.slow_refresh,
             tally=self._tally,
+            gate=gate,
         )
         urgent.ring()  # it finds nothing to do where another daemon looks, and need not nap
         self._first = worker({MissedSolves.kind: performers[MissedSolves.kind]}, urgent)
@@ -143,24 +164,13 @@ class Daemon:
         )
         for i in range(settings.concurrency):
             self._loops[f"worker {i}"] = worker(performers, general)
-        probes = Probes({"Redis": self._cache.ping, "PostgreSQL": self._database.ping})
-        self._vitals = Vitals(
-            self._beat,
-            probes,
-            silent=lambda: monotonic() - self._last_turn(),
-            silent_limit=settings.block + SILENT,
-            pool=lambda: self._database.pool_in_use,
-            pool_size=settings.pool_size,
-        )
         sight = Sight(
             self._cache, name, self._tally, self._vitals, heartbeat=settings.heartbeat_interval
         )
         self._side_loops: dict[str, Loop] = {
             "name": self._name,
-            "beat": self._beat,
-            "probes": probes,
             "sight": sight,
-            "progress": Progress(self._marks),
+            "progress": Progress(self._marks, gate),
             "claims": Claims(self._stream, self._marks, self._consumer),
             "sweep": Sweep(self._cache, self._marks, refill=not settings.skip_cold_start),
             "watch": Timer(self._marks, bell, MissedSolves(), watch.INTERVAL),
@@ -192,7 +202,7 @@ class Daemon:
 
         Raises SettingsError where a server refuses what the settings say.
         """
-        with self._stopped_by_signals():
+        with self._stopped_by_signals(), self._served():
             while not self._stopping.is_set():
                 for name, probe in self._probes.items():
                     await wait_for(name, checked(probe), self._stopping, self._addresses[name])
@@ -246,7 +256,7 @@ class Daemon:
                 ]
                 for loops in (self._loops, self._side_loops)
             )
-            with self._watched():
+            with Watchdog(self._last_turn, stuck_after(self._settings)):
                 await self._stopping.wait()
             log.info("stopping", extra={"deadline": self._settings.drain_deadline})
             _, late = await asyncio.wait(main, timeout=self._settings.drain_deadline)
@@ -256,15 +266,19 @@ class Daemon:
         log.info("stopped", extra={"unfinished_tasks": len(late), "leases_released": released})
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Let other threads see that all goes on, and tell of it."""
+    def _served(self) -> Iterator[None]:
+        """Let others see how this daemon is, from before it waits for servers on."""
         host, port = self._settings.http_host, self._settings.http_port
-        with (
-            Watchdog(self._last_turn, stuck_after(self._settings)),
-            watched(self._beat, BLOCKED),
-            serving(host, port, Endpoint(self._tally, self._vitals)),
-        ):
-            yield
+        asides = [
+            asyncio.create_task(self._repeat(name, loop), name=name)
+            for name, loop in (("beat", self._beat), ("probes", self._answering))
+        ]
+        with watched(self._beat, BLOCKED), serving(host, port, Endpoint(self._tally, self._vitals)):
+            try:
+                yield
+            finally:
+                for task in asides:
+                    task.cancel()
 
     async def _repeat(self, name: str, loop: Loop) -> None:
         failures = 0
@@ -298,7 +312,7 @@ class Daemon:
 
     def _last_turn(self) -> float:
         """Return when the consumer last came round; waiting for a server, it is well too."""
-        return monotonic() if self._servers.waiting else self._consumer.last_turn
+        return monotonic() if self._servers.waiting else self._turned()
 
     async def _leave(self) -> int:
         """Let leases and the name go; where Redis is gone, they expire."""
@@ -344,5 +358,8 @@ async def _main(settings: Settings) -> None:
 
 def run(settings: Settings) -> None:
     """Run a daemon in this process until SIGTERM or SIGINT."""
+    sys.setswitchinterval(SWITCH)
+    gc.freeze()  # what was imported stays
+    gc.set_threshold(*COLLECTIONS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_main(settings))

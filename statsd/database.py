@@ -28,6 +28,8 @@ CONNECT_TIMEOUT = 10.0  # seconds
 CLOSE_TIMEOUT = 2.0  # seconds
 ANSWER_MARGIN = 5.0  # seconds that an answer may take beyond the statement's own timeout
 
+ALONE = "; SET LOCAL max_parallel_workers_per_gather = 0"
+PAGE = 2000  # rows
 CUSTOM, GENERIC = "force_custom_plan", "force_generic_plan"
 UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
 # A migration has changed what a connection has prepared.
@@ -69,15 +71,17 @@ class Database:
         }
 
     @asynccontextmanager
-    async def snapshot(self, *, plan: str = CUSTOM) -> AsyncIterator[Snapshot]:
+    async def snapshot(
+        self, *, plan: str = CUSTOM, considerate: bool = False
+    ) -> AsyncIterator[Snapshot]:
         """Open one snapshot: all statements in it see the database at the same moment.
 
         `plan` is CUSTOM where what is asked for decides how it is found best, and GENERIC where an
         index does in any case: then planning would take longer than finding.
         """
         async with self._connection() as connection:
-            await connection.execute(self._begin[plan])
-            yield Snapshot(connection)
+            await connection.execute(self._begin[plan] + (ALONE if considerate else ""))
+            yield Snapshot(connection, page=PAGE if considerate else 0)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator["asyncpg.Connection"]:

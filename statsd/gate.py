@@ -1,33 +1,53 @@
-"""How much large work goes on at a time: all there is in quiet times, one batch under pressure.
+"""How much large work goes on at a time: all there is in quiet times, less of it under pressure.
 
-A pass over dojos takes a core of the database for seconds. While many solves come, the others are
-for them: so only one worker takes what is large then, and exports come later, not solves.
+A pass over dojos takes a core of the database for seconds. While many solves come, that core is for
+them: what is large waits for a minute at the most, and then goes on one batch at a time. So exports
+come later then, and solves do not.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
 BUSY = 100.0  # refreshes for events within about a second
+HELD = 60.0  # seconds of pressure, after which large work goes on all the same
 
 
 class Gate:
     """Shared by the workers of one daemon."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        """Take what tells the time, in seconds."""
+        self._clock = clock
         self._inside = 0
+        self.is_filling = False
+        """Whether a cold start or a rebuild is under way, which nothing should hold up."""
+        self._began = -math.inf
         self._pressure = 0.0
-        self._at = monotonic()
+        self._pressed_at = self._clock()
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether much is answered for events just now."""
+        return self._left() > BUSY
 
     def press(self, refreshes: int) -> None:
         """Note that so many refreshes, small ones, were answered for events."""
+        was_pressed = self.is_pressed
         self._pressure = self._left() + refreshes
-        self._at = monotonic()
+        self._pressed_at = self._clock()
+        if not was_pressed:
+            self._began = self._pressed_at
 
     def _left(self) -> float:
         """Return how much of the pressure is left; it fades within seconds."""
-        return self._pressure * math.exp(self._at - monotonic())
+        return self._pressure * math.exp(self._pressed_at - self._clock())
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether what is large has still to wait, all of it."""
+        return self._clock() - self._began < HELD
 
     @contextmanager
     def passing(self) -> "Iterator[Pass]":
@@ -40,7 +60,7 @@ class Gate:
 
     def enter(self) -> bool:
         """Let one more in, if there is room."""
-        if self._inside and self._left() > BUSY:
+        if self.is_pressed and not self.is_filling and (self._inside or self._is_held):
             return False
         self._inside += 1
         return True

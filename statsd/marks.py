@@ -48,6 +48,11 @@ class Attempt:
     """By name, the newest event that it is owed for, where there is one."""
 
     @property
+    def kind(self) -> str:
+        """The kind that all names are of."""
+        return self.names[0].partition(":")[0]
+
+    @property
     def newest_event(self) -> dict[str, str]:
         """The newest of them, as fields of a log line; empty where there is none."""
         events = (self.events[name] for name in self.names if name in self.events)

@@ -1,6 +1,7 @@
 """The metrics as Prometheus reads them, made when asked for of what was counted and seen."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from time import monotonic
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -63,9 +64,12 @@ def _done(tally: Tally) -> Iterator[Metric]:
     yield _counter(
         "unchanged_values", "Values that were not written again.", ["kind"], tally.unchanged
     )
-    yield _counter("slow_refreshes", "Refreshes answered slowly.", ["kind"], tally.slow)
-    yield _counter("failed_refreshes", "Attempts that failed.", ["kind"], tally.failures)
-    yield _counter("dead_refreshes", "Refreshes set aside as dead letters.", ["kind"], tally.buried)
+    none = dict.fromkeys(tally.kinds, 0)  # so that the first one is seen as an increase
+    yield _counter("slow_refreshes", "Refreshes answered slowly.", ["kind"], none | tally.slow)
+    yield _counter("failed_refreshes", "Attempts that failed.", ["kind"], none | tally.failures)
+    yield _counter(
+        "dead_refreshes", "Refreshes set aside as dead letters.", ["kind"], none | tally.buried
+    )
     yield _counter(
         "lost_servers", "Times that a server was lost under way.", [], {(): tally.lost_servers}
     )
@@ -90,6 +94,11 @@ def _life(vitals: Vitals) -> Iterator[Metric]:
     yield _gauge("loop_silent_seconds", "How long ago the event loop turned.", vitals.beat.silent)
     yield _gauge(
         "loop_lag_seconds", "The longest delay of the event loop, lately.", vitals.beat.lately
+    )
+    yield _gauge(
+        "overview_age_seconds",
+        "How long ago Redis was looked at for what follows.",
+        monotonic() - vitals.looked,
     )
     yield _gauge("pool_connections_in_use", "Connections to PostgreSQL lent.", vitals.pool())
     yield _gauge("pool_connections", "Connections to PostgreSQL at the most.", vitals.pool_size)

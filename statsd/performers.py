@@ -9,13 +9,16 @@ from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
 from statsd.database import Database
+from statsd.gate import Gate
 from statsd.statistics import CALCULATORS
 from statsd.worker import Perform, Performer, calculate
 
 
-def statistics_of(boards: LiveBoards, database: Database) -> dict[str, Performer]:
+def statistics_of(
+    boards: LiveBoards, database: Database, gate: Gate | None = None
+) -> dict[str, Performer]:
     """Return who answers each kind: its calculator or, for what has to do with them, the boards."""
-    performers = {each.refresh.kind: calculate(each, database) for each in CALCULATORS}
+    performers = {each.refresh.kind: calculate(each, database, gate) for each in CALCULATORS}
     by_boards: dict[str, Perform] = {
         DojoStats.kind: boards.dojo_stats,
         Crews.kind: boards.crews,

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from time import monotonic
 
+from statsd.gate import Gate
 from statsd.marks import Marks
 from statsd.refresh import Priority
 
@@ -15,14 +16,17 @@ PROGRESS_INTERVAL = 0.5  # seconds between two looks at the background marks
 class Progress:
     """Logs how far the background work (a cold start, reconciling) has come."""
 
-    def __init__(self, marks: Marks) -> None:
+    def __init__(self, marks: Marks, gate: Gate) -> None:
+        """Take what is told that such work is under way."""
         self._marks = marks
+        self._gate = gate
         self._total = 0
         self._began = self._told = monotonic()
 
     async def step(self) -> None:
         """Look once; log every second, and at the end."""
         left = await self._marks.owed(Priority.BACKGROUND)
+        self._gate.is_filling = left > 0
         if left > self._total:
             if not self._total:
                 self._began = monotonic()

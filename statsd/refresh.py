@@ -71,11 +71,6 @@ def register_kind(refresh: type[Refresh]) -> None:
     _kinds[refresh.kind] = refresh
 
 
-def priority_of(kind: str) -> Priority:
-    """Return the class of the refreshes of a kind."""
-    return _kinds[kind].priority
-
-
 def parse(name: str) -> Refresh:
     """Return the refresh called `name`.
 

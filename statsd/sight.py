@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -44,6 +44,8 @@ class Vitals:
     pool_size: int
     overview: Overview | None = None
     """The last look at Redis."""
+    looked: float = field(default_factory=monotonic)
+    """When that was (monotonic); before the first one, when this began."""
 
     def ill(self) -> list[str]:
         """Return why this daemon should be started anew, a sentence each."""
@@ -113,7 +115,7 @@ class Sight:
         """Look once; then rest."""
         vitals = self._vitals
         seen = await overview(self._redis)
-        vitals.overview = seen
+        vitals.overview, vitals.looked = seen, monotonic()
         self._tell_silence()
         await report.put(self._redis, self._report())
         if self._heartbeat and monotonic() - self._told >= self._heartbeat:

@@ -4,7 +4,7 @@ Statements are built with SQLAlchemy, compiled once, and asked through asyncpg a
 of them take less time than an engine takes to execute them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +33,10 @@ class Row(asyncpg.Record):  # type: ignore[misc] # asyncpg has no types
 class Snapshot:
     """One snapshot of the database, for as long as its transaction is open."""
 
-    def __init__(self, connection: "asyncpg.Connection") -> None:
-        """Take a connection, in its transaction."""
+    def __init__(self, connection: "asyncpg.Connection", *, page: int = 0) -> None:
+        """Take a connection, in its transaction, and how many rows are read at once; 0: all."""
         self._connection = connection
+        self._page = page
 
     async def rows(
         self, statement: Statement, parameters: Mapping[str, Any] | None = None
@@ -44,9 +45,19 @@ class Snapshot:
         compiled = _compiled(statement)
         values = compiled.construct_params(parameters)
         arguments = [values[name] for name in compiled.positiontup or ()]
+        if self._page:
+            return await self._paged(compiled.string, arguments)
         rows: list[Row] = await self._connection.fetch(
             compiled.string, *arguments, record_class=Row
         )
+        return rows
+
+    async def _paged(self, statement: str, arguments: Sequence[Any]) -> list[Row]:
+        """Read page by page, so that the loop does not turn rows into objects all the time."""
+        cursor = await self._connection.cursor(statement, *arguments, record_class=Row)
+        rows: list[Row] = []
+        while page := await cursor.fetch(self._page):
+            rows += page
         return rows
 
     async def scalars(

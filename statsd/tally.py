@@ -11,6 +11,8 @@ class Tally:
     """Counters that only grow. They are added to by the loop, and read by the HTTP threads."""
 
     def __init__(self) -> None:
+        self.kinds: Sequence[str] = ()
+        """Of the refreshes that this daemon answers."""
         self.events: Counter[str] = Counter()
         """Accepted, by type."""
         self.dead_events = 0

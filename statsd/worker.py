@@ -15,6 +15,7 @@ from statsd.bell import Bell, Ring
 from statsd.calculators import Calculator, R
 from statsd.database import Database
 from statsd.errors import StatsdError
+from statsd.gate import Gate
 from statsd.isolate import isolate
 from statsd.marks import Answer, Attempt, Marks, Settled
 from statsd.outage import brief, passes
@@ -46,6 +47,8 @@ class Performer:
     """Whether each has to rest for what it took, before it is answered again."""
     interval: float = 0.0
     """The least seconds between two answers of one, unless a page waits for it."""
+    is_large: bool = False
+    """Whether this can wait under pressure: see `statsd/gate.py`."""
 
     def rest(self, took: float) -> float | None:
         """Return for how long one rests that took so long, in seconds; None: not at all."""
@@ -58,22 +61,34 @@ async def calculated(
 ) -> Mapping[R, Answer]:
     """Return what a calculator says, and when it changes by itself."""
     results = await calculator.read(snapshot.rows, wanted, attempt.now)
-    until = calculator.changes(results, attempt.now) if calculator.changes else {}
-    return {
-        refresh: Answer(values, until=until.get(refresh))
-        for refresh, values in calculator.shape(results).items()
-    }
+
+    def answers() -> Mapping[R, Answer]:
+        until = calculator.changes(results, attempt.now) if calculator.changes else {}
+        return {
+            refresh: Answer(values, until=until.get(refresh))
+            for refresh, values in calculator.shape(results).items()
+        }
+
+    return await calculator.aside(answers)
 
 
-def calculate(calculator: Calculator[Any], database: Database) -> Performer:
+def calculate(
+    calculator: Calculator[Any], database: Database, gate: Gate | None = None
+) -> Performer:
     """Answer the refreshes of one kind with its calculator, from one snapshot."""
+    gate = gate or Gate()
 
     async def perform(wanted: Sequence[Any], attempt: Attempt) -> Mapping[Any, Answer]:
-        async with database.snapshot() as snapshot:
+        considerate = calculator.is_large and gate.is_pressed
+        async with database.snapshot(considerate=considerate) as snapshot:
             return await calculated(calculator, snapshot, wanted, attempt)
 
     return Performer(
-        perform, calculator.batch, costly=calculator.costly, interval=calculator.interval
+        perform,
+        calculator.batch,
+        costly=calculator.costly,
+        interval=calculator.interval,
+        is_large=calculator.is_large,
     )
 
 
@@ -96,6 +111,7 @@ class Worker:
         least: Priority = Priority.IDLE,
         others: Ring | None = None,
         tally: Tally | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """Take how to answer each kind, and what rings when there is work.
 
@@ -105,12 +121,14 @@ class Worker:
         than `least` to the others, and wakes them when it lies down.
         """
         self._tally = tally or Tally()
+        self._gate = gate or Gate()
         self._slow = slow
         self._least = least
         self._others = others
         self._marks = marks
         self._performers = performers
         self._batches = {kind: performer.batch for kind, performer in performers.items()}
+        self._small = {kind: each.batch for kind, each in performers.items() if not each.is_large}
         self._bell = bell
         self._lease = lease
         self._retry_delays = retry_delays
@@ -118,19 +136,25 @@ class Worker:
 
     async def step(self) -> None:
         """Answer one batch, or nap until something may be due."""
-        attempt, more, wait = await self._marks.take(
-            self._batches, self._least, LULL, strict=self._others is not None
-        )
-        if more:
-            (self._others or self._bell).ring()
-        if attempt is None:
-            if self._others:
-                self._others.ring()
-            await self._bell.sleep(LONGEST_NAP if wait is None else min(wait, LONGEST_NAP))
-        else:
-            self._leased = attempt.names
-            await self._answer(attempt)
-            self._leased = ()
+        with self._gate.passing() as large:
+            attempt, more, wait = await self._marks.take(
+                self._batches if large.is_valid else self._small,
+                self._least,
+                LULL,
+                strict=self._others is not None,
+            )
+            if more:
+                (self._others or self._bell).ring()
+            if attempt is None or attempt.kind in self._small:
+                large.give_back()
+            if attempt is None:
+                if self._others:
+                    self._others.ring()
+                await self._bell.sleep(LONGEST_NAP if wait is None else min(wait, LONGEST_NAP))
+            else:
+                self._leased = attempt.names
+                await self._answer(attempt)
+                self._leased = ()
 
     async def recover(self) -> None:
         """Give back what was under way when a server was lost: that was no attempt."""
@@ -154,7 +178,7 @@ class Worker:
         """Answer the names of an attempt; what is read for it is read after its token."""
         began = monotonic()
         refreshes = [parse(name) for name in attempt.names]
-        performer = self._performers[refreshes[0].kind]
+        performer = self._performers[attempt.kind]
         found = await performer.perform(refreshes, attempt)
         answers = {
             name: found.get(refresh, GONE)
@@ -164,12 +188,13 @@ class Worker:
         settled = await self._marks.settle(attempt, answers, took=took, rest=performer.rest(took))
         if any(each.status == "late" for each in settled):
             raise TooLateError
-        self._tell(attempt, refreshes[0].kind, settled, monotonic() - began)
+        self._tell(attempt, settled, monotonic() - began)
 
-    def _tell(
-        self, attempt: Attempt, kind: str, settled: Sequence[Settled], seconds: float
-    ) -> None:
+    def _tell(self, attempt: Attempt, settled: Sequence[Settled], seconds: float) -> None:
+        kind = attempt.kind
         self._tally.answered(kind, settled, queued=attempt.queued, took=seconds)
+        if attempt.events and kind in self._small:
+            self._gate.press(len(settled))
         level = self._performers[kind].log_level
         fields = {
             "kind": kind,
@@ -215,7 +240,7 @@ class Worker:
         attempts, delay = await self._marks.fail(attempt, delays, reason, patient=patient)
         if not attempts:
             return  # the lease is another's by now, and so is the failure
-        kind = attempt.names[0].partition(":")[0]
+        kind = attempt.kind
         fields = {
             "refresh": attempt.names[0],
             "attempts": attempts,

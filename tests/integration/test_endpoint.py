@@ -86,3 +86,18 @@ def test_port_0_opens_none(database: str, redis_server: embedded.Redis, tmp_path
         process.started()
         assert get(9464, "/healthz")[0] == 0
         assert not [line for line in process.all_lines() if line["logger"] == "statsd.endpoint"]
+
+
+def test_it_is_served_while_a_daemon_waits_for_its_servers_at_the_start(
+    redis_server: embedded.Redis, port: int, tmp_path: Path
+) -> None:
+    """A supervisor that asks shall not start it anew: it goes on by itself."""
+    nobody = free_port()
+    variables = {"DATABASE_URL": f"postgresql://web@127.0.0.1:{nobody}/ctfd"}
+    variables |= {"REDIS_URL": redis_server.url, "STATSD_HTTP_PORT": str(port)}
+    with daemon(tmp_path / "log", **variables) as process:
+        eventually(lambda: process.lines("waiting for PostgreSQL"), "it waits")
+        eventually(lambda: get(port, "/readyz")[0] == 503, "it is not ready")
+        status, text = get(port, "/healthz")
+        assert (status, text.splitlines()[0]) == (200, "well")
+        eventually(lambda: "PostgreSQL does not serve" in get(port, "/readyz")[1], "it says why")

@@ -94,7 +94,8 @@ def test_a_daemon_that_was_killed_is_missed(statsd: Run, process: Daemon) -> Non
     eventually(lambda: shown(statsd, "well"), "all is well")
     process.stop(signal.SIGKILL)
     eventually(
-        lambda: f"{started['consumer']} has not reported for" in statsd("status").said, "it is missed"
+        lambda: f"{started['consumer']} has not reported for" in statsd("status").said,
+        "it is missed",
     )
     assert statsd("status").code == 1
 

@@ -1,0 +1,73 @@
+"""A burst in which one dojo takes half: exports lag and catch up, the solves of others do not."""
+
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event as Flag, Thread
+from typing import Any
+
+import orjson
+import pytest
+
+from statsd import keys
+from statsd.events import ChallengeSolve, encode
+from tests.faults.form import sized
+from tests.faults.harness import Site
+from tests.support import eventually
+
+pytestmark = pytest.mark.timeout(300)
+
+EACH, PAUSE = 40, 0.1  # events, seconds until the next
+PROBES = sized(30, 300)
+SOON = 0.5  # seconds; ten times what it takes on two idle cores
+
+
+@contextmanager
+def burst(site: Site) -> Iterator[None]:
+    """Publish solves all the time, of users and challenges that exist, half of them of one dojo."""
+    users = [user for (user,) in site.execute("SELECT id FROM users WHERE NOT hidden")]
+    hot, *others = [site.webapp.challenge_ids(dojo) for dojo in site.school.dojos]
+    calm = [challenge for dojo in others for challenge in dojo]
+    over = Flag()
+
+    def publish() -> None:
+        while not over.wait(PAUSE):
+            with site.cache.pipeline(transaction=False) as pipeline:
+                for number in range(EACH):
+                    challenge = site.chance.choice(hot if number % 2 else calm)
+                    event = ChallengeSolve(site.chance.choice(users), challenge)
+                    pipeline.xadd(keys.STREAM, {"data": encode(event)})
+                pipeline.execute()
+            site.faults["events of the burst"] += EACH
+
+    thread = Thread(target=publish)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def exported(site: Site) -> int:
+    """Return how many are on the exported scoreboard of the quiet dojo."""
+    raw: Any = site.cache.get(keys.scoreboard(site.quiet.dojo_id))
+    return len(orjson.loads(raw or b"[]"))
+
+
+def test_exports_lag_and_catch_up_and_solves_are_soon_there(site: Site) -> None:
+    site.start().started()
+    site.probe()
+    site.settle()
+    with burst(site):
+        eventually(lambda: site.faults["events of the burst"] > 10 * EACH, "there is pressure")
+        seconds = [site.probe() for _ in range(PROBES)]
+        late = 1 + PROBES - exported(site)
+    site.notes.append(
+        f"p50 {statistics.median(seconds) * 1000:.0f} ms, the worst {max(seconds) * 1000:.0f} ms; "
+        f"the export lacked {late} of them"
+    )
+    assert late > PROBES // 2
+    assert statistics.median(seconds) < SOON
+    site.finish()
+    assert exported(site) == 1 + PROBES

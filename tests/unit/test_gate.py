@@ -1,0 +1,88 @@
+"""Large work waits under pressure, for a while; then it goes on, one batch at a time."""
+
+import pytest
+
+from statsd.gate import BUSY, HELD, Gate
+
+MANY = int(BUSY * 10)
+
+
+class Clock:
+    """Time, which the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def gate(clock: Clock) -> Gate:
+    return Gate(clock)
+
+
+def test_in_quiet_times_all_may_be_large(gate: Gate) -> None:
+    with gate.passing() as first, gate.passing() as second:
+        assert first.is_valid
+        assert second.is_valid
+
+
+def test_under_pressure_none_is_until_it_has_lasted_and_then_one_at_a_time(
+    gate: Gate, clock: Clock
+) -> None:
+    gate.press(MANY)
+    for _ in range(int(HELD)):
+        with gate.passing() as early:
+            assert not early.is_valid
+        clock.now += 1
+        gate.press(MANY)
+    with gate.passing() as first, gate.passing() as second:
+        assert first.is_valid
+        assert not second.is_valid
+        first.give_back()
+        with gate.passing() as third:
+            assert third.is_valid
+
+
+def test_pressure_fades_and_what_waited_goes_on(gate: Gate, clock: Clock) -> None:
+    gate.press(MANY)
+    clock.now += 2 * HELD
+    with gate.passing() as later, gate.passing() as another:
+        assert later.is_valid
+        assert another.is_valid
+    gate.press(MANY)  # anew: the wait begins again
+    clock.now += 0.5
+    with gate.passing() as early:
+        assert not early.is_valid
+
+
+def test_a_few_solves_are_no_pressure(gate: Gate, clock: Clock) -> None:
+    for _ in range(1000):
+        gate.press(1)
+        clock.now += 1 / (BUSY * 0.9)
+        with gate.passing() as each:
+            assert each.is_valid
+
+
+def test_a_cold_start_is_held_up_by_nothing(gate: Gate) -> None:
+    gate.press(MANY)
+    gate.is_filling = True
+    with gate.passing() as first, gate.passing() as second:
+        assert first.is_valid
+        assert second.is_valid
+
+
+def test_a_pass_is_given_back_once(gate: Gate) -> None:
+    gate.press(MANY)
+    gate.is_filling = True
+    with gate.passing() as first:
+        first.give_back()
+    gate.is_filling = False
+    with gate.passing() as second:
+        assert not second.is_valid
