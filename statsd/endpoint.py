@@ -4,6 +4,7 @@ It is served by threads of its own, so that it can tell of an event loop that is
 """
 
 import logging
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -89,6 +90,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
+    def __init__(self, host: str, port: int, endpoint: Endpoint) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), partial(_Handler, endpoint))
+
     def handle_error(self, _request: object, _client: object) -> None:
         """Say nothing: a client that hangs up is no error of ours."""
 
@@ -115,7 +120,7 @@ def serving(host: str, port: int, endpoint: Endpoint) -> Iterator[int]:
 
 def _listen(host: str, port: int, endpoint: Endpoint) -> ThreadingHTTPServer | None:
     try:
-        return _Server((host, port), partial(_Handler, endpoint))
+        return _Server(host, port, endpoint)
     except OSError as error:
         log.warning(
             "no metrics: the HTTP port cannot be had; set STATSD_HTTP_PORT to another, or to 0",

@@ -228,6 +228,7 @@ class Settings(BaseModel):
         "STATSD_HTTP_HOST",
         "0.0.0.0",
         "The address that the HTTP port is opened on; 127.0.0.1: for this host alone.",
+        pattern=r"^[A-Za-z0-9.:-]{1,255}$",
     )
     heartbeat_interval: float = _setting(
         "STATSD_HEARTBEAT_INTERVAL",

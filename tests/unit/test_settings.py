@@ -101,6 +101,8 @@ WRONG = [
     ("STATSD_CONTAINERS_INTERVAL", "3601", "less than or equal to 3600"),
     ("STATSD_HTTP_PORT", "-1", "greater than or equal to 0"),
     ("STATSD_HTTP_PORT", "65536", "less than or equal to 65535"),
+    ("STATSD_HTTP_HOST", "", "should match pattern"),
+    ("STATSD_HTTP_HOST", "a b", "should match pattern"),
     ("STATSD_HEARTBEAT_INTERVAL", "-1", "greater than or equal to 0"),
     ("STATSD_HEARTBEAT_INTERVAL", "3601", "less than or equal to 3600"),
     ("STATSD_SLOW_REFRESH", "0", "greater than or equal to 0.001"),
