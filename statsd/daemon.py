@@ -113,6 +113,7 @@ class Daemon:
             self._answering,
             silent=lambda: monotonic() - self._last_turn(),
             silent_limit=settings.block + SILENT,
+            is_waiting=lambda: self._servers.waiting,
             pool=lambda: database.pool_in_use,
             pool_size=settings.pool_size,
         )

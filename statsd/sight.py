@@ -39,6 +39,8 @@ class Vitals:
     """How long ago the consumer came round, in seconds; 0 while it waits for a server."""
     silent_limit: float
     """Seconds after which it no longer consumes."""
+    is_waiting: Callable[[], bool]
+    """Whether work waits for a server, or for a table."""
     pool: Callable[[], int]
     """How many connections are lent."""
     pool_size: int
@@ -56,11 +58,18 @@ class Vitals:
             found.append(f"the consumer has not come round for {self.silent():.0f} seconds")
         return found
 
+    def troubles(self) -> list[str]:
+        """Return what is wrong with this daemon or with its servers, a sentence each."""
+        found = [*self.ill(), *self.probes.failures.values()]
+        if self.is_waiting() and not found:
+            found.append("it waits for a server, or for a table: its log says for which")
+        return found
+
     def unready(self) -> list[str]:
         """Return what it waits for before its values are as they should be, a sentence each."""
         is_filled = self.overview is not None and not self.overview.is_filling
         filling = [] if is_filled else ["the cold start, or a rebuild, is not done"]
-        return [*self.ill(), *self.probes.failures.values(), *filling]
+        return [*self.troubles(), *filling]
 
 
 class _Window:
@@ -143,7 +152,7 @@ class Sight:
             pool_in_use=vitals.pool(),
             pool_size=vitals.pool_size,
             memory=resident(),
-            troubles=[*vitals.ill(), *vitals.probes.failures.values()],
+            troubles=vitals.troubles(),
             ready=not vitals.unready(),
         )
 

@@ -39,7 +39,7 @@ def _troubles(seen: Overview, daemons: list[Report]) -> Iterator[str]:
         else:
             yield from (f"{each.name}: {trouble}" for trouble in each.troubles)
     if seen.dead:
-        yield f"{seen.dead} dead letters: see `statsd dead list`"
+        yield f"dead letters: {seen.dead}, see `statsd dead list`"
 
 
 def _age(each: Report, seen: Overview) -> float:

@@ -176,9 +176,9 @@ local function set_change(name, moment)
 end
 
 -- What an operator asks for: when it was last answered, what that took, and the event it was for.
-local function remember(name, took)
+local function remember(name, took, own)
   local _, _, event = (redis.call('HGET', RUNS, name) or ''):find('^%d+|%d+|(.*)$')
-  if cause then event = cause.entry .. '|' .. cause.type end
+  if own then event = own.entry .. '|' .. own.type end
   redis.call('HSET', RUNS, name, request.token .. '|' .. digits(took) .. '|' .. (event or '|'))
 end
 
@@ -190,6 +190,7 @@ end
 
 local function apply(dojo_boards, name, held)
   if dojo_boards.stand then stand(unpack(dojo_boards.stand, 1, 7)) end
+  cause = nil -- what follows is for no event: its standing has owed all of it, and sooner
   if dojo_boards.install then install(name, held, unpack(dojo_boards.install)) end
   if dojo_boards.gone then
     remove_boards(BOARDS .. dojo_boards.gone, held)
@@ -218,13 +219,14 @@ local function settle(name, holdings, values, marks, covered, boards, took, rest
   end
   if newest - token > request.oldest then return 'late', 0 end
   local held = redis.call('HGET', HOLDINGS, name) or '[]'
+  local own = cause
   local unchanged = write(name, values)
   keep_books(name, held, holdings)
   set_marks(marks)
   cover(covered)
   if boards then apply(boards, name, held) end
   set_change(name, changes)
-  if holdings == '[]' then rest = nil else remember(name, took) end
+  if holdings == '[]' then rest = nil else remember(name, took, own) end
   local marked, full = unpack(redis.call('HMGET', MARK .. name, 'marked', 'full'))
   if token > tonumber(marked or 0) then
     rest_after(name, rest)
@@ -237,9 +239,10 @@ end
 
 local reply = {}
 for _, answer in ipairs(request.answers) do
-  cause = cause_of(answer[1])
+  local own = cause_of(answer[1])
+  cause = own
   local status, unchanged = settle(unpack(answer, 1, 9))
-  local waited = cause and math.max(0, math.floor(clock.seen / 1000) - cause.since) or -1
+  local waited = own and math.max(0, math.floor(clock.seen / 1000) - own.since) or -1
   reply[#reply + 1] = status
   reply[#reply + 1] = waited
   reply[#reply + 1] = unchanged

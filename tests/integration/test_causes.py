@@ -104,3 +104,16 @@ async def test_what_follows_from_an_answer_is_for_the_same_event(
         mark: Any = cache.hgetall(keys.mark(refresh.name))
         assert (mark[b"entry"], mark[b"type"]) == (entry, event_type)
         assert mark[b"since"] == entry.split(b"-")[0]
+
+
+async def test_boards_that_take_the_place_of_others_tell_of_no_event(
+    school: School, cache: redis.Redis
+) -> None:
+    """What was solved before them is in the statistics already, and was so sooner."""
+    school.webapp.solve(school.users[1], school.challenges[0])
+    await school.consumer.step()
+    await school.answer({"standing", "dojo_stats"})
+    assert cache.hget(keys.mark(school.scoreboard.name), "entry")
+    await school.answer({"scoreboard"})
+    assert cache.exists(keys.mark(school.stats.name))
+    assert not cache.hexists(keys.mark(school.stats.name), "entry")
