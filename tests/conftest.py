@@ -23,6 +23,20 @@ REDIS_KINDS = ("default", "distribution", "valkey")
 """That of the wheel, 8.2, on which all tests run; the distribution's, 7.0; Valkey, 9.1."""
 
 
+FIGURES = "figures"
+"""The name of a test's property that is said at the end, wherever the test ran."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say the figures of all scenarios, each once."""
+    reports = (each for several in terminalreporter.stats.values() for each in several)
+    for report in reports:
+        if isinstance(report, pytest.TestReport) and report.when == "teardown":
+            for name, line in report.user_properties:
+                if name == FIGURES:
+                    terminalreporter.write_line(str(line))
+
+
 def pytest_configure() -> None:
     given = [name for name in GIVEN if os.environ.get(name)]
     if given and os.environ.get("STATSD_TEST_DESTROYS_DATA") != "yes":
