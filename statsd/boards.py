@@ -149,7 +149,7 @@ class LiveBoards:
             else:
                 rest.append(refresh)
         if rest:
-            async with self._database.snapshot() as snapshot:
+            async with self._database.snapshot(considerate=self._gate.is_pressed) as snapshot:
                 answers |= await calculated(crews.calculator, snapshot, rest, attempt)
         return answers
 

@@ -101,7 +101,8 @@ class Comparison:
         async def compute(part: Sequence[Refresh]) -> Mapping[Refresh, Mapping[str, Any]]:
             calculator = calculator_of(part[0].kind)
             async with self._database.snapshot() as snapshot:
-                found = await calculator.acompute(snapshot.rows, part, moment)
+                rows = await calculator.read(snapshot.rows, part, moment)
+            found = await asyncio.to_thread(calculator.shape, rows)
             return {refresh: found.get(refresh, {}) for refresh in part}
 
         parts, failed = await isolate(group, compute)
@@ -130,7 +131,7 @@ class Comparison:
             {key: _decoded(value) for key, value in zip(own, values, strict=True)},
             frozenset(holdings) - frozenset(own),
             hashlib.blake2b(repr((own, stamps)).encode(), digest_size=DIGEST).hexdigest(),
-            max((moment for moment in map(_moment, stamps) if moment), default=None),
+            max((moment for moment in map(stamped, stamps) if moment), default=None),
         )
 
     async def verdicts(self, suspects: Mapping[str, str]) -> dict[str, Verdict]:
@@ -197,7 +198,8 @@ def _decoded(raw: bytes | None) -> Any:
     return GARBLED if value is None else value
 
 
-def _moment(stamp: bytes | None) -> datetime | None:
+def stamped(stamp: bytes | None) -> datetime | None:
+    """Return the moment (naive UTC) that a stamp says; None where it says none."""
     try:
         moment = datetime.fromtimestamp(float(stamp or ""), UTC).replace(tzinfo=None)
     except (ValueError, OverflowError, OSError):

@@ -6,8 +6,8 @@ import logging
 import platform
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from time import monotonic
 from typing import Protocol
@@ -55,7 +55,7 @@ FIRST_LOOK = 1.0  # seconds; well below the time in which a sign of life is miss
 LEAVE_TIMEOUT = 2.0  # seconds for giving leases back at the end; they expire by themselves too
 SILENT = 10.0  # seconds without a turn, beyond the wait for entries, in which no consumer is well
 SWITCH = 0.001  # seconds that the loop waits for a thread that shapes large values; Python: 0.005
-COLLECTIONS = (20_000, 10, 1000)
+COLLECTIONS = (20_000, 10, 100)
 """When Python looks for cycles: seldom among what has lived for long, which takes tenths of a
 second while hundreds of thousands of rows are held; they have no cycles."""
 STUCK = 10.0  # seconds without a turn of the consumer, beyond what it may have to wait for
@@ -111,7 +111,7 @@ class Daemon:
         self._vitals = Vitals(
             self._beat,
             self._answering,
-            silent=lambda: monotonic() - self._last_turn(),
+            silent=lambda: max(0.0, monotonic() - self._last_turn()),
             silent_limit=settings.block + SILENT,
             is_waiting=lambda: self._servers.waiting,
             pool=lambda: database.pool_in_use,
@@ -195,7 +195,7 @@ class Daemon:
             Containers.kind: Performer(engines.perform, batch=1, log_level=logging.DEBUG),
             Reconcile.kind: Performer(reconciler.perform, batch=1),
             MissedSolves.kind: Performer(missed.perform, batch=1, log_level=logging.DEBUG),
-            Audit.kind: Performer(auditor.perform, batch=1, log_level=logging.DEBUG),
+            Audit.kind: Performer(auditor.perform, batch=1, log_level=logging.DEBUG, is_large=True),
         }
 
     async def run(self) -> None:
@@ -203,12 +203,13 @@ class Daemon:
 
         Raises SettingsError where a server refuses what the settings say.
         """
-        with self._stopped_by_signals(), self._served():
-            while not self._stopping.is_set():
-                for name, probe in self._probes.items():
-                    await wait_for(name, checked(probe), self._stopping, self._addresses[name])
-                if not self._stopping.is_set() and await self._starts():
-                    await self._work()
+        with self._stopped_by_signals():
+            async with self._served():
+                while not self._stopping.is_set():
+                    for name, probe in self._probes.items():
+                        await wait_for(name, checked(probe), self._stopping, self._addresses[name])
+                    if not self._stopping.is_set() and await self._starts():
+                        await self._work()
 
     async def _starts(self) -> bool:
         """Start; return whether both servers served until it was done."""
@@ -266,13 +267,16 @@ class Daemon:
         released = await self._leave()
         log.info("stopped", extra={"unfinished_tasks": len(late), "leases_released": released})
 
-    @contextmanager
-    def _served(self) -> Iterator[None]:
-        """Let others see how this daemon is, from before it waits for servers on."""
+    @asynccontextmanager
+    async def _served(self) -> AsyncIterator[None]:
+        """Let others see how this daemon is, from before it waits for servers until it has ended.
+
+        What looks at it goes on while it drains, and ends it if it fails itself.
+        """
         host, port = self._settings.http_host, self._settings.http_port
         asides = [
-            asyncio.create_task(self._repeat(name, loop), name=name)
-            for name, loop in (("beat", self._beat), ("probes", self._answering))
+            asyncio.create_task(self._look(loop), name=type(loop).__name__)
+            for loop in (self._beat, self._answering)
         ]
         with watched(self._beat, BLOCKED), serving(host, port, Endpoint(self._tally, self._vitals)):
             try:
@@ -280,6 +284,17 @@ class Daemon:
             finally:
                 for task in asides:
                     task.cancel()
+                ended = await asyncio.gather(*asides, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    async def _look(self, loop: Loop) -> None:
+        try:
+            while True:
+                await loop.step()
+        finally:
+            self._stopping.set()
 
     async def _repeat(self, name: str, loop: Loop) -> None:
         failures = 0

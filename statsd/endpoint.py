@@ -5,11 +5,13 @@ It is served by threads of its own, so that it can tell of an event loop that is
 
 import logging
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from threading import Thread
 
 from statsd import metrics
@@ -94,8 +96,15 @@ class _Server(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), partial(_Handler, endpoint))
 
+    def server_bind(self) -> None:
+        """Bind, and ask no name server for the host's name, as the base class would."""
+        TCPServer.server_bind(self)
+
     def handle_error(self, _request: object, _client: object) -> None:
-        """Say nothing: a client that hangs up is no error of ours."""
+        """Say nothing of a client that hangs up: that is no error of ours."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            log.error("a request could not be answered", exc_info=error)
 
 
 @contextmanager

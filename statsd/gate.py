@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from time import monotonic
 
 BUSY = 100.0  # refreshes for events within about a second
+CALM = BUSY / 2  # refreshes; a dip that is less deep does not let the wait begin anew
 HELD = 60.0  # seconds of pressure, after which large work goes on all the same
 
 
@@ -34,11 +35,10 @@ class Gate:
 
     def press(self, refreshes: int) -> None:
         """Note that so many refreshes, small ones, were answered for events."""
-        was_pressed = self.is_pressed
+        if self._left() < CALM:
+            self._began = self._clock()
         self._pressure = self._left() + refreshes
         self._pressed_at = self._clock()
-        if not was_pressed:
-            self._began = self._pressed_at
 
     def _left(self) -> float:
         """Return how much of the pressure is left; it fades within seconds."""
@@ -50,9 +50,12 @@ class Gate:
         return self._clock() - self._began < HELD
 
     @contextmanager
-    def passing(self) -> "Iterator[Pass]":
-        """Give a pass, which is valid if large work may begin now; in the end it is given back."""
-        own = Pass(self)
+    def passing(self, *, wanted: bool = True) -> "Iterator[Pass]":
+        """Give a pass, which is valid if large work may begin now; in the end it is given back.
+
+        Who does none does not want a valid one.
+        """
+        own = Pass(self, wanted=wanted)
         try:
             yield own
         finally:
@@ -73,9 +76,9 @@ class Gate:
 class Pass:
     """The right to do large work."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, *, wanted: bool) -> None:
         self._gate = gate
-        self.is_valid = gate.enter()
+        self.is_valid = wanted and gate.enter()
 
     def give_back(self) -> None:
         """Let others have it, if it is still valid."""

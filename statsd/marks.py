@@ -5,7 +5,7 @@ token, and goes when an answer with a newer token than the mark was written. See
 `statsd/lua/common.lua` for how it lies in Redis.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -129,12 +129,14 @@ class Marks:
         lull: float = 0,
         *,
         strict: bool = False,
+        held: Collection[str] = (),
     ) -> Taken:
         """Lease what is due: the oldest of a class, and as many more of its kind as `batches` says.
 
         It is the most urgent class, unless another has waited for long; `strict`: in any case.
         What is less urgent than `least` is not looked at; large values (the class EXPORT) wait for
-        `lull` seconds beyond their due time.
+        `lull` seconds beyond their due time; of the kinds that are `held` only what a page waits
+        for is taken.
         """
         token, moment, epoch, lease, wait, more, queued, taken = await self._run(
             "take",
@@ -145,6 +147,7 @@ class Marks:
                 "least": int(least),
                 "lull": int(lull * SECOND),
                 "strict": strict,
+                "held": dict.fromkeys(held, True),
             },
         )
         attempt = None

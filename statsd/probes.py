@@ -4,11 +4,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-from redis import RedisError
-from sqlalchemy.exc import SQLAlchemyError
-
 from statsd.errors import StatsdError
-from statsd.outage import brief
+from statsd.outage import brief, passes
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +24,9 @@ async def failing(server: str, probe: Probe, patience: float) -> str:
         return str(error)
     except TimeoutError:
         return f"{server} does not serve: no answer in {patience:g} seconds"
-    except (OSError, RedisError, SQLAlchemyError) as error:
+    except Exception as error:
+        if not passes(error):
+            raise
         return f"{server} does not serve: {brief(error)}"
     return ""
 
@@ -40,7 +39,7 @@ class Probes:
         self._probes = probes
         self.names = list(probes)
         self.failures: dict[str, str] = {}
-        """By server, why it does not serve, as of the last round."""
+        """By server, why it does not serve, as of the last round; for everybody to read."""
 
     async def step(self) -> None:
         """Ask all at once; then rest."""
@@ -52,8 +51,13 @@ class Probes:
             log.warning("a server does not answer", extra={"server": name, "error": failures[name]})
         for name in self.failures.keys() - failures.keys():
             log.info("a server answers again", extra={"server": name})
-        self.failures = failures
+        self.failures = {name: _public(reason) for name, reason in failures.items()}
         await asyncio.sleep(INTERVAL)
 
     async def recover(self) -> None:
         """Nothing is to be put right."""
+
+
+def _public(reason: str) -> str:
+    """Return a reason without what the server said, which may name roles and addresses."""
+    return ":".join(reason.split(":")[:2])

@@ -41,7 +41,8 @@ async def put(redis: Redis, report: Report) -> None:
     now = await _now(redis)
     raw = msgspec.json.encode(msgspec.structs.replace(report, at=now))
     await redis.hset(keys.DAEMONS, report.name, raw)
-    gone = [each.name for each in await reports(redis) if now - each.at > KEPT]
+    found = await _all(redis)
+    gone = [field for field, each in found.items() if each is None or now - each.at > KEPT]
     if gone:
         await redis.hdel(keys.DAEMONS, *gone)
 
@@ -53,14 +54,20 @@ async def leave(redis: Redis, name: str) -> None:
 
 async def reports(redis: Redis) -> list[Report]:
     """Return the reports of all daemons, by name; one that is not understood is left out."""
+    found = [each for each in (await _all(redis)).values() if each]
+    return sorted(found, key=lambda report: report.name)
+
+
+async def _all(redis: Redis) -> dict[bytes, Report | None]:
     found: dict[bytes, bytes] = await redis.hgetall(keys.DAEMONS)  # type: ignore[assignment]
-    reports = []
-    for raw in found.values():
-        try:
-            reports.append(msgspec.json.decode(raw, type=Report))
-        except msgspec.MsgspecError:  # another version's
-            continue
-    return sorted(reports, key=lambda report: report.name)
+    return {field: _decoded(raw) for field, raw in found.items()}
+
+
+def _decoded(raw: bytes) -> Report | None:
+    try:
+        return msgspec.json.decode(raw, type=Report)
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # another version's, or somebody's hand
+        return None
 
 
 async def _now(redis: Redis) -> float:

@@ -54,7 +54,9 @@ class Snapshot:
 
     async def _paged(self, statement: str, arguments: Sequence[Any]) -> list[Row]:
         """Read page by page, so that the loop does not turn rows into objects all the time."""
-        cursor = await self._connection.cursor(statement, *arguments, record_class=Row)
+        # Without a name, which behind a pooler might be another one's statement by the next use.
+        prepared = await self._connection.prepare(statement, name="", record_class=Row)
+        cursor = await prepared.cursor(*arguments)
         rows: list[Row] = []
         while page := await cursor.fetch(self._page):
             rows += page

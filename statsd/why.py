@@ -12,6 +12,7 @@ import statsd.statistics
 import statsd.watch  # noqa: F401 - with those above, all kinds of refreshes are known
 from statsd import keys
 from statsd.cause import id_of
+from statsd.compare import stamped
 from statsd.dead_letters import DeadLetters
 from statsd.errors import StatsdError
 from statsd.marks import SECOND
@@ -60,6 +61,8 @@ async def why(redis: Redis, key: str) -> list[Line]:
 async def _name_of(redis: Redis, key: str) -> tuple[str, str | None]:
     """Return the name of the refresh that writes a key, and the key; None where a name is given."""
     key = key.removesuffix(":updated")
+    if not keys.is_storable(key):
+        raise UnknownKeyError(f"{key!a} is no key of the cache")
     owner: Any = await redis.hget(keys.OWNERS, key)
     if owner:
         return owner.decode(), key
@@ -88,7 +91,9 @@ async def _value(redis: Redis, key: str | None, clock: _Clock) -> AsyncIterator[
         return
     size: Any = await redis.strlen(key)
     stamp: Any = await redis.get(keys.updated(key))
-    yield Line("value", f"{size} bytes, true for {_moment(float(stamp), clock)}")
+    moment = stamped(stamp)
+    of_when = "its stamp is none" if moment is None else f"true for {_shown(moment, clock)}"
+    yield Line("value", f"{size} bytes, {of_when}")
 
 
 async def _last_answer(redis: Redis, name: str, clock: _Clock) -> list[Line]:
@@ -145,9 +150,13 @@ async def _letters(redis: Redis, name: str) -> AsyncIterator[Line]:
 
 
 def _moment(seconds: float, clock: _Clock) -> str:
-    """Return a moment for people, and how far it is from now."""
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    gap = clock.now - seconds
+    return _shown(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None), clock)
+
+
+def _shown(moment: datetime, clock: _Clock) -> str:
+    """Return a moment (naive UTC) for people, and how far it is from now."""
+    gap = clock.now - moment.replace(tzinfo=UTC).timestamp()
+    text = moment.strftime("%Y-%m-%d %H:%M:%S UTC")
     return f"{text}, {duration(gap)} ago" if gap >= 0 else f"{text}, in {duration(-gap)}"
 
 

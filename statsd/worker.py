@@ -69,7 +69,9 @@ async def calculated(
             for refresh, values in calculator.shape(results).items()
         }
 
-    return await calculator.aside(answers)
+    # In a thread, if it takes long, so that the loop goes on meanwhile.
+    takes_long = calculator.costly or calculator.is_large
+    return await asyncio.to_thread(answers) if takes_long else answers()
 
 
 def calculate(
@@ -128,7 +130,7 @@ class Worker:
         self._marks = marks
         self._performers = performers
         self._batches = {kind: performer.batch for kind, performer in performers.items()}
-        self._small = {kind: each.batch for kind, each in performers.items() if not each.is_large}
+        self._large = [kind for kind, each in performers.items() if each.is_large]
         self._bell = bell
         self._lease = lease
         self._retry_delays = retry_delays
@@ -136,16 +138,17 @@ class Worker:
 
     async def step(self) -> None:
         """Answer one batch, or nap until something may be due."""
-        with self._gate.passing() as large:
+        with self._gate.passing(wanted=bool(self._large)) as large:
             attempt, more, wait = await self._marks.take(
-                self._batches if large.is_valid else self._small,
+                self._batches,
                 self._least,
                 LULL,
-                strict=self._others is not None,
+                strict=self._others is not None or not large.is_valid,
+                held=() if large.is_valid else self._large,
             )
             if more:
                 (self._others or self._bell).ring()
-            if attempt is None or attempt.kind in self._small:
+            if attempt is None or attempt.kind not in self._large:
                 large.give_back()
             if attempt is None:
                 if self._others:
@@ -193,7 +196,7 @@ class Worker:
     def _tell(self, attempt: Attempt, settled: Sequence[Settled], seconds: float) -> None:
         kind = attempt.kind
         self._tally.answered(kind, settled, queued=attempt.queued, took=seconds)
-        if attempt.events and kind in self._small:
+        if attempt.events and kind not in self._large:
             self._gate.press(len(settled))
         level = self._performers[kind].log_level
         fields = {

@@ -4,7 +4,6 @@ Both halves of the package use them: the daemon awaits the statements, a web app
 reader runs them on a plain connection. They work with SQLAlchemy 1.4 and 2.x.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 R = TypeVar("R", bound=Refresh)
-T = TypeVar("T")
 
 EXPORT_INTERVAL = 0.5  # seconds between two answers of what is as large as its dojo
 
@@ -72,16 +70,8 @@ class Calculator(Generic[R]):
         return self.shape([connection.execute(each, parameters).all() for each in self.statements])
 
     async def acompute(self, ask: Ask, wanted: Sequence[R], now: datetime) -> Mapping[R, Values]:
-        """As `compute`, from what answers statements one after another.
-
-        What takes long is shaped in a thread, so that others have their turn.
-        """
-        rows = await self.read(ask, wanted, now)
-        return await self.aside(lambda: self.shape(rows))
-
-    async def aside(self, work: Callable[[], T]) -> T:
-        """Do work on rows: in a thread, unless there are so few that it costs more to begin one."""
-        return await asyncio.to_thread(work) if self.costly or self.is_large else work()
+        """As `compute`, from what answers statements one after another."""
+        return self.shape(await self.read(ask, wanted, now))
 
     async def read(
         self, ask: Ask, wanted: Sequence[R], now: datetime

@@ -15,9 +15,10 @@ local RUNS = 'stats:internal:runs'         -- hash: name of what has keys -> "to
 local CHANGES = 'stats:internal:changes'   -- sorted set: name by the moment its answer changes by itself
 local DUE = 'stats:internal:due:'          -- .. class: sorted set of names by time due
 local MARK = 'stats:internal:mark:'        -- .. name: hash of marked (token), class, attempts, retry_at, full (token), error,
-                                           -- entry and type (of the newest event that it is owed for),
-                                           -- since, behind (milliseconds: when the oldest such event was
-                                           -- published, and the oldest that came while it was worked on)
+                                           -- since (milliseconds: when the oldest event that it is owed
+                                           -- for was published), entry and type (of the newest); late_since,
+                                           -- late_entry, late_type: the same of those that came while it
+                                           -- was worked on
 
 local MISSED, INTERACTIVE, ORDINARY, EXPORT, BACKGROUND, IDLE = 0, 1, 2, 3, 4, 5 -- the most urgent first
 local BUCKET = 500000                      -- delayed marks of a name are told apart this finely
@@ -110,14 +111,38 @@ end
 local cause
 local merged = 0 -- how many debts were there already
 
--- Until it is answered a mark knows how long its oldest event has waited. What came while it is
--- worked on may be too late for that answer.
-local function note_cause(name, is_leased)
-  if not cause then return end
-  local field = is_leased and 'behind' or 'since'
-  local since = tonumber(redis.call('HGET', MARK .. name, field) or LARGEST)
-  redis.call('HSET', MARK .. name, field, digits(math.min(since, cause.since)),
-    'entry', cause.entry, 'type', cause.type)
+local function is_newer(entry, other)
+  local time, number = entry:match('^(%d+)-(%d+)$')
+  local other_time, other_number = (other or ''):match('^(%d+)-(%d+)$')
+  if not (time and other_time) or time ~= other_time then
+    return tonumber(time or 0) >= tonumber(other_time or 0)
+  end
+  return tonumber(number) >= tonumber(other_number)
+end
+
+-- Until it is answered a mark knows how long its oldest event has waited, and its newest one.
+local function note(name, event, prefix)
+  local before = redis.call('HMGET', MARK .. name, prefix .. 'since', prefix .. 'entry')
+  local since = math.min(tonumber(before[1] or LARGEST), event.since)
+  redis.call('HSET', MARK .. name, prefix .. 'since', digits(since))
+  if is_newer(event.entry, before[2]) then
+    redis.call('HSET', MARK .. name, prefix .. 'entry', event.entry, prefix .. 'type', event.type)
+  end
+end
+
+local function noted(name, prefix)
+  local since, entry, type = unpack(redis.call('HMGET', MARK .. name,
+    prefix .. 'since', prefix .. 'entry', prefix .. 'type'))
+  return since and entry and {since = tonumber(since), entry = entry, type = type or ''} or nil
+end
+
+-- What came while it was worked on is what the next answer is for, as well.
+local function fold(name)
+  local late = noted(name, 'late_')
+  if late then
+    note(name, late, '')
+    redis.call('HDEL', MARK .. name, 'late_since', 'late_entry', 'late_type')
+  end
 end
 
 -- One mark for each name: the newer moment, the more urgent class, the earlier time due. `full` is
@@ -141,7 +166,7 @@ function owe(name, class, derived)
   redis.call('HSET', MARK .. name, 'marked', digits(clock.token), 'class', class)
   if not derived then redis.call('HSET', MARK .. name, 'full', digits(clock.token)) end
   redis.call('ZADD', DUE .. class, digits(score), name)
-  note_cause(name, is_leased)
+  if cause then note(name, cause, is_leased and 'late_' or '') end
 end
 
 -- Owed for nothing but a solver's new entries, which are on the boards already.

@@ -39,6 +39,7 @@ if tonumber(request.token) > tonumber(redis.call('HGET', MARK .. name, 'marked')
   forget(name)
 else
   -- Marked again since it was taken: a new debt, with attempts of its own.
+  redis.call('HDEL', MARK .. name, 'error', 'since', 'entry', 'type')
   local rest = request.delays[#request.delays] or 0
   redis.call('HSET', MARK .. name, 'attempts', 0, 'retry_at', digits(clock.now + rest))
   give_back(name, rest)

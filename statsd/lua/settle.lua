@@ -182,12 +182,6 @@ local function remember(name, took, own)
   redis.call('HSET', RUNS, name, request.token .. '|' .. digits(took) .. '|' .. (event or '|'))
 end
 
--- The event that a mark is owed for.
-local function cause_of(name)
-  local since, entry, type = unpack(redis.call('HMGET', MARK .. name, 'since', 'entry', 'type'))
-  return since and entry and {since = tonumber(since), entry = entry, type = type or ''} or nil
-end
-
 local function apply(dojo_boards, name, held)
   if dojo_boards.stand then stand(unpack(dojo_boards.stand, 1, 7)) end
   cause = nil -- what follows is for no event: its standing has owed all of it, and sooner
@@ -201,13 +195,9 @@ end
 
 -- It was marked meanwhile: due again at once, or when it has rested.
 local function keep(name, full, rest)
-  redis.call('HDEL', MARK .. name, 'attempts', 'retry_at', 'error', 'since')
+  redis.call('HDEL', MARK .. name, 'attempts', 'retry_at', 'error', 'since', 'entry', 'type')
   if token > tonumber(full or 0) then redis.call('HDEL', MARK .. name, 'full') end
-  local behind = redis.call('HGET', MARK .. name, 'behind')
-  if behind then
-    redis.call('HSET', MARK .. name, 'since', behind)
-    redis.call('HDEL', MARK .. name, 'behind')
-  end
+  fold(name)
   -- However urgent it was, this was an answer: what rests is no longer waited for.
   if rest then set_class(name, EXPORT) end
   give_back(name, rest_after(name, rest))
@@ -239,10 +229,13 @@ end
 
 local reply = {}
 for _, answer in ipairs(request.answers) do
-  local own = cause_of(answer[1])
+  local name = answer[1]
+  if token > tonumber(redis.call('HGET', MARK .. name, 'marked') or 0) then fold(name) end
+  local own = noted(name, '')
   cause = own
   local status, unchanged = settle(unpack(answer, 1, 9))
-  local waited = own and math.max(0, math.floor(clock.seen / 1000) - own.since) or -1
+  local is_answer = own and (status == 'settled' or status == 'again')
+  local waited = is_answer and math.max(0, math.floor(clock.seen / 1000) - own.since) or -1
   reply[#reply + 1] = status
   reply[#reply + 1] = waited
   reply[#reply + 1] = unchanged

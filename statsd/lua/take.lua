@@ -1,7 +1,8 @@
 -- Lease what is due: the oldest of the class whose turn it is, and more of its kind.
 --
 -- request: owner, lease (microseconds), least (the least urgent class that is looked at), strict
---          (the most urgent class always comes first), lull
+--          (the most urgent class always comes first), held (kind -> true: of it only what a page
+--          waits for is taken), lull
 --          (microseconds that large values wait beyond their due time), batches (kind -> how many
 --          are taken at once; a kind that is not there is one that this daemon does not know, and
 --          is left to those that do)
@@ -61,10 +62,11 @@ local taken, kind, more, oldest = {}, nil, 0, clock.now
 local function consider(class, name, due)
   local its_kind = name:match('^[^:]+')
   local limit = request.batches[its_kind]
-  if not limit then return end
+  if not limit or (class > MISSED and request.held[its_kind]) then return end
   kind = kind or its_kind
   if its_kind == kind and #taken < 3 * limit then
     taken[#taken + 1] = name
+    fold(name)
     for _, field in ipairs(redis.call('HMGET', MARK .. name, 'entry', 'type')) do
       taken[#taken + 1] = field or ''
     end

@@ -117,3 +117,59 @@ async def test_boards_that_take_the_place_of_others_tell_of_no_event(
     await school.answer({"scoreboard"})
     assert cache.exists(keys.mark(school.stats.name))
     assert not cache.hexists(keys.mark(school.stats.name), "entry")
+
+
+async def test_an_event_that_came_during_work_given_back_still_counts(
+    marks: Marks, stream: Stream, cache: redis.Redis
+) -> None:
+    await marks.mark([Mark(Thing(1))])
+    await take(marks)
+    await accept(stream, {Mark(Thing(1)): Cause(published(cache, 60), "8-0", "solve")})
+    await marks.release()
+    await accept(stream, {Mark(Thing(1)): Cause(published(cache, 5), "9-0", "solve")})
+    attempt = await take(marks)
+    assert attempt.events == {"thing:1": Event("9-0", "solve")}
+    [settled] = await marks.settle(attempt, answer(1))
+    assert settled.waited is not None
+    assert 60 <= settled.waited < 65
+
+
+async def test_an_answer_with_a_newer_token_is_for_what_came_before_it(
+    marks: Marks, stream: Stream, cache: redis.Redis
+) -> None:
+    await marks.mark([Mark(Thing(1))])
+    attempt = await take(marks)
+    await accept(stream, {Mark(Thing(1)): Cause(published(cache, 60), "8-0", "solve")})
+    [settled] = await marks.settle(await marks.renew(attempt), answer(1))
+    assert settled.status == "settled"
+    assert settled.waited is not None
+    assert settled.waited >= 60
+
+
+async def test_an_answer_that_is_refused_has_answered_no_event(
+    marks: Marks, stream: Stream, cache: redis.Redis
+) -> None:
+    await accept(stream, {Mark(Thing(1)): Cause(published(cache, 60), "8-0", "solve")})
+    attempt = await take(marks)
+    await marks.release()
+    assert await marks.settle(attempt, answer(1)) == [Settled("lost")]
+
+
+async def test_what_is_owed_again_for_no_event_names_none(
+    marks: Marks, stream: Stream, cache: redis.Redis
+) -> None:
+    await accept(stream, {Mark(Thing(1)): Cause(published(cache, 60), "8-0", "solve")})
+    attempt = await take(marks)
+    await marks.mark([Mark(Thing(1))])
+    await marks.settle(attempt, answer(1))
+    again = await take(marks)
+    assert again.newest_event == {}
+    assert await marks.settle(again, answer(2)) == [Settled("settled")]
+
+
+async def test_an_older_event_that_comes_later_does_not_become_the_newest(
+    marks: Marks, stream: Stream, cache: redis.Redis
+) -> None:
+    for entry in ("100-10", "100-9", "99-0"):
+        await accept(stream, {Mark(Thing(1)): Cause(published(cache, 1), entry, "solve")})
+    assert (await take(marks)).newest_event["entry"] == "100-10"

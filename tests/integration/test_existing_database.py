@@ -90,3 +90,35 @@ def test_a_pooler_that_loses_prepared_statements_is_named_with_the_setting(
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
     assert "set STATSD_PREPARED_STATEMENTS=0" in ended.stderr
+
+
+READS_PAGES = """
+import asyncio, sys
+import sqlalchemy as sa
+from statsd import urls
+from statsd.database import Database
+
+NUMBERS = sa.select(sa.func.generate_series(1, 5000).label("number"))
+
+async def read(database):
+    for _ in range(20):
+        async with database.snapshot(considerate=True) as snapshot:
+            assert len(await snapshot.rows(NUMBERS)) == 5000
+
+async def main():
+    url = urls.database_url(sys.argv[1])
+    database = Database(url, pool_size=3, statement_timeout=30, prepared_statements=False)
+    await asyncio.gather(*(read(database) for _ in range(3)))
+    await database.close()
+
+asyncio.run(main())
+"""
+
+
+def test_processes_that_read_page_by_page_share_a_pooler(pgbouncer: str) -> None:
+    """Statements with names would meet there, which each process counts from one."""
+    both = [
+        subprocess.Popen([sys.executable, "-c", READS_PAGES, as_people_have_it(pgbouncer)])
+        for _ in range(2)
+    ]
+    assert [process.wait(60) for process in both] == [0, 0]

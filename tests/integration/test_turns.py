@@ -103,3 +103,18 @@ async def test_a_key_that_somebody_made_a_list_is_written_again(
     await marks.mark([Mark(Thing(1))])
     assert statuses(await marks.settle(await take(marks), answer(1))) == ["settled"]
     assert cache.get(KEY) == b"1"
+
+
+async def test_what_is_held_waits_unless_a_page_waits_for_it(
+    marks: Marks, cache: redis.Redis
+) -> None:
+    await marks.mark([Mark(Other(1)), Mark(Thing(1), priority=Priority.BACKGROUND)])
+    age(cache, Priority.INTERACTIVE, "other:1", 3600)
+    taken = await marks.take(BATCHES, held=["other"])
+    assert taken.attempt is not None
+    assert taken.attempt.names == ("thing:1",)
+    assert (await marks.take(BATCHES, held=["other"])).attempt is None
+    await marks.mark([Mark(Other(1), priority=Priority.MISSED)])
+    missed = await marks.take(BATCHES, held=["other"])
+    assert missed.attempt is not None
+    assert missed.attempt.names == ("other:1",)

@@ -62,6 +62,25 @@ def test_pressure_fades_and_what_waited_goes_on(gate: Gate, clock: Clock) -> Non
         assert not early.is_valid
 
 
+def test_a_dip_does_not_let_the_wait_begin_anew(gate: Gate, clock: Clock) -> None:
+    refused = 0
+    for _ in range(int(2 * HELD / 0.4)):
+        gate.press(45)  # about 112 a second, with dips below what counts as busy
+        with gate.passing() as each:
+            refused += not each.is_valid
+        clock.now += 0.4
+    assert refused < HELD / 0.4 + 1
+
+
+def test_who_does_nothing_large_takes_nobody_s_pass(gate: Gate, clock: Clock) -> None:
+    for _ in range(int(HELD) + 1):
+        gate.press(MANY)
+        clock.now += 1
+    with gate.passing(wanted=False) as small, gate.passing() as large:
+        assert not small.is_valid
+        assert large.is_valid
+
+
 def test_a_few_solves_are_no_pressure(gate: Gate, clock: Clock) -> None:
     for _ in range(1000):
         gate.press(1)
