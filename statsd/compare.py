@@ -128,7 +128,7 @@ class Comparison:
         found: Any = await self._redis.mget(both) if both else []
         values, stamps = found[::2], found[1::2]
         return Cached(
-            {key: _decoded(value) for key, value in zip(own, values, strict=True)},
+            {key: decoded(value) for key, value in zip(own, values, strict=True)},
             frozenset(holdings) - frozenset(own),
             hashlib.blake2b(repr((own, stamps)).encode(), digest_size=DIGEST).hexdigest(),
             max((moment for moment in map(stamped, stamps) if moment), default=None),
@@ -187,7 +187,7 @@ def _batches(
         yield from (group[first : first + size] for first in range(0, len(group), size))
 
 
-def _decoded(raw: bytes | None) -> Any:
+def decoded(raw: bytes | None) -> Any:
     """Return a cached value; anything else that somebody put there equals no computed one."""
     if raw is None:
         return None

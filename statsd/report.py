@@ -32,8 +32,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Resident bytes."""
     troubles: list[str]
     """What is wrong with it or with the servers it needs, a sentence each."""
-    ready: bool
-    """Whether its cold start is done, and both servers answer."""
+    unready: list[str]
+    """What it waits for before its values are as they should be; those troubles among it."""
 
 
 async def put(redis: Redis, report: Report) -> None:

@@ -153,7 +153,7 @@ class Sight:
             pool_size=vitals.pool_size,
             memory=resident(),
             troubles=vitals.troubles(),
-            ready=not vitals.unready(),
+            unready=vitals.unready(),
         )
 
     def _beat(self, seen: Overview) -> None:

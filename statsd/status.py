@@ -9,6 +9,7 @@ from statsd import report
 from statsd.overview import Overview, overview
 from statsd.report import Report
 
+STATE = 16  # characters
 SILENT = 6.0  # seconds; a daemon reports every two
 UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
@@ -32,10 +33,11 @@ async def status(redis: Redis) -> Status:
 def _troubles(seen: Overview, daemons: list[Report]) -> Iterator[str]:
     living = [each for each in daemons if _age(each, seen) <= SILENT]
     if not living:
-        yield "no daemon runs"
+        yield "no daemon runs; start one: `statsd run`"
     for each in daemons:
         if each not in living:
-            yield f"{each.name} has not reported for {duration(_age(each, seen))}"
+            age = duration(_age(each, seen))
+            yield f"{each.name} has not reported for {age}; does it run? See its log"
         else:
             yield from (f"{each.name}: {trouble}" for trouble in each.troubles)
     if seen.dead:
@@ -73,19 +75,22 @@ def _summary(found: Status) -> Iterator[str]:
 def _daemons(found: Status) -> Iterator[str]:
     width = max([6, *(len(each.name) for each in found.daemons)])
     yield (
-        f"{'daemon':<{width}}  version  {'up':>8}  events/s  refreshes/s  loop lag  memory"
-        "  pool    state"
+        f"{'daemon':<{width}}  {'state':<{STATE}}  {'up':>7}  events/s  refreshes/s  lag, ms"
+        "  memory  pool  version"
     )
     for each in found.daemons:
         age = _age(each, found.overview)
-        state = "ready" if each.ready else "not ready"
+        state = "not ready" if each.unready else "ready"
         state = state if age <= SILENT else f"silent for {duration(age)}"
         up = duration(max(0.0, each.at - each.started))
         yield (
-            f"{each.name:<{width}}  {each.version:<7}  {up:>8}  {each.events_per_second:>8.1f}"
-            f"  {each.refreshes_per_second:>11.1f}  {each.loop_lag * 1000:>5.0f} ms"
-            f"  {each.memory / 1e6:>3.0f} MB  {each.pool_in_use}/{each.pool_size:<4}  {state}"
+            f"{each.name:<{width}}  {state:<{STATE}}  {up:>7}  {each.events_per_second:>8.1f}"
+            f"  {each.refreshes_per_second:>11.1f}  {each.loop_lag * 1000:>7.0f}"
+            f"  {each.memory / 1e6:>3.0f} MB  {each.pool_in_use}/{each.pool_size:<2}"
+            f"  {each.version}"
         )
+        if age <= SILENT:
+            yield from (f"  {reason}" for reason in each.unready if reason not in each.troubles)
 
 
 def _latencies(found: Status) -> Iterator[str]:

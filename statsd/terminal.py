@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import redis
 import typer
 
 from statsd import settings as declarations
@@ -27,7 +28,10 @@ def errors_in_a_line() -> Iterator[None]:
         # A pipe that was closed by whoever read our output is the framework's to handle.
         if isinstance(error, BrokenPipeError) or not passes(error):
             raise
-        typer.echo(f"statsd: a server does not serve: {brief(error)}", err=True)
+        is_redis = isinstance(error, redis.RedisError)
+        server = "Redis (REDIS_URL)" if is_redis else "PostgreSQL (DATABASE_URL)"
+        sentence = f"{server} does not serve: {brief(error)}; `statsd doctor` looks at all of it"
+        typer.echo(f"statsd: {sentence}", err=True)
         raise typer.Exit(FAILED) from None
 
 

@@ -12,13 +12,13 @@ import statsd.statistics
 import statsd.watch  # noqa: F401 - with those above, all kinds of refreshes are known
 from statsd import keys
 from statsd.cause import id_of
-from statsd.compare import stamped
+from statsd.compare import GARBLED, decoded, stamped
 from statsd.dead_letters import DeadLetters
 from statsd.errors import StatsdError
 from statsd.marks import SECOND
 from statsd.overview import label
 from statsd.refresh import Priority, UnknownKindError, parse
-from statsd.status import duration
+from statsd.status import duration, status
 
 LETTERS = 200  # dead letters looked through, the newest
 
@@ -55,7 +55,8 @@ async def why(redis: Redis, key: str) -> list[Line]:
     change: Any = await redis.zscore(f"{keys.INTERNAL}changes", name)
     if change:
         found.append(Line("changes by itself", _moment(change / SECOND, clock)))
-    return [*found, *[each async for each in _letters(redis, name)]]
+    found += [each async for each in _letters(redis, name)]
+    return found + await _pressing(redis)
 
 
 async def _name_of(redis: Redis, key: str) -> tuple[str, str | None]:
@@ -85,15 +86,20 @@ async def _clock(redis: Redis) -> _Clock:
 async def _value(redis: Redis, key: str | None, clock: _Clock) -> AsyncIterator[Line]:
     if key is None:
         return
-    kinds = {await redis.type(key), await redis.type(keys.updated(key))}
-    if kinds != {b"string"}:
-        yield Line("value", "missing; a sweep notices it within half a minute, a reader at once")
-        return
-    size: Any = await redis.strlen(key)
-    stamp: Any = await redis.get(keys.updated(key))
+    text, stamp = [await _text(redis, each) for each in (key, keys.updated(key))]
+    size = "missing" if text is None else f"{len(text)} bytes"
+    is_value = text is not None and decoded(text) is not GARBLED
     moment = stamped(stamp)
-    of_when = "its stamp is none" if moment is None else f"true for {_shown(moment, clock)}"
-    yield Line("value", f"{size} bytes, {of_when}")
+    since = "no stamp" if moment is None else f"stamped {_shown(moment, clock)}"
+    yield Line("value", f"{size}{'' if is_value or text is None else ', garbled'}, {since}")
+    if not is_value or moment is None:
+        yield Line("", "a sweep or an audit notices it in a while; `statsd reconcile` at once")
+
+
+async def _text(redis: Redis, key: str) -> bytes | None:
+    """Return what lies under a key; None where it is nothing, or no text."""
+    is_text = await redis.type(key) == b"string"
+    return await redis.get(key) if is_text else None  # type: ignore[return-value]
 
 
 async def _last_answer(redis: Redis, name: str, clock: _Clock) -> list[Line]:
@@ -140,6 +146,14 @@ def _event(subject: str, entry: str, event_type: str, clock: _Clock) -> list[Lin
         return []
     published = _moment(id_of(entry)[0] / 1000, clock)
     return [Line(subject, f"{event_type} {entry}, published {published}")]
+
+
+async def _pressing(redis: Redis) -> list[Line]:
+    """Return what may hold up any value: events that are on their way, and what is wrong."""
+    found = await status(redis)
+    waiting = found.overview.unread + found.overview.pending
+    lines = [Line("events", f"{waiting} not accepted yet; they may be about it")] if waiting else []
+    return lines + [Line("trouble", each) for each in found.troubles]
 
 
 async def _letters(redis: Redis, name: str) -> AsyncIterator[Line]:

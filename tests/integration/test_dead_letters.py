@@ -173,5 +173,5 @@ def test_what_is_no_id_is_refused(dead: Run) -> None:
 def test_a_redis_that_does_not_serve_is_told_in_a_line(dead: Run) -> None:
     code, said = dead("list", REDIS_URL="redis://127.0.0.1:1")
     assert code == 1
-    assert said.startswith("statsd: a server does not serve:")
+    assert said.startswith("statsd: Redis (REDIS_URL) does not serve:")
     assert said.count("\n") == 1

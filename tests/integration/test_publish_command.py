@@ -50,5 +50,5 @@ def test_a_type_that_is_none_is_answered_with_all(run: Run, cache: "redis.Redis"
 def test_a_redis_that_does_not_serve_is_told_in_a_line(run: Run) -> None:
     code, said, complaint = run("publish", "belts_update", REDIS_URL="redis://127.0.0.1:1")
     assert (code, said) == (1, "")
-    assert complaint.startswith("statsd: a server does not serve:")
+    assert complaint.startswith("statsd: Redis (REDIS_URL) does not serve:")
     assert complaint.count("\n") == 1

@@ -156,5 +156,5 @@ def test_a_database_that_cannot_just_now_is_told_in_a_line(run: Run, webapp: Web
         connection.execute(sa.text("ALTER TABLE dojos RENAME TO elsewhere"))
     code, said, complaint = run("verify")
     assert (code, said) == (1, "")
-    assert complaint.startswith("statsd: a server does not serve: ")
+    assert complaint.startswith("statsd: PostgreSQL (DATABASE_URL) does not serve: ")
     assert len(complaint.splitlines()) == 1
