@@ -36,7 +36,7 @@ from statsd.refresh import Priority, Refresh
 from statsd.statistics import every_statistic
 
 DEADLINE = 600.0  # seconds
-IDLE_SOLVES, BURST = 300, 10_000
+IDLE_SOLVES, BURST = 100, 10_000
 POLL = 0.002  # seconds
 RESTED = 10.0  # seconds in which an array is exported again
 PAUSE = 0.1  # seconds in which nothing happens
