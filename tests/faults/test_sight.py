@@ -12,8 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from statsd import embedded
-from statsd.events import ChallengeSolve
-from tests.faults.harness import Site
+from statsd.events import ChallengeSolve, DojoStatsUpdate
+from statsd.sight import BLOCKED as BLOCKED_AFTER
+from tests.faults.form import pass_time
+from tests.faults.harness import BLOCKED, Site
 from tests.support import Daemon, environment, eventually, free_port, get
 
 pytestmark = pytest.mark.timeout(300)
@@ -164,3 +166,30 @@ def test_a_daemon_that_was_stopped_answers_nothing_and_is_missed(
     os.kill(watched.daemon.process.pid, signal.SIGCONT)
     watched.is_well()
     site.finish(heals=True)
+
+
+def test_a_daemon_that_drains_is_not_taken_for_blocked(site: Site, watched: Watched) -> None:
+    """Its event loop turns until it ends, and is seen to."""
+    with site.webapp.engine.begin() as connection:
+        connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))
+        site.publisher.publish(DojoStatsUpdate(site.quiet.dojo_id))
+        eventually(lambda: site.execute(BLOCKED), "a calculation waits")
+        watched.daemon.process.send_signal(signal.SIGTERM)
+        watched.logs("stopping")
+        pass_time(BLOCKED_AFTER + 1.5)
+        assert get(watched.port, "/healthz")[0] == 200
+        assert watched.daemon.process.wait(SECONDS) == 0
+    assert not watched.daemon.lines("the event loop is blocked")
+    site.finished = True  # nobody is left to settle anything
+
+
+def test_a_failure_of_what_looks_at_a_daemon_ends_it_as_any_other(
+    site: Site, watched: Watched
+) -> None:
+    """A supervisor starts it anew only if it does not look as if it had been told to stop."""
+    site.cache.acl_setuser("default", enabled=True, commands=["-ping"])
+    code = watched.daemon.process.wait(SECONDS)
+    site.cache.acl_setuser("default", enabled=True, commands=["+ping"])
+    assert code == 1
+    assert watched.daemon.lines("the daemon failed")
+    site.finished = True
