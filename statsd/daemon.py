@@ -20,7 +20,7 @@ import statsd.handlers
 from statsd import report, watch
 from statsd.audit import Audit, Auditor
 from statsd.beat import Beat
-from statsd.bell import Bell, FirstOf
+from statsd.bell import Bell, FirstOf, Ring
 from statsd.boards import LiveBoards
 from statsd.claims import Claims
 from statsd.consumer import Consumer
@@ -139,16 +139,20 @@ class Daemon:
         )
         self._turned = lambda: self._consumer.last_turn
         gate = Gate()
-        statistics = statistics_of(
-            LiveBoards(self._cache, self._database, gate), self._database, gate
-        )
+        self._loops: dict[str, Loop] = {"consumer": self._consumer}
+        self._loops |= self._workers(general, urgent, gate)
+        self._side_loops = self._timely(bell, gate)
+
+    def _workers(self, general: Bell, urgent: Bell, gate: Gate) -> dict[str, Worker]:
+        """Make those who answer, and the first of them, which looks for missed solves alone."""
+        settings = self._settings
+        boards = LiveBoards(self._cache, self._database, gate)
+        statistics = statistics_of(boards, self._database, gate)
         quick = {
             kind: each for kind, each in statistics.items() if not each.costly and not each.is_large
         }
         performers = statistics | self._upkeep()
         self._tally.kinds = tuple(performers)
-        self._loops: dict[str, Loop] = {"consumer": self._consumer}
-        # One more is there for what is urgent and small, which never waits for what is neither.
         worker = partial(
             Worker,
             self._marks,
@@ -160,29 +164,35 @@ class Daemon:
         )
         urgent.ring()  # it finds nothing to do where another daemon looks, and need not nap
         self._first = worker({MissedSolves.kind: performers[MissedSolves.kind]}, urgent)
-        self._loops["urgent worker"] = worker(
-            quick, urgent, least=Priority.ORDINARY, others=general
-        )
-        for i in range(settings.concurrency):
-            self._loops[f"worker {i}"] = worker(performers, general)
+        # One more is there for what is urgent and small, which never waits for what is neither.
+        strict = worker(quick, urgent, least=Priority.ORDINARY, others=general)
+        return {"urgent worker": strict} | {
+            f"worker {i}": worker(performers, general) for i in range(settings.concurrency)
+        }
+
+    def _timely(self, bell: Ring, gate: Gate) -> dict[str, Loop]:
+        """Make what comes round by the clock."""
+        settings, marks = self._settings, self._marks
         sight = Sight(
-            self._cache, name, self._tally, self._vitals, heartbeat=settings.heartbeat_interval
+            self._cache,
+            self._name.text,
+            self._tally,
+            self._vitals,
+            heartbeat=settings.heartbeat_interval,
         )
-        self._side_loops: dict[str, Loop] = {
+        loops: dict[str, Loop] = {
             "name": self._name,
             "sight": sight,
-            "progress": Progress(self._marks, gate),
-            "claims": Claims(self._stream, self._marks, self._consumer),
-            "sweep": Sweep(self._cache, self._marks, refill=not settings.skip_cold_start),
-            "watch": Timer(self._marks, bell, MissedSolves(), watch.INTERVAL),
+            "progress": Progress(marks, gate),
+            "claims": Claims(self._stream, marks, self._consumer),
+            "sweep": Sweep(self._cache, marks, refill=not settings.skip_cold_start),
+            "watch": Timer(marks, bell, MissedSolves(), watch.INTERVAL),
         }
         if settings.audit_interval:
-            self._side_loops["audit"] = Timer(self._marks, bell, Audit(), settings.audit_interval)
-
+            loops["audit"] = Timer(marks, bell, Audit(), settings.audit_interval)
         if settings.docker_engines and settings.containers_interval:
-            self._side_loops["containers"] = Timer(
-                self._marks, bell, Containers(), settings.containers_interval
-            )
+            loops["containers"] = Timer(marks, bell, Containers(), settings.containers_interval)
+        return loops
 
     def _upkeep(self) -> dict[str, Performer]:
         """Return who answers what is no statistic."""

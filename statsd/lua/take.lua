@@ -2,10 +2,9 @@
 --
 -- request: owner, lease (microseconds), least (the least urgent class that is looked at), strict
 --          (the most urgent class always comes first), held (kind -> true: of it only what a page
---          waits for is taken), lull
---          (microseconds that large values wait beyond their due time), batches (kind -> how many
---          are taken at once; a kind that is not there is one that this daemon does not know, and
---          is left to those that do)
+--          waits for is taken), lull (microseconds that large values wait beyond their due time),
+--          batches (kind -> how many are taken at once; a kind that is not there is one that this
+--          daemon does not know, and is left to those that do)
 -- reply: token, now, epoch, lease, microseconds until something more is due (-1: nothing is),
 --        more (1: others are due now), microseconds for which the oldest taken was due, and for
 --        each taken: name, entry and type of the newest event that it is owed for ('': none)
