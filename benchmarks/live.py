@@ -313,34 +313,40 @@ def percentile(values: list[float], part: float) -> float:
     return statistics.quantiles(values, n=100)[int(part) - 1] * 1000
 
 
+@contextmanager
+def platform_at(scale: str) -> Iterator[tuple[embedded.Servers, Platform]]:
+    """Give servers with a sample, and its application, when a daemon's cold start is done."""
+    with embedded.servers() as servers:
+        asyncio.run(sample.create_tables(servers.database_url))
+        loaded = asyncio.run(sample.load(servers.database_url, SCALES[scale]))
+        print(f"{loaded.dojos} dojos, {loaded.users} users, {loaded.solves} solves")
+        platform = Platform(servers)
+        with daemon(servers):
+            wait(lambda: platform.cache.hlen(keys.HOLDINGS) >= loaded.dojos, "the cold start")
+            wait(lambda: not platform.owed(*(*Priority,)[: Priority.IDLE]), "the cold start")
+            yield servers, platform
+
+
 def main() -> None:
     """Run, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", choices=SCALES, default="medium")
     options = parser.parse_args()
-    with embedded.servers() as servers:
-        asyncio.run(sample.create_tables(servers.database_url))
-        loaded = asyncio.run(sample.load(servers.database_url, SCALES[options.scale]))
-        print(f"{loaded.dojos} dojos, {loaded.users} users, {loaded.solves} solves")
-        platform = Platform(servers)
-        with daemon(servers):
-            wait(lambda: platform.cache.hlen(keys.HOLDINGS) >= loaded.dojos, "the cold start")
-            everything = (*Priority,)[: Priority.IDLE]
-            wait(lambda: not platform.owed(*everything), "the cold start")
-            bare = Bare(servers)
-            boards, stats, floor = idle(platform, bare)
-            bare.close()
-            for name, times in (("board", boards), ("dojo stats", stats), ("bare trips", floor)):
-                ratio = statistics.median(times) / statistics.median(floor)
-                print(
-                    f"idle, {name:<11} p50 {percentile(times, 50):6.2f} ms, "
-                    f"p99 {percentile(times, 99):6.2f} ms, {ratio:.2f} x the bare trips"
-                )
-            print("burst over all dojos:", burst(platform, platform.open_pairs(BURST)))
-            [(hottest, solves)] = platform.rows(_HOTTEST)
-            pairs = platform.open_pairs(BURST, dojo_id=hottest)
-            print(f"burst in one dojo of {solves} solves:", burst(platform, pairs))
-            print("compared: {}, wrong: {}".format(*asyncio.run(wrong(servers))))
+    with platform_at(options.scale) as (servers, platform):
+        bare = Bare(servers)
+        boards, stats, floor = idle(platform, bare)
+        bare.close()
+        for name, times in (("board", boards), ("dojo stats", stats), ("bare trips", floor)):
+            ratio = statistics.median(times) / statistics.median(floor)
+            print(
+                f"idle, {name:<11} p50 {percentile(times, 50):6.2f} ms, "
+                f"p99 {percentile(times, 99):6.2f} ms, {ratio:.2f} x the bare trips"
+            )
+        print("burst over all dojos:", burst(platform, platform.open_pairs(BURST)))
+        [(hottest, solves)] = platform.rows(_HOTTEST)
+        pairs = platform.open_pairs(BURST, dojo_id=hottest)
+        print(f"burst in one dojo of {solves} solves:", burst(platform, pairs))
+        print("compared: {}, wrong: {}".format(*asyncio.run(wrong(servers))))
 
 
 if __name__ == "__main__":

@@ -24,13 +24,12 @@ from benchmarks.live import (
     WORK,
     Platform,
     Solve,
-    daemon,
     percentile,
+    platform_at,
     wait,
     wrong,
 )
-from statsd import embedded, keys, sample
-from statsd.refresh import Priority
+from statsd import embedded, keys
 from statsd.status import Status, status
 
 EVENTS = 20_000
@@ -162,17 +161,9 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=EVENTS)
     parser.add_argument("--seconds", type=float, default=10.0, help="0: all at once")
     options = parser.parse_args()
-    with embedded.servers() as servers:
-        asyncio.run(sample.create_tables(servers.database_url))
-        loaded = asyncio.run(sample.load(servers.database_url, SCALES[options.scale]))
-        print(f"{loaded.dojos} dojos, {loaded.users} users, {loaded.solves} solves")
-        platform = Platform(servers)
-        with daemon(servers):
-            wait(lambda: platform.cache.hlen(keys.HOLDINGS) >= loaded.dojos, "the cold start")
-            everything = (*Priority,)[: Priority.IDLE]
-            wait(lambda: not platform.owed(*everything), "the cold start")
-            _run(platform, servers, options.events, options.seconds)
-            print("compared: {}, wrong: {}".format(*asyncio.run(wrong(servers))))
+    with platform_at(options.scale) as (servers, platform):
+        _run(platform, servers, options.events, options.seconds)
+        print("compared: {}, wrong: {}".format(*asyncio.run(wrong(servers))))
 
 
 def _run(platform: Platform, servers: embedded.Servers, events: int, seconds: float) -> None:
