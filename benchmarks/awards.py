@@ -1,159 +1,116 @@
-"""From an award to the pages: `python -m benchmarks.awards [--scale small|medium|large]`.
+"""From an award to the pages: belts and emojis, which are one value each for everybody.
 
-Idle, one award after another: the time from its event until the value has it, beside the bare
-statement, JSON and write. Then many awards in a moment: how long until the value has all, and how
-often it was written.
+One award after another: the time from its event until the value has it, beside the bare statement,
+JSON and write. Then many awards in a moment.
 """
 
-import argparse
-import asyncio
 import statistics
-from contextlib import contextmanager
+from collections.abc import Iterator
 from time import perf_counter, sleep, time
 from typing import Any
 
 import orjson
 import psycopg2.extras
 
-from benchmarks.cold_start import SCALES
-from benchmarks.live import PAUSE, Platform, daemon, percentile, wait
-from statsd import embedded, keys, sample
-from statsd.refresh import Priority
+from benchmarks import floors
+from benchmarks.idle import PAUSE
+from benchmarks.result import Result
+from benchmarks.stage import Stage
+from benchmarks.webapp import Webapp, wait
+from statsd import keys
 
-IDLE_AWARDS, BURST = 25, 1000
-EVERYTHING = (*Priority,)[: Priority.IDLE]
-EVENTS = {"belt": "belts_update", "emoji": "emojis_update"}
-KEYS = {"belt": keys.BELTS, "emoji": keys.EMOJIS}
-BARE = {
-    "belt": "SELECT a.name, a.date::text, a.user_id, u.name, u.website FROM awards a"
-    " JOIN users u ON u.id = a.user_id WHERE a.type = 'belt' AND u.hidden IS NOT TRUE",
-    "emoji": "SELECT a.user_id, a.name, a.description, a.category, a.icon FROM awards a"
-    " JOIN users u ON u.id = a.user_id WHERE a.type = 'emoji' AND u.hidden IS NOT TRUE",
-}
+AT_ONCE = 40  # times as many awards as one after another
+EVENTS = {"belts": "belts_update", "emojis": "emojis_update"}
+KEYS = {"belts": keys.BELTS, "emojis": keys.EMOJIS}
+GRANT = """
+INSERT INTO awards (user_id, type, name, icon, category, description, date)
+SELECT u, t, n, 'new', 'new', '', now() AT TIME ZONE 'UTC' FROM (VALUES %s) AS given (u, t, n)
+"""
 
 
 class Awards:
-    """Grants awards to users, and publishes events as an application does."""
+    """Grants awards of one kind to users, and publishes events as an application does."""
 
-    def __init__(self, platform: Platform, users: list[int]) -> None:
-        self._platform = platform
+    def __init__(self, webapp: Webapp, kind: str, users: list[int]) -> None:
+        self._webapp = webapp
+        self._kind = kind
         self._users = users
-        self._given = 0
 
-    def grant(self, kind: str, count: int) -> list[int]:
+    def grant(self, count: int) -> list[int]:
         """Commit awards, one for each user; return the users."""
-        users = self._users[self._given : self._given + count]
-        self._given += count
-        values = [(user, kind, {"belt": "black", "emoji": "CURRENT"}[kind]) for user in users]
-        with self._platform.database.cursor() as cursor:
-            psycopg2.extras.execute_values(
-                cursor,
-                "INSERT INTO awards (user_id, type, name, icon, category, description, date)"
-                " SELECT u, t, n, 'new', 'new', '', now() AT TIME ZONE 'UTC'"
-                " FROM (VALUES %s) AS given (u, t, n)",
-                values,
-            )
+        users, self._users = self._users[:count], self._users[count:]
+        award = {"belts": ("belt", "black"), "emojis": ("emoji", "CURRENT")}[self._kind]
+        with self._webapp.database.cursor() as cursor:
+            psycopg2.extras.execute_values(cursor, GRANT, [(user, *award) for user in users])
         return users
 
-    def publish(self, kind: str, count: int = 1) -> None:
+    def publish(self, count: int = 1) -> None:
         """Publish as many events."""
-        data = orjson.dumps({"type": EVENTS[kind]})
-        with self._platform.cache.pipeline(transaction=False) as pipeline:
+        data = orjson.dumps({"type": EVENTS[self._kind]})
+        with self._webapp.cache.pipeline(transaction=False) as pipeline:
             for _ in range(count):
                 pipeline.xadd(keys.STREAM, {"data": data})
             pipeline.execute()
 
-    def have(self, kind: str, users: list[int]) -> bool:
-        """Say whether the cached value has the last of these users' new awards."""
-        value = orjson.loads(self._platform.cache.get(KEYS[kind]) or b"{}")
-        last = str(users[-1])
-        if kind == "belt":
-            return last in value["dates"]["black"]
-        return any(each["category"] == "new" for each in value["emojis"].get(last, ()))
+    def has(self, user: int) -> bool:
+        """Say whether the cached value has a user's new award."""
+        value = orjson.loads(self._webapp.cache.get(KEYS[self._kind]) or b"{}")
+        if self._kind == "belts":
+            return str(user) in value["dates"]["black"]
+        return any(each["category"] == "new" for each in value["emojis"].get(str(user), ()))
 
-    def may_be_computed(self, kind: str) -> bool:
+    def may_be_computed(self) -> bool:
         """Say whether the value has rested for what it took the last time."""
-        until = int(self._platform.cache.hget(f"{keys.INTERNAL}rests", f"{kind}s") or 0)
-        return until < time() * 1_000_000
+        until: Any = self._webapp.cache.hget(f"{keys.INTERNAL}rests", self._kind)
+        return int(until or 0) < time() * 1_000_000
 
 
-def idle(platform: Platform, awards: Awards, kind: str) -> tuple[list[float], list[float]]:
-    """Award one after another; return the seconds until the value had it, and of the bare trips."""
+def measure(stage: Stage) -> Iterator[Result]:
+    """Award belts, and emojis."""
+    stage.daemon()
+    users = [
+        user for (user,) in stage.webapp.rows("SELECT id FROM users WHERE NOT hidden ORDER BY id")
+    ]
+    for kind in EVENTS:
+        awards = Awards(stage.webapp, kind, users)
+        seen, floor = _idle(stage, awards, kind)
+        yield Result(
+            "awards",
+            f"event to {kind}, p50",
+            statistics.median(seen) * 1000,
+            "ms",
+            statistics.median(floor) * 1000,
+        )
+        seconds = _burst(stage, awards)
+        yield Result("awards", f"many at once, {kind}", seconds * 1000, "ms")
+
+
+def _idle(stage: Stage, awards: Awards, kind: str) -> tuple[list[float], list[float]]:
+    """Award one after another; return the seconds until the value had it, and of the bare ones."""
     seen, floor = [], []
-    platform.cache.config_set("notify-keyspace-events", "K$z")
-    for _ in range(IDLE_AWARDS):
-        with platform.changes(KEYS[kind]) as next_change:
-            users = awards.grant(kind, 1)
+    for _ in range(stage.effort.awards):
+        wait(awards.may_be_computed, "it has rested")
+        with stage.webapp.changes(KEYS[kind]) as next_change:
+            [user] = awards.grant(1)
             began = perf_counter()
-            awards.publish(kind)
+            awards.publish()
             next_change()
             seen.append(perf_counter() - began)
-        if not awards.have(kind, users):
+        if not awards.has(user):
             raise AssertionError("the value was written without the award")
-        wait(
-            lambda: not platform.owed(*EVERYTHING) and not platform.cache.exists(keys.LATER), "rest"
-        )
+        wait(stage.webapp.is_at_rest, "rest")
         sleep(PAUSE)
         began = perf_counter()
-        rows = platform.rows(BARE[kind])
-        platform.cache.set("floor", orjson.dumps(rows))
+        rows = [stage.webapp.rows(each) for each in floors.statements(kind)]
+        stage.webapp.cache.set("floor:awards", orjson.dumps(rows, default=str))
         floor.append(perf_counter() - began)
-        wait(lambda: awards.may_be_computed(kind), "it has rested")
-    platform.cache.config_set("notify-keyspace-events", "")
+    stage.webapp.cache.delete("floor:awards")
     return seen, floor
 
 
-def burst(platform: Platform, awards: Awards, kind: str) -> str:
-    """Award many in a moment; say how long it took."""
-    users = awards.grant(kind, BURST)
-    stamps: set[Any] = set()
-    began = perf_counter()
-    awards.publish(kind, BURST)
-
-    def has_all() -> bool:
-        stamps.add(platform.cache.get(keys.updated(KEYS[kind])))
-        return not platform.cache.xlen(keys.STREAM) and awards.have(kind, users)
-
-    seconds = wait(has_all, "all awards")
-    wait(lambda: not platform.owed(*EVERYTHING), "rest")
-    stamps.add(platform.cache.get(keys.updated(KEYS[kind])))
-    settled = perf_counter() - began
-    return f"{seconds * 1000:.0f} ms, {len(stamps) - 1} writes in {settled:.2f} s"
-
-
-@contextmanager
-def platform_at(scale: str) -> Any:
-    """Give a platform of a size beside a daemon whose cold start is done."""
-    with embedded.servers() as servers:
-        asyncio.run(sample.create_tables(servers.database_url))
-        loaded = asyncio.run(sample.load(servers.database_url, SCALES[scale]))
-        print(f"{loaded.users} users, {loaded.awards} awards")
-        platform = Platform(servers)
-        with daemon(servers):
-            wait(lambda: platform.cache.hlen(keys.HOLDINGS) >= loaded.dojos, "the cold start")
-            wait(lambda: not platform.owed(*EVERYTHING), "the cold start")
-            yield platform
-
-
-def main() -> None:
-    """Run, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", choices=SCALES, default="medium")
-    options = parser.parse_args()
-    with platform_at(options.scale) as platform:
-        users = platform.rows("SELECT id FROM users WHERE hidden IS NOT TRUE ORDER BY id")
-        for kind, key in KEYS.items():
-            awards = Awards(platform, [user for (user,) in users])
-            seen, floor = idle(platform, awards, kind)
-            size = platform.cache.strlen(key) / 1e6
-            print(
-                f"{kind}: value of {size:.2f} MB; idle p50 {percentile(seen, 50):.1f} ms, "
-                f"p99 {percentile(seen, 99):.1f} ms, "
-                f"{statistics.median(seen) / statistics.median(floor):.2f} x the bare trips "
-                f"({percentile(floor, 50):.1f} ms)"
-            )
-            print(f"{kind}: {BURST} awards in a moment:", burst(platform, awards, kind))
-
-
-if __name__ == "__main__":
-    main()
+def _burst(stage: Stage, awards: Awards) -> float:
+    """Award many in a moment; return the seconds until the value has all."""
+    wait(awards.may_be_computed, "it has rested")
+    *_, last = awards.grant(AT_ONCE * stage.effort.awards)
+    awards.publish(AT_ONCE * stage.effort.awards)
+    return wait(lambda: awards.has(last), "all awards")

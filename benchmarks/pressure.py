@@ -1,39 +1,27 @@
-"""Under a burst: `python -m benchmarks.pressure [--seconds 10] [--scale small|medium|large]`.
+"""Under pressure: solves over all dojos for a while, half of them in one.
 
-So many events in so many seconds over all dojos, of which one takes half. For the quiet dojos: the
-time from publishing to the statistics in the cache. Beside it how far each class fell behind, how
-long the exports took to catch up, what memory was used, and whether all is right in the end.
+For the quiet dojos: the time from publishing to their statistics in the cache. Beside it how far
+each class fell behind, and what memory was used.
 """
 
-import argparse
 import asyncio
 import random
 import threading
 from collections import defaultdict
-from contextlib import suppress
+from collections.abc import Iterator
 from time import perf_counter, sleep, time
 from typing import Any, NamedTuple, Self
 
 import redis
 from redis.asyncio import Redis
 
-from benchmarks.cold_start import SCALES
-from benchmarks.live import (
-    _HOTTEST,
-    URGENT,
-    WORK,
-    Platform,
-    Solve,
-    percentile,
-    platform_at,
-    wait,
-    wrong,
-)
-from statsd import embedded, keys
+from benchmarks.idle import percentile
+from benchmarks.result import Result
+from benchmarks.stage import Stage
+from benchmarks.webapp import Solve, Webapp, wait
+from statsd import keys
 from statsd.status import Status, status
 
-EVENTS = 20_000
-TICK = 0.02  # seconds between two transactions of the web application
 WATCHED = 40  # quiet dojos
 LOOK = 0.25  # seconds between two looks at what is owed
 
@@ -49,7 +37,7 @@ class Listener:
     """Notes when the statistics of some dojos are written."""
 
     def __init__(self, url: str, references: dict[int, str]) -> None:
-        self._client = redis.Redis.from_url(url)
+        self._client: Any = redis.Redis.from_url(url)
         self._of = {
             f"__keyspace@0__:{keys.updated(keys.dojo_stats(each))}".encode(): dojo_id
             for dojo_id, each in references.items()
@@ -67,6 +55,7 @@ class Listener:
         self._over.set()
         self._thread.join()
         self._client.config_set("notify-keyspace-events", "")
+        self._client.close()
 
     def _listen(self) -> None:
         with self._client.pubsub(ignore_subscribe_messages=True) as subscription:
@@ -83,7 +72,7 @@ class Looks:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self.worst: dict[str, float] = defaultdict(float)
+        self.worst: dict[tuple[str, str], float] = defaultdict(float)
         self._over = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._look()))
 
@@ -102,49 +91,57 @@ class Looks:
 
     def _keep(self, found: Status, memory: Any) -> None:
         figures = {
-            "unread events": found.overview.unread,
-            "lag, s": found.overview.lag,
-            "Redis, MB": memory["used_memory"] / 1e6,
-            "daemon, MB": max(each.memory for each in found.daemons) / 1e6,
-            "loop lag, ms": max(each.loop_lag for each in found.daemons) * 1000,
+            ("lag of the stream", "s"): found.overview.lag,
+            ("Redis", "MB"): memory["used_memory"] / 1e6,
+            ("daemon", "MB"): max((each.memory for each in found.daemons), default=0) / 1e6,
         }
-        figures |= {f"owed, {name}": each for name, each in found.overview.owed.items()}
-        figures |= {f"overdue, {name}, s": each for name, each in found.overview.overdue.items()}
+        figures |= {
+            (f"overdue, {name}", "s"): each for name, each in found.overview.overdue.items()
+        }
         for name, each in figures.items():
             self.worst[name] = max(self.worst[name], each)
 
 
-def chosen(platform: Platform, hottest: int, events: int) -> list[Solve]:
+def measure(stage: Stage) -> Iterator[Result]:
+    """Publish, listen and look."""
+    stage.daemon()
+    webapp, effort = stage.webapp, stage.effort
+    hottest = webapp.hottest()
+    solves = _chosen(webapp, hottest, effort.pressure)
+    quiet = sorted({each.dojo_id for each in solves} - {hottest})[:WATCHED]
+    references = {dojo: each for dojo, each in webapp.references().items() if dojo in quiet}
+    url = stage.servers.redis_url
+    with Listener(url, references) as listener, Looks(url) as looks:
+        published = webapp.at_a_rate(solves, effort.pressure_seconds)
+        ended = perf_counter()
+        wait(webapp.is_answered, "answered")
+        wait(webapp.is_exported, "exported")
+        exported = perf_counter() - ended
+        sleep(2 * LOOK)  # the last of them is heard and seen
+    found = _latencies(published, listener.seen)
+    measured = f"{len(solves):,} solves in {effort.pressure_seconds:g} s, half in one dojo"
+    for part in (50, 95, 99):
+        yield Result(
+            "pressure", f"quiet dojos' stats, p{part}", percentile(found, part), "ms", note=measured
+        )
+    yield Result("pressure", "last export after the end", exported, "s")
+    for (what, unit), each in sorted(looks.worst.items()):
+        yield Result("pressure", f"at the worst: {what}", each, unit)
+
+
+def _chosen(webapp: Webapp, hottest: int, events: int) -> list[Solve]:
     """Return solves, half of them of the hottest dojo, in random order."""
-    one = platform.open_pairs(events // 2, dojo_id=hottest)
+    one = webapp.open_pairs(events // 2, dojo_id=hottest)
     taken = {(each.user_id, each.challenge_id) for each in one}
     all_over = [
-        each
-        for each in platform.open_pairs(events)
-        if (each.user_id, each.challenge_id) not in taken
+        each for each in webapp.open_pairs(events) if (each.user_id, each.challenge_id) not in taken
     ]
     found = [*one, *all_over[: events - len(one)]]
     random.Random(2).shuffle(found)  # noqa: S311 - no secret
     return found
 
 
-def publish(platform: Platform, solves: list[Solve], seconds: float) -> list[tuple[float, Solve]]:
-    """Commit and publish, spread over the time; return when each was published."""
-    began = perf_counter()
-    published: list[tuple[float, Solve]] = []
-    while len(published) < len(solves):
-        due = int((perf_counter() - began) / seconds * len(solves)) if seconds else len(solves)
-        some = solves[len(published) : min(due, len(solves))]
-        if some:
-            platform.commit(some)
-            moment = time()
-            platform.publish(some)
-            published += [(moment, each) for each in some]
-        sleep(TICK)
-    return published
-
-
-def latencies(published: list[tuple[float, Solve]], seen: dict[int, list[Seen]]) -> list[float]:
+def _latencies(published: list[tuple[float, Solve]], seen: dict[int, list[Seen]]) -> list[float]:
     """Return the seconds until the statistics of each solve's dojo were true for it."""
     found = []
     for moment, solve in published:
@@ -152,51 +149,3 @@ def latencies(published: list[tuple[float, Solve]], seen: dict[int, list[Seen]])
             right = [each.written for each in seen[solve.dojo_id] if each.stamp >= moment]
             found.append(min(right) - moment)
     return found
-
-
-def main() -> None:
-    """Run, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", choices=SCALES, default="medium")
-    parser.add_argument("--events", type=int, default=EVENTS)
-    parser.add_argument("--seconds", type=float, default=10.0, help="0: all at once")
-    options = parser.parse_args()
-    with platform_at(options.scale) as (servers, platform):
-        _run(platform, servers, options.events, options.seconds)
-        print("compared: {}, wrong: {}".format(*asyncio.run(wrong(servers))))
-
-
-def _run(platform: Platform, servers: embedded.Servers, events: int, seconds: float) -> None:
-    [(hottest, _)] = platform.rows(_HOTTEST)
-    solves = chosen(platform, hottest, events)
-    dojos = {each.dojo_id for each in solves} - {hottest}
-    references = {
-        dojo: keys.reference_id(dojo, slug, official=bool(official))
-        for dojo, slug, official in platform.rows("SELECT dojo_id, id, official FROM dojos")
-        if dojo in sorted(dojos)[:WATCHED]
-    }
-    with Listener(servers.redis_url, references) as listener, Looks(servers.redis_url) as looks:
-        began = perf_counter()
-        published = publish(platform, solves, seconds)
-        spent = perf_counter() - began
-        wait(lambda: not platform.cache.xlen(keys.STREAM), "accepted")
-        wait(lambda: not platform.owed(*URGENT), "answered")
-        answered = perf_counter() - began
-        wait(lambda: not platform.owed(*WORK), "exported")
-        exported = perf_counter() - began
-        sleep(LOOK * 2)
-    found = latencies(published, listener.seen)
-    print(f"{events} events over {len(dojos) + 1} dojos in {spent:.1f} s, half of them in one")
-    print(
-        f"quiet dojos, {len(found)} solves in {len(references)} dojos: "
-        f"p50 {percentile(found, 50):.1f} ms, p95 {percentile(found, 95):.1f} ms, "
-        f"p99 {percentile(found, 99):.1f} ms, the worst {max(found) * 1000:.1f} ms"
-    )
-    print(f"all answered after {answered:.1f} s, every export fresh after {exported:.1f} s")
-    for name, each in sorted(looks.worst.items()):
-        print(f"  at the worst {name:<26} {each:10.2f}")
-
-
-if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        main()

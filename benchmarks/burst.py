@@ -1,0 +1,51 @@
+"""Bursts of solves: over all dojos, in a single one, and with more daemons."""
+
+from collections.abc import Iterator
+from time import perf_counter
+
+from benchmarks import floors
+from benchmarks.result import Aim, Result
+from benchmarks.stage import Stage
+from benchmarks.webapp import Solve, wait
+from statsd.events import ChallengeSolve, encode
+
+NAME = "burst"
+
+
+def measure(stage: Stage) -> Iterator[Result]:
+    """Publish bursts, after their commit."""
+    stage.daemon()
+    floor = _floor(stage)
+    yield from _burst(stage, "over all dojos", stage.webapp.open_pairs(stage.effort.burst), floor)
+    pairs = stage.webapp.open_pairs(stage.effort.burst, dojo_id=stage.webapp.hottest())
+    yield from _burst(stage, "in the busiest dojo", pairs, floor)
+
+
+def measure_daemons(stage: Stage) -> Iterator[Result]:
+    """Publish bursts over all dojos to one daemon and to several."""
+    stage.end_daemon()
+    floor = _floor(stage)
+    for count in stage.effort.daemons:
+        with stage.daemons(count):
+            pairs = stage.webapp.open_pairs(stage.effort.burst)
+            answered, *_ = _burst(stage, f"daemons: {count}", pairs, floor)
+        yield answered
+
+
+def _floor(stage: Stage) -> float:
+    event = encode(ChallengeSolve(1, 1))
+    return floors.stream_rate(stage.servers, [event] * stage.effort.nothing)
+
+
+def _burst(stage: Stage, where: str, solves: list[Solve], floor: float) -> Iterator[Result]:
+    stage.webapp.commit(solves)
+    began = perf_counter()
+    stage.webapp.publish(solves)
+    wait(stage.webapp.is_answered, "answered")
+    answered = perf_counter() - began
+    exported = answered + wait(stage.webapp.is_exported, "exported")
+    note = f"{len(solves):,} solves"
+    rate = len(solves) / answered
+    aims = stage.aim(M=Aim(2000, at_least=True))
+    yield Result(NAME, f"{where}, answered", rate, "events/s", floor, aims, note)
+    yield Result(NAME, f"{where}, last export", exported, "s", aims=stage.aim(M=Aim(30)), note=note)

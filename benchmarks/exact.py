@@ -1,0 +1,92 @@
+"""Whether all is right: values beside the full calculation, and beside SQL apart from it."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, NamedTuple
+
+import orjson
+from redis.asyncio import Redis
+
+from benchmarks import floors
+from benchmarks.webapp import Webapp
+from statsd import embedded, keys, urls
+from statsd.calculators.standing import solves_in
+from statsd.compare import Comparison
+from statsd.database import Database
+from statsd.refresh import Refresh
+from statsd.statistics import every_statistic
+
+RESTED = 10.0  # seconds in which an array is exported again
+LOOK = 1.0  # seconds
+PAGE = 100
+
+
+class Verdict(NamedTuple):
+    """How many values were compared, and which of them were wrong."""
+
+    compared: int
+    wrong: Sequence[str]
+
+
+def verdict(servers: embedded.Servers, webapp: Webapp) -> Verdict:
+    """Compare every value that daemons at rest have written."""
+    counted, miscounted = _counted(servers, webapp)
+    compared, wrong = asyncio.run(_compared(servers))
+    return Verdict(counted + compared, miscounted + wrong)
+
+
+def _counted(servers: embedded.Servers, webapp: Webapp) -> tuple[int, list[str]]:
+    """Compare totals of all dojos with the floor's own statement."""
+    rows, *_ = floors.rows_of(servers, "dojo_stats")
+    totals = {row["dojo_id"]: (int(row["solves"]), row["users"]) for row in rows}
+    wrong = []
+    references = webapp.references()
+    for dojo_id, reference in references.items():
+        raw: Any = webapp.cache.get(keys.dojo_stats(reference))
+        value = orjson.loads(raw) if raw else {}
+        if (value.get("solves"), value.get("users")) != totals.get(dojo_id, (0, 0)):
+            wrong.append(f"the totals of dojo {dojo_id}")
+    return len(references), wrong
+
+
+async def _compared(servers: embedded.Servers) -> tuple[int, list[str]]:
+    url = urls.database_url(servers.database_url)
+    database = Database(url, pool_size=2, statement_timeout=50, prepared_statements=False)
+    async with Redis.from_url(servers.redis_url) as cache:
+        refreshes: list[Refresh] = await every_statistic(database)
+        comparison = Comparison(cache, database)
+        wrong = []
+        for first in range(0, len(refreshes), PAGE):
+            page = refreshes[first : first + PAGE]
+            now = datetime.now(UTC).replace(tzinfo=None)
+            found = await comparison.compare(page, now)
+            wrong += [each.refresh.name for each in found.differences]
+            wrong += [refresh.name for refresh, _ in found.failures]
+        boards = await _boards(cache)
+        began = monotonic()
+        # Where a solve has left a window, the array follows when it has rested.
+        while not all(boards.values()) and monotonic() - began < RESTED:
+            await asyncio.sleep(LOOK)
+            boards = await _boards(cache)
+    await database.close()
+    wrong += [name for name, is_same in boards.items() if not is_same]
+    return len(refreshes) + len(boards), wrong
+
+
+async def _boards(cache: Redis) -> dict[str, bool]:
+    """Say of each live board whether it is what the array says."""
+    found = {}
+    async for name in cache.scan_iter("stats:scoreboard:*:[0-9]*", count=1000):
+        _, _, kind, *place, days = name.decode().split(":")
+        if days == "updated":
+            continue
+        dojo_id, index = (*map(int, place), None)[:2]
+        key = f"{keys.boards(dojo_id or 0)}:{keys.DOJO if kind == 'dojo' else index}:{days}"
+        live: Any = await cache.zrevrange(key, 0, -2, withscores=True)
+        array = orjson.loads(await cache.get(name) or b"[]")
+        found[key] = [(int(user), solves_in(int(score))) for user, score in live] == [
+            (entry["user_id"], entry["solves"]) for entry in array
+        ]
+    return found

@@ -1,0 +1,45 @@
+"""What was measured on: the machine, and the versions of all that takes part."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import statsd
+from statsd import binaries
+
+PACKAGES = ("asyncpg", "hiredis", "msgspec", "orjson", "redis", "SQLAlchemy", "uvloop")
+
+
+def described() -> dict[str, Any]:
+    """Return it for the JSON and for the line above the table."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "statsd": statsd.__version__,
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(_memory() / 2**30, 1),
+        "python": platform.python_version(),
+        "postgresql": _version(binaries.find_postgres()),
+        "redis": _version(binaries.find_redis()),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def _version(program: Path) -> str:
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,216 @@
+"""What measures run on: servers with a sample, a web application, and daemons."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple, Self
+
+import orjson
+import sqlalchemy as sa
+
+from benchmarks import exact, floors, samples
+from benchmarks.result import Aim
+from benchmarks.webapp import Webapp, wait
+from statsd import embedded, keys
+
+END_DEADLINE = 60  # seconds
+OUR_VARIABLES = ("STATSD_", "BACKGROUND_STATS_", "SKIP_COLD_START", "DATABASE_URL", "REDIS_URL")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    rounds: int = 3  # of a cold start
+    solves: int = 500  # one after another
+    burst: int = 10_000  # events
+    rates: Sequence[int] = (500, 1000, 1500, 2000, 2500, 3000, 4000)  # events per second
+    seconds: float = 10.0  # for each rate
+    nothing: int = 100_000  # events that change nothing
+    reads: int = 500
+    awards: int = 25  # one after another, and forty times as many at once
+    pressure: int = 20_000  # events
+    pressure_seconds: float = 40.0
+    daemons: Sequence[int] = (1, 2, 4)
+
+
+FULL = Effort()
+QUICK = Effort(
+    rounds=1,
+    solves=10,
+    burst=500,
+    rates=(500,),
+    seconds=2.0,
+    nothing=20_000,
+    reads=50,
+    awards=2,
+    pressure=500,
+    pressure_seconds=2.0,
+    daemons=(1, 2),
+)
+
+
+class Memory(NamedTuple):
+    """A process's resident set, MB: now, and at the most."""
+
+    resident: float
+    peak: float
+
+
+class Daemon:
+    """`statsd run` as a process, with its log in a file."""
+
+    def __init__(self, log: Path, variables: Mapping[str, str]) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "statsd", "run"],
+                env=environment() | dict(variables),
+                stdout=output,
+                stderr=output,
+            )
+
+    def memory(self) -> Memory:
+        """Return what it takes."""
+        return memory_of(self.process.pid)
+
+    def stop(self) -> None:
+        """End it; raises RuntimeError, with the end of its log, if it failed."""
+        self.process.send_signal(signal.SIGTERM)
+        if self.process.wait(END_DEADLINE) != 0:
+            raise RuntimeError("a daemon failed:\n" + self.log.read_text()[-4000:])
+
+    def worked(self) -> Counter[str]:
+        """Return for how many seconds its workers were at each kind, all of them together."""
+        spent: Counter[str] = Counter()
+        for line in self.log.read_text().splitlines():
+            if line.startswith("{"):
+                found = orjson.loads(line)
+                if found["event"] in {"refreshed", "refreshed, slowly"}:
+                    spent[found["kind"]] += found["milliseconds"] / 1000
+        return spent
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment without settings of ours."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
+    return kept | {"STATSD_HTTP_PORT": "0"}
+
+
+def memory_of(pid: int) -> Memory:
+    """Return what a process takes."""
+    found = {
+        name: int(value.split()[0]) / 1024
+        for name, _, value in (
+            line.partition(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        )
+        if name in {"VmRSS", "VmHWM"}
+    }
+    return Memory(found["VmRSS"], found["VmHWM"])
+
+
+class Stage:
+    """Servers with the sample of a scale; daemons come and go."""
+
+    def __init__(self, name: str, servers: embedded.Servers, effort: Effort, logs: Path) -> None:
+        self.name = name
+        self.servers = servers
+        self.effort = effort
+        self.webapp = Webapp(servers)
+        self.size = {
+            table: self.webapp.rows(f"SELECT count(*) FROM {table}")[0][0]
+            for table in ("dojos", "users", "submissions")
+        }
+        self.verdicts: list[exact.Verdict] = []
+        """What was compared when daemons ended."""
+        self._logs = logs
+        self._started = 0
+        self._stack = ExitStack()
+        self._daemon: Daemon | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stack.close()
+        self.webapp.close()
+
+    def aim(self, **aims: Aim | Sequence[Aim]) -> Sequence[Aim]:
+        """Return the aims that there are for this scale."""
+        found: Any = aims.get(self.name, ())
+        return [found] if isinstance(found, Aim) else found
+
+    def engine(self) -> sa.Engine:
+        """Make an engine as web applications have it."""
+        url = sa.make_url(self.servers.database_url)
+        return sa.create_engine(url.set(drivername="postgresql+psycopg2"))
+
+    def start(self, **variables: str) -> Daemon:
+        """Start one more daemon."""
+        own = {"DATABASE_URL": self.servers.database_url, "REDIS_URL": self.servers.redis_url}
+        self._started += 1
+        return Daemon(self._logs / f"daemon{self._started}.log", own | variables)
+
+    def is_filled(self) -> bool:
+        """Say whether a cold start is done."""
+        has_all = self.webapp.cache.hlen(keys.HOLDINGS) >= self.size["dojos"]
+        return has_all and self.webapp.is_at_rest()
+
+    @contextmanager
+    def daemons(self, count: int) -> Iterator[list[Daemon]]:
+        """Run daemons, beside no others, on an empty cache; it is full when this begins.
+
+        In the end all that they have written is compared.
+        """
+        self.end_daemon()
+        self.webapp.cache.flushall()
+        found = [self.start() for _ in range(count)]
+        try:
+            wait(self.is_filled, "the cold start")
+            yield found
+            wait(self.webapp.is_at_rest, "rest")
+            self.verdicts.append(exact.verdict(self.servers, self.webapp))
+        finally:
+            for each in found:
+                each.stop()
+
+    def daemon(self) -> Daemon:
+        """Return the daemon that measures share, at rest; it is started when it is missing."""
+        if self._daemon is None:
+            [self._daemon] = self._stack.enter_context(self.daemons(1))
+        wait(self.webapp.is_at_rest, "rest")
+        return self._daemon
+
+    def end_daemon(self) -> None:
+        """End the daemon that measures share, if there is one."""
+        self._daemon = None
+        self._stack.close()
+
+
+@contextmanager
+def at(name: str, effort: Effort, *, index: str = "") -> Iterator[Stage]:
+    """Give a stage with the sample of a scale: S, M or L; with one more index, if one is named."""
+    cluster = samples.cluster(name)
+    with (
+        embedded.servers(cluster) as servers,
+        tempfile.TemporaryDirectory() as logs,
+        Stage(name, servers, effort, Path(logs)) as stage,
+    ):
+        for statement in floors.statements(index) if index else ():
+            stage.webapp.database.cursor().execute(statement)
+        yield stage
+
+
+def timed(call: Any) -> float:
+    """Return how many seconds a call takes."""
+    began = perf_counter()
+    call()
+    return perf_counter() - began

@@ -1,0 +1,202 @@
+"""A web application: it commits solves, publishes their events, and looks at what pages show."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter, sleep, time
+from typing import Any, NamedTuple
+
+import orjson
+import psycopg2
+import psycopg2.extras
+import redis
+
+from statsd import embedded, keys
+from statsd.calculators.standing import solves_in
+from statsd.refresh import Priority
+
+DEADLINE = 600.0  # seconds
+POLL = 0.002  # seconds
+TICK = 0.02  # seconds between two transactions of a stream of solves
+URGENT = (Priority.MISSED, Priority.INTERACTIVE, Priority.ORDINARY)
+EXPORTS = (*URGENT, Priority.EXPORT)
+EVERYTHING = (*EXPORTS, Priority.BACKGROUND)
+
+
+class Solve(NamedTuple):
+    """A solve to come, with one of the dojos that count it."""
+
+    user_id: int
+    challenge_id: int
+    dojo_id: int
+
+
+def wait(condition: Callable[[], bool], what: str) -> float:
+    """Return after how many seconds the condition held."""
+    began = perf_counter()
+    while not condition():
+        if perf_counter() - began > DEADLINE:
+            raise TimeoutError(f"not within {DEADLINE:.0f} s: {what}")
+        sleep(POLL)
+    return perf_counter() - began
+
+
+class Webapp:
+    """Writes to the database and to the stream."""
+
+    def __init__(self, servers: embedded.Servers) -> None:
+        self.cache: Any = redis.Redis.from_url(servers.redis_url)
+        self.database = psycopg2.connect(servers.database_url)
+        self.database.autocommit = True
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self.cache.close()
+        self.database.close()
+
+    def rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement."""
+        with self.database.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            found: list[tuple[Any, ...]] = cursor.fetchall()
+            return found
+
+    def references(self) -> dict[int, str]:
+        """Return the reference ids of all dojos."""
+        return {
+            dojo: keys.reference_id(dojo, slug, official=bool(official))
+            for dojo, slug, official in self.rows("SELECT dojo_id, id, official FROM dojos")
+        }
+
+    def open_pairs(self, count: int, *, dojo_id: int | None = None) -> list[Solve]:
+        """Choose solves that nobody has, of public dojos or of one; half of all there are at most.
+
+        The same database gives the same.
+        """
+        chance = random.Random(1)  # noqa: S311 - no secret
+        rows = self.rows(_CHALLENGES, dojo_id, dojo_id)
+        users = [user for (user,) in self.rows(_USERS)]
+        challenges = {challenge: dojo for dojo, challenge in rows}
+        solved = set(self.rows(_SOLVED, list(challenges)))
+        pairs: dict[tuple[int, int], Solve] = {}
+        choices = list(challenges)
+        most = (len(users) * len(choices) - len(solved)) // 2
+        while len(pairs) < min(count, most):
+            user, challenge = chance.choice(users), chance.choice(choices)
+            if (challenge, user) not in solved:
+                pairs[challenge, user] = Solve(user, challenge, challenges[challenge])
+        return list(pairs.values())
+
+    def hottest(self) -> int:
+        """Return the dojo with the most solves."""
+        [(dojo_id, _)] = self.rows(_HOTTEST)
+        return int(dojo_id)
+
+    def commit(self, solves: list[Solve]) -> None:
+        """Write solves, in one transaction for each thousand."""
+        values = [(each.user_id, each.challenge_id) for each in solves]
+        with self.database.cursor() as cursor:
+            psycopg2.extras.execute_values(cursor, _INSERT, values, page_size=1000)
+
+    def publish(self, solves: list[Solve], stream: str = keys.STREAM) -> None:
+        """Publish their events."""
+        with self.cache.pipeline(transaction=False) as pipeline:
+            for each in solves:
+                payload = {"user_id": each.user_id, "challenge_id": each.challenge_id}
+                data = orjson.dumps({"type": "challenge_solve", "payload": payload})
+                pipeline.xadd(stream, {"data": data})
+            pipeline.execute()
+
+    def at_a_rate(self, solves: list[Solve], seconds: float) -> list[tuple[float, Solve]]:
+        """Commit and publish, spread over the time; return when each was published (Unix)."""
+        began = perf_counter()
+        published: list[tuple[float, Solve]] = []
+        while len(published) < len(solves):
+            due = int((perf_counter() - began) / seconds * len(solves))
+            some = solves[len(published) : min(due, len(solves))]
+            if some:
+                self.commit(some)
+                moment = time()
+                self.publish(some)
+                published += [(moment, each) for each in some]
+            sleep(TICK)
+        return published
+
+    @contextmanager
+    def changes(self, *names: str) -> Iterator[Callable[[], None]]:
+        """Give what returns when any of some keys is changed: polling would take its share."""
+        self.cache.config_set("notify-keyspace-events", "K$z")
+        with self.cache.pubsub(ignore_subscribe_messages=True) as subscription:
+            subscription.subscribe(*(f"__keyspace@0__:{name}" for name in names))
+            for _ in names:
+                subscription.get_message(timeout=DEADLINE)  # that it is subscribed
+
+            def next_change() -> None:
+                if subscription.get_message(timeout=DEADLINE) is None:
+                    raise TimeoutError(f"not within {DEADLINE:.0f} s: a change of {names}")
+
+            yield next_change
+        self.cache.config_set("notify-keyspace-events", "")
+
+    def owed(self, *classes: Priority) -> int:
+        """Count what is owed in some classes."""
+        return sum(int(self.cache.zcard(keys.due(each))) for each in classes)
+
+    def is_answered(self) -> bool:
+        """Say whether all events are accepted, and boards and statistics have them."""
+        return not self.cache.xlen(keys.STREAM) and not self.owed(*URGENT)
+
+    def is_exported(self) -> bool:
+        """Say whether every exported value is fresh, too."""
+        return self.is_answered() and not self.owed(*EXPORTS)
+
+    def is_at_rest(self) -> bool:
+        """Say whether nothing is owed that anybody waits for, now or later."""
+        return (
+            self.is_answered() and not self.owed(*EVERYTHING) and not self.cache.exists(keys.LATER)
+        )
+
+    def solves_on_board(self, dojo_id: int, user_id: int) -> int:
+        """Return what a user has on the live board of a dojo."""
+        found = self.cache.zscore(f"{keys.boards(dojo_id)}:{keys.DOJO}:0", str(user_id))
+        return solves_in(int(found)) if found else 0
+
+    def solves_in_stats(self, reference: str) -> int:
+        """Return what a dojo's statistics say."""
+        return int(orjson.loads(self.cache.get(keys.dojo_stats(reference)) or b"{}")["solves"])
+
+    def true_for(self, key: str) -> float:
+        """Return the moment that a value is true for (Unix); 0 without one."""
+        return float(self.cache.get(keys.updated(key)) or 0)
+
+
+_CHALLENGES = """
+SELECT DISTINCT dc.dojo_id, dc.challenge_id FROM dojo_challenges dc
+JOIN dojos d USING (dojo_id) JOIN dojo_modules USING (dojo_id, module_index)
+WHERE dc.required AND (d.official OR d.data ->> 'type' = 'public')
+  AND (%s::int IS NULL OR dc.dojo_id = %s)
+  AND NOT EXISTS (
+    SELECT FROM dojo_challenge_visibilities v
+    WHERE (v.dojo_id, v.module_index, v.challenge_index)
+        = (dc.dojo_id, dc.module_index, dc.challenge_index)
+  )
+ORDER BY 1, 2
+"""
+_USERS = """
+SELECT id FROM users WHERE hidden IS NOT TRUE
+  AND id NOT IN (SELECT user_id FROM dojo_users WHERE type = 'admin') ORDER BY 1
+"""
+_SOLVED = """
+SELECT challenge_id, user_id FROM submissions
+WHERE type = 'correct' AND user_id IS NOT NULL AND challenge_id = ANY(%s)
+"""
+_INSERT = """
+INSERT INTO submissions (user_id, challenge_id, type, date)
+SELECT given.u, given.c, 'correct', now() AT TIME ZONE 'UTC' FROM (VALUES %s) AS given (u, c)
+"""
+_HOTTEST = """
+SELECT dc.dojo_id, count(*) FROM dojo_challenges dc JOIN dojos d USING (dojo_id)
+JOIN submissions s ON s.challenge_id = dc.challenge_id AND s.type = 'correct'
+WHERE dc.required AND (d.official OR d.data ->> 'type' = 'public')
+GROUP BY 1 ORDER BY 2 DESC LIMIT 1
+"""

@@ -1,0 +1,85 @@
+"""The short form of the benchmarks: it fails where a value is wrong, and never for a time."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from benchmarks import exact, stage
+from benchmarks.__main__ import MEASURES, Measured
+from statsd import keys
+
+pytestmark = pytest.mark.timeout(400)
+NOBODY = "2000000000"  # no user has this id
+EACH = {  # what each measure gives at the least
+    "cold start",
+    "idle",
+    "burst",
+    "sustained rate",
+    "pressure",
+    "awards",
+    "scoreboard",
+    "memory",
+    "bare pipeline",
+}
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def filled() -> Iterator[stage.Stage]:
+    with stage.at("S", stage.QUICK) as own:
+        own.daemon()
+        yield own
+
+
+def test_quick_measures_everything_and_finds_nothing_wrong(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(report)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = orjson.loads(report.read_bytes())
+    scale = found["scales"]["S"]
+    assert scale["wrong"] == []
+    assert scale["compared"] > 3000  # five daemons, some hundred values each
+    assert {each["measure"] for each in scale["results"]} == EACH
+    assert all(each["value"] >= 0 for each in scale["results"])
+    assert all(f"S: {name} took" in done.stderr for name in MEASURES)
+    assert "commit to dojo stats, p99" in done.stdout
+    assert {"processor", "cores", "postgresql", "redis", "packages", "date"} <= found.keys()
+
+
+def test_a_wrong_value_is_found_and_fails_the_run(filled: stage.Stage) -> None:
+    cache = filled.webapp.cache
+    dojo_id, reference = min(filled.webapp.references().items())
+    stats, board = keys.dojo_stats(reference), f"{keys.boards(dojo_id)}:{keys.DOJO}:0"
+    raw = cache.get(stats)
+    value = orjson.loads(raw)
+    cache.set(stats, orjson.dumps(value | {"solves": value["solves"] + 1}))
+    cache.zadd(board, {NOBODY: 1 << 40})
+    wrong = exact.verdict(filled.servers, filled.webapp).wrong
+    assert wrong == [f"the totals of dojo {dojo_id}", f"dojo_stats:{dojo_id}", board]
+    cache.set(stats, raw)
+    cache.zrem(board, NOBODY)
+    assert not Measured("S", [], 1, [*wrong]).is_right
+    assert not Measured("S", [], 0, []).is_right  # nothing was compared
+    assert Measured("S", [], 1, []).is_right
+
+
+def test_a_sample_is_made_once(tmp_path: Path) -> None:
+    with stage.at("S", stage.QUICK) as first:
+        size = first.size
+        first.webapp.rows("DELETE FROM awards RETURNING id")
+    [kept] = (tmp_path / "dojo-statsd" / "benchmarks").iterdir()
+    made = kept.stat().st_mtime
+    with stage.at("S", stage.QUICK) as second:
+        assert second.size == size
+        assert second.webapp.rows("SELECT count(*) > 0 FROM awards") == [(True,)]
+    assert kept.stat().st_mtime == made
