@@ -1,0 +1,113 @@
+"""Plans of the hot statements, as PostgreSQL ran them: `python -m benchmarks.plans [--scale M]`.
+
+Those of the passes over dojos, for a batch of the busiest ones as a cold start takes them, and that
+of a solve, for one user in one dojo and for a full batch. EXPLAIN (ANALYZE, BUFFERS), with the time
+of each.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+
+from benchmarks import samples, stage
+from benchmarks.webapp import Webapp
+from statsd import urls
+from statsd.calculators import crews, dojo_boards, standing
+from statsd.calculators.standing import Standing
+from statsd.database import CUSTOM, GENERIC, Database
+from statsd.statistics import CALCULATORS
+
+EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS)"
+DIALECT = dialect()  # type: ignore[no-untyped-call]
+
+
+class Hot(NamedTuple):
+    """A statement and what it is bound to."""
+
+    title: str
+    statement: "sa.Select[Any]"
+    parameters: Mapping[str, Any]
+    plan: str = CUSTOM
+
+
+async def hot(database: Database, pairs: Sequence[Standing], now: datetime) -> list[Hot]:
+    """Return the statements that cost the most, of a cold start and of a solve."""
+    found: list[Hot] = []
+    async with database.snapshot() as snapshot:
+        for calculator in CALCULATORS:
+            rows = await snapshot.rows(calculator.every.limit(calculator.batch))
+            wanted = [calculator.refresh(*row) for row in rows]
+            parameters = calculator.parameters(wanted, now)
+            found += _of(calculator.refresh.kind, calculator.statements, parameters, len(wanted))
+            if calculator.refresh.kind == "scoreboard":
+                boards = (dojo_boards.ACTIVE, crews.CHALLENGES)
+                found += _of(
+                    "live boards", boards, standing.parameters(now) | dict(parameters), len(rows)
+                )
+    for some in (pairs[:1], pairs):
+        bound = standing.parameters(now) | standing.pairs(some)
+        found.append(Hot(f"standing, {len(some)} at once", standing.STANDINGS, bound, GENERIC))
+    return found
+
+
+def _of(
+    kind: str, statements: Sequence[Any], parameters: Mapping[str, Any], wanted: int
+) -> Iterator[Hot]:
+    for number, statement in enumerate(statements, start=1):
+        yield Hot(f"{kind}, statement {number}, {wanted} at once", statement, parameters)
+
+
+async def explained(connection: asyncpg.Connection, each: Hot) -> str:
+    """Return the plan that PostgreSQL takes where the daemon asks, and its times."""
+    compiled = each.statement.compile(dialect=DIALECT)
+    values = compiled.construct_params(each.parameters)
+    prepared = await connection.prepare(compiled.string)
+    types = [f"{found.name}" for found in prepared.get_parameters()]
+    literals = [_literal(values[name]) for name in compiled.positiontup or ()]
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL jit = off; SET LOCAL plan_cache_mode = {each.plan}")
+        declared = f" ({', '.join(types)})" if types else ""
+        await connection.execute(f"PREPARE hot{declared} AS {compiled.string}")
+        called = f" ({', '.join(literals)})" if literals else ""
+        rows = await connection.fetch(f"{EXPLAIN} EXECUTE hot{called}")
+        await connection.execute("DEALLOCATE hot")
+    return "\n".join(row[0] for row in rows)
+
+
+def _literal(value: Any) -> str:
+    """Return a value as it stands in SQL, since EXECUTE takes no parameters; its type is known."""
+    text = "{" + ",".join(map(str, value)) + "}" if isinstance(value, list) else str(value)
+    return "'" + text.replace("'", "''") + "'"
+
+
+async def _explain_all(url: str, pairs: Sequence[Standing]) -> None:
+    database = Database(
+        urls.database_url(url), pool_size=1, statement_timeout=300, prepared_statements=True
+    )
+    now = datetime.now(UTC).replace(tzinfo=None)
+    found = await hot(database, pairs, now)
+    await database.close()
+    connection = await asyncpg.connect(url)
+    for each in found:
+        print(f"\n--- {each.title}\n{await explained(connection, each)}", flush=True)
+    await connection.close()
+
+
+def main() -> None:
+    """Print the plans."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.plans", description=__doc__)
+    parser.add_argument("--scale", choices=samples.SCALES, default="M")
+    with stage.at(parser.parse_args().scale, stage.FULL) as own:
+        solves = Webapp(own.servers).open_pairs(standing.BATCH)
+        pairs = [Standing(each.dojo_id, each.user_id) for each in solves]
+        asyncio.run(_explain_all(own.servers.database_url, pairs))
+
+
+if __name__ == "__main__":
+    main()
