@@ -29,6 +29,7 @@ from statsd.database import CUSTOM, GENERIC, Database
 from statsd.marks import Answer, Attempt
 from statsd.parts import Parts
 from statsd.refresh import microseconds
+from statsd.snapshot import Groups
 from statsd.worker import calculated, calculated_in_parts
 
 SENTINEL = "-"
@@ -67,17 +68,13 @@ class LiveBoards:
                 for statement, page in zip(_STATEMENTS, _PAGES, strict=True)
             ]
             for dojo_id in sorted(refresh.dojo_id for refresh in wanted):
-                places, *rows = [await groups.of(dojo_id) for groups in found]
-                yield {
-                    Scoreboard(dojo_id): await self._built(dojo_id, places, rows, attempt)
-                    if places
-                    else Answer({}, boards={"gone": str(dojo_id)})
-                }
+                yield {Scoreboard(dojo_id): await self._built(dojo_id, found, attempt)}
 
-    async def _built(
-        self, dojo_id: int, places: Sequence[Any], rows: Sequence[Sequence[Any]], attempt: Attempt
-    ) -> Answer:
+    async def _built(self, dojo_id: int, found: Sequence[Groups], attempt: Attempt) -> Answer:
         """Return the arrays of a dojo, and its boards, which lie beside those in place by now."""
+        places, *rows = [await groups.of(dojo_id) for groups in found]
+        if not places:
+            return Answer({}, boards={"gone": str(dojo_id)})
         values, built = await asyncio.to_thread(_shaped, dojo_id, places, *rows)
         prefix = await self._upload(dojo_id, built, attempt)
         return Answer(values, boards={"install": [str(dojo_id), prefix]})

@@ -213,6 +213,7 @@ class Worker:
                 async for found in parts:
                     answers = {names.pop(refresh): answer for refresh, answer in found.items()}
                     await self._settle(attempt, answers, spent, settled)
+                    del found, answers  # before the next part is made
             await self._settle(attempt, dict.fromkeys(names.values(), GONE), spent, settled)
         finally:
             if settled:
