@@ -32,14 +32,16 @@ class Spent:
     What it takes until there is a first part is shared by all.
     """
 
-    def __init__(self, refreshes: int) -> None:
+    def __init__(self, refreshes: int, clock: Callable[[], float] = monotonic) -> None:
+        """Take how many they are, and what tells the time, in seconds."""
         self._refreshes = refreshes
+        self._clock = clock
         self._shared: float | None = None
-        self._began = monotonic()
+        self._began = clock()
 
     def on(self, answers: int) -> float:
         """Return what each of so many took, which are answered now."""
-        seconds = monotonic() - self._began
+        seconds = self._clock() - self._began
         if self._shared is None:
             self._shared = seconds / self._refreshes
             return self._shared
@@ -47,4 +49,4 @@ class Spent:
 
     def go_on(self) -> None:
         """Let the work on the next part begin now."""
-        self._began = monotonic()
+        self._began = self._clock()
