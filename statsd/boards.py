@@ -11,8 +11,8 @@ How they lie in Redis is said in `statsd/lua/boards.lua`.
 
 import asyncio
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
@@ -26,15 +26,18 @@ from statsd.calculators.dojo_stats import RECENT, RECENT_SOLVES, DojoStats, Newe
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
 from statsd.database import CUSTOM, GENERIC, Database
-from statsd.gate import Gate
 from statsd.marks import Answer, Attempt
+from statsd.parts import Parts
 from statsd.refresh import microseconds
-from statsd.worker import calculated
+from statsd.snapshot import Groups
+from statsd.worker import calculated, calculated_in_parts
 
 SENTINEL = "-"
 EXPIRE = "EXPIRE"
 UPLOAD_TTL = 600  # seconds until boards that were never put in place go
 CHUNK = 1000  # entries in one command
+BOARDS_PAGE = 8  # boards that are read at once, each with all its entries
+USERS_PAGE = 500  # other rows that are read at once, most of them of a user each
 MEMBERS = 200  # of crews, of whom Redis is asked at once: some milliseconds
 TRIES = 3  # at reading all members of a dojo while nothing is put down
 
@@ -45,41 +48,36 @@ Member = tuple[int, bytes, dict[str, Sequence[int]]]
 class LiveBoards:
     """Answers `Scoreboard`, `Standing`, `DojoStats` and `Crews`."""
 
-    def __init__(self, redis: Redis, database: Database, gate: Gate | None = None) -> None:
-        self._gate = gate or Gate()
+    def __init__(self, redis: Redis, database: Database) -> None:
         self._redis = redis
         self._database = database
         self._facts = redis.register_script(scripts.source("facts"))
         self._members = redis.register_script(scripts.source("members"))
 
-    async def rebuild(
-        self, wanted: Sequence[Scoreboard], attempt: Attempt
-    ) -> Mapping[Scoreboard, Answer]:
-        """Compute all scoreboards of dojos anew, from one pass: the arrays, and the boards."""
+    async def rebuild(self, wanted: Sequence[Scoreboard], attempt: Attempt) -> Parts:
+        """Compute all scoreboards of dojos anew, from one pass: the arrays, and the boards.
+
+        The rows of all of them together are many, so they are read as they come, dojo by dojo.
+        """
         parameters = standing.parameters(attempt.now) | dict(
             scoreboard.parameters(wanted, attempt.now)
         )
-        async with self._database.snapshot(considerate=self._gate.is_pressed) as snapshot:
+        async with self._database.snapshot(considerate=True) as snapshot:
             found = [
-                await asyncio.to_thread(_by_dojo, await snapshot.rows(statement, parameters))
-                for statement in (
-                    *scoreboard.calculator.statements,
-                    dojo_boards.ACTIVE,
-                    crews.CHALLENGES,
-                )
+                await snapshot.groups(statement, parameters, page=page)
+                for statement, page in zip(_STATEMENTS, _PAGES, strict=True)
             ]
-        places, rows, active, tagged = found
-        answers = {}
-        for refresh in wanted:
-            dojo_id = refresh.dojo_id
-            if dojo_id not in places:
-                answers[refresh] = Answer({}, boards={"gone": str(dojo_id)})
-                continue
-            own = (places[dojo_id], rows[dojo_id], active[dojo_id], tagged[dojo_id])
-            values, built = await asyncio.to_thread(_shaped, refresh, *own)
-            prefix = await self._upload(dojo_id, built, attempt)
-            answers[refresh] = Answer(values, boards={"install": [str(dojo_id), prefix]})
-        return answers
+            for dojo_id in sorted(refresh.dojo_id for refresh in wanted):
+                yield {Scoreboard(dojo_id): await self._built(dojo_id, found, attempt)}
+
+    async def _built(self, dojo_id: int, found: Sequence[Groups], attempt: Attempt) -> Answer:
+        """Return the arrays of a dojo, and its boards, which lie beside those in place by now."""
+        places, *rows = [await groups.of(dojo_id) for groups in found]
+        if not places:
+            return Answer({}, boards={"gone": str(dojo_id)})
+        values, built = await asyncio.to_thread(_shaped, dojo_id, places, *rows)
+        prefix = await self._upload(dojo_id, built, attempt)
+        return Answer(values, boards={"install": [str(dojo_id), prefix]})
 
     async def _upload(self, dojo_id: int, boards: Boards, attempt: Attempt) -> str:
         """Write boards beside those in place; return what their keys begin with."""
@@ -137,21 +135,21 @@ class LiveBoards:
                 answers |= await calculated(dojo_stats.calculator, snapshot, rest, attempt)
         return answers
 
-    async def crews(self, wanted: Sequence[Crews], attempt: Attempt) -> Mapping[Crews, Answer]:
+    async def crews(self, wanted: Sequence[Crews], attempt: Attempt) -> Parts:
         """Tell the crews of dojos, from their boards where they can be."""
-        answers: dict[Crews, Answer] = {}
         rest = []
         for refresh in wanted:
             found = await self._members_of(str(refresh.dojo_id))
             if found:
                 value = await asyncio.to_thread(crews.value, refresh.dojo_id, *found)
-                answers[refresh] = Answer(value)
+                yield {refresh: Answer(value)}
             else:
                 rest.append(refresh)
         if rest:
-            async with self._database.snapshot(considerate=self._gate.is_pressed) as snapshot:
-                answers |= await calculated(crews.calculator, snapshot, rest, attempt)
-        return answers
+            parts = calculated_in_parts(crews.calculator, self._database, rest, attempt)
+            async with aclosing(parts):
+                async for answers in parts:
+                    yield answers
 
     async def _members_of(self, dojo: str) -> tuple[list[str], list[Member]] | None:
         """Return the places of a dojo's boards and who has a tag; None where they do not say.
@@ -193,23 +191,20 @@ class LiveBoards:
         }
 
 
+_STATEMENTS = (*scoreboard.calculator.statements, dojo_boards.ACTIVE, crews.CHALLENGES)
+_PAGES = (USERS_PAGE, BOARDS_PAGE, USERS_PAGE, USERS_PAGE)
+
+
 def _shaped(
-    refresh: Scoreboard,
+    dojo_id: int,
     places: Sequence[Any],
     rows: Sequence[Any],
     active: Sequence[Any],
     tagged: Sequence[Any],
 ) -> tuple[Mapping[str, Any], Boards]:
     """Return the arrays and the boards of a dojo."""
-    values = scoreboard.shape([places, rows])[refresh]
+    values = scoreboard.shape([places, rows])[Scoreboard(dojo_id)]
     return values, dojo_boards.boards_of(places, rows, active, tagged)
-
-
-def _by_dojo(rows: Iterable[Any]) -> dict[int, list[Any]]:
-    found = defaultdict(list)
-    for row in rows:
-        found[row.dojo_id].append(row)
-    return found
 
 
 def _facts(reply: Sequence[Any], now: datetime) -> tuple[Totals, list[Newest]]:

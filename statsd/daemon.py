@@ -32,6 +32,7 @@ from statsd.loop_watch import watched
 from statsd.marks import Marks
 from statsd.name import Name
 from statsd.outage import Servers, brief, is_outage, passes, pause_unless, wait_for
+from statsd.parts import at_once
 from statsd.performers import statistics_of
 from statsd.probes import Probes
 from statsd.progress import Progress
@@ -146,8 +147,8 @@ class Daemon:
     def _workers(self, general: Bell, urgent: Bell, gate: Gate) -> dict[str, Worker]:
         """Make those who answer, and the first of them, which looks for missed solves alone."""
         settings = self._settings
-        boards = LiveBoards(self._cache, self._database, gate)
-        statistics = statistics_of(boards, self._database, gate)
+        boards = LiveBoards(self._cache, self._database)
+        statistics = statistics_of(boards, self._database)
         quick = {
             kind: each for kind, each in statistics.items() if not each.costly and not each.is_large
         }
@@ -202,10 +203,12 @@ class Daemon:
         auditor = Auditor(self._cache, database, refill=not skip)
         engines = Engines(self._settings.docker_engines)
         return {
-            Containers.kind: Performer(engines.perform, batch=1, log_level=logging.DEBUG),
-            Reconcile.kind: Performer(reconciler.perform, batch=1),
-            MissedSolves.kind: Performer(missed.perform, batch=1, log_level=logging.DEBUG),
-            Audit.kind: Performer(auditor.perform, batch=1, log_level=logging.DEBUG, is_large=True),
+            Containers.kind: Performer(at_once(engines.perform), batch=1, log_level=logging.DEBUG),
+            Reconcile.kind: Performer(at_once(reconciler.perform), batch=1),
+            MissedSolves.kind: Performer(at_once(missed.perform), batch=1, log_level=logging.DEBUG),
+            Audit.kind: Performer(
+                at_once(auditor.perform), batch=1, log_level=logging.DEBUG, is_large=True
+            ),
         }
 
     async def run(self) -> None:

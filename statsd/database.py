@@ -29,7 +29,6 @@ CLOSE_TIMEOUT = 2.0  # seconds
 ANSWER_MARGIN = 5.0  # seconds that an answer may take beyond the statement's own timeout
 
 ALONE = "; SET LOCAL max_parallel_workers_per_gather = 0"
-PAGE = 2000  # rows
 CUSTOM, GENERIC = "force_custom_plan", "force_generic_plan"
 UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
 # A migration has changed what a connection has prepared.
@@ -77,11 +76,12 @@ class Database:
         """Open one snapshot: all statements in it see the database at the same moment.
 
         `plan` is CUSTOM where what is asked for decides how it is found best, and GENERIC where an
-        index does in any case: then planning would take longer than finding.
+        index does in any case: then planning would take longer than finding. `considerate`: no
+        statement has parallel workers.
         """
         async with self._connection() as connection:
             await connection.execute(self._begin[plan] + (ALONE if considerate else ""))
-            yield Snapshot(connection, page=PAGE if considerate else 0)
+            yield Snapshot(connection)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator["asyncpg.Connection"]:

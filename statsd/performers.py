@@ -9,23 +9,21 @@ from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
 from statsd.database import Database
-from statsd.gate import Gate
+from statsd.parts import Perform, at_once
 from statsd.statistics import CALCULATORS
-from statsd.worker import Perform, Performer, calculate
+from statsd.worker import Performer, calculate
 
 
-def statistics_of(
-    boards: LiveBoards, database: Database, gate: Gate | None = None
-) -> dict[str, Performer]:
+def statistics_of(boards: LiveBoards, database: Database) -> dict[str, Performer]:
     """Return who answers each kind: its calculator or, for what has to do with them, the boards."""
-    performers = {each.refresh.kind: calculate(each, database, gate) for each in CALCULATORS}
+    performers = {each.refresh.kind: calculate(each, database) for each in CALCULATORS}
     by_boards: dict[str, Perform] = {
-        DojoStats.kind: boards.dojo_stats,
+        DojoStats.kind: at_once(boards.dojo_stats),
         Crews.kind: boards.crews,
         Scoreboard.kind: boards.rebuild,
     }
     return (
         performers
         | {kind: replace(performers[kind], perform=own) for kind, own in by_boards.items()}
-        | {Standing.kind: Performer(boards.stand, standing.BATCH)}
+        | {Standing.kind: Performer(at_once(boards.stand), standing.BATCH)}
     )

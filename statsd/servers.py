@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
+from redis.typing import EncodableT
 
 from statsd.errors import SettingsError
 from statsd.outage import brief, sqlstate
@@ -38,10 +41,25 @@ async def redis_client(url: str, *, block: float = 0.0) -> AsyncIterator[Redis]:
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
     )
+    pool = client.connection_pool
+    pool.connection_class = type("Connection", (_PacksQuickly, pool.connection_class), {})
     try:
         yield client
     finally:
         await client.aclose()
+
+
+class _PacksQuickly:
+    """Packs commands in C, as the other connections of redis-py do and asyncio's do not yet.
+
+    Boards are a million arguments, of which each is a microsecond of the loop's otherwise.
+    """
+
+    _packer: Any = HiredisRespSerializer()
+
+    def pack_command(self, *arguments: EncodableT) -> list[bytes]:
+        packed: list[bytes] = self._packer.pack(*arguments)
+        return packed
 
 
 def checked(probe: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:

@@ -22,17 +22,17 @@ from statsd.calculators.standing import Standing
 from statsd.database import Database
 from statsd.refresh import Refresh
 
-# In this order everything is computed at a cold start: crews and statistics of dojos follow from
-# boards.
+# In this order everything is computed at a cold start. Statistics and crews of dojos follow from
+# boards, which owe them once they are in place; before that they would be passes of their own.
 CALCULATORS: tuple[Calculator[Any], ...] = (
     scoreboard.calculator,
-    dojo_stats.calculator,
-    crews.calculator,
     challenge_solves.calculator,
     scores.calculator,
     belts.calculator,
     emojis.calculator,
     activity.calculator,
+    dojo_stats.calculator,
+    crews.calculator,
 )
 
 

@@ -5,11 +5,13 @@ import logging
 import random
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
+
+from msgspec.structs import astuple
 
 from statsd.bell import Bell, Ring
 from statsd.calculators import Calculator, R
@@ -19,6 +21,7 @@ from statsd.gate import Gate
 from statsd.isolate import isolate
 from statsd.marks import Answer, Attempt, Marks, Settled
 from statsd.outage import brief, passes
+from statsd.parts import Parts, Perform, Spent, at_once
 from statsd.refresh import Priority, parse
 from statsd.snapshot import Snapshot
 from statsd.tally import Tally
@@ -30,10 +33,8 @@ REST = 10  # times what it took, a costly refresh rests
 LULL = 0.25  # seconds that large values wait, for what is urgent and for others of the kind
 SLOW = 1.0  # seconds
 NAMED = 5  # refreshes that a line names, of those that were slow together
+PAGE = 100  # rows that are read at once of what is answered in parts
 LONGEST_NAP = 1.0  # seconds until marks set by others are looked for
-
-Perform = Callable[[Sequence[Any], Attempt], Awaitable[Mapping[Any, Answer]]]
-"""Answers refreshes of one kind from what was true after the attempt's token."""
 
 
 @dataclass(frozen=True)
@@ -61,32 +62,51 @@ async def calculated(
 ) -> Mapping[R, Answer]:
     """Return what a calculator says, and when it changes by itself."""
     results = await calculator.read(snapshot.rows, wanted, attempt.now)
-
-    def answers() -> Mapping[R, Answer]:
-        until = calculator.changes(results, attempt.now) if calculator.changes else {}
-        return {
-            refresh: Answer(values, until=until.get(refresh))
-            for refresh, values in calculator.shape(results).items()
-        }
-
     # In a thread, if it takes long, so that the loop goes on meanwhile.
-    takes_long = calculator.costly or calculator.is_large
-    return await asyncio.to_thread(answers) if takes_long else answers()
+    if calculator.costly:
+        return await asyncio.to_thread(_answers, calculator, results, attempt)
+    return _answers(calculator, results, attempt)
 
 
-def calculate(
-    calculator: Calculator[Any], database: Database, gate: Gate | None = None
-) -> Performer:
+def _answers(
+    calculator: Calculator[R], results: Sequence[Sequence[Any]], attempt: Attempt
+) -> Mapping[R, Answer]:
+    until = calculator.changes(results, attempt.now) if calculator.changes else {}
+    return {
+        refresh: Answer(values, until=until.get(refresh))
+        for refresh, values in calculator.shape(results).items()
+    }
+
+
+async def calculated_in_parts(
+    calculator: Calculator[Any], database: Database, wanted: Sequence[Any], attempt: Attempt
+) -> Parts:
+    """Give the same, some refreshes at a time, all from one snapshot."""
+    parameters = calculator.parameters(wanted, attempt.now)
+    values = sorted(value for refresh in wanted for value in astuple(refresh))
+    async with database.snapshot(considerate=True) as snapshot:
+        found = [
+            await snapshot.groups(statement, parameters, page=PAGE)
+            for statement in calculator.statements
+        ]
+        for first in range(0, len(values), calculator.together):
+            some = values[first : first + calculator.together]
+            results = [[row for value in some for row in await each.of(value)] for each in found]
+            yield await asyncio.to_thread(_answers, calculator, results, attempt)
+
+
+def calculate(calculator: Calculator[Any], database: Database) -> Performer:
     """Answer the refreshes of one kind with its calculator, from one snapshot."""
-    gate = gate or Gate()
 
-    async def perform(wanted: Sequence[Any], attempt: Attempt) -> Mapping[Any, Answer]:
-        considerate = calculator.is_large and gate.is_pressed
-        async with database.snapshot(considerate=considerate) as snapshot:
+    async def answer(wanted: Sequence[Any], attempt: Attempt) -> Mapping[Any, Answer]:
+        async with database.snapshot() as snapshot:
             return await calculated(calculator, snapshot, wanted, attempt)
 
+    def perform(wanted: Sequence[Any], attempt: Attempt) -> Parts:
+        return calculated_in_parts(calculator, database, wanted, attempt)
+
     return Performer(
-        perform,
+        perform if calculator.together else at_once(answer),
         calculator.batch,
         costly=calculator.costly,
         interval=calculator.interval,
@@ -167,10 +187,12 @@ class Worker:
 
     async def _answer(self, taken: Attempt) -> None:
         async def work(names: Sequence[str]) -> None:
-            attempt = replace(taken, names=tuple(names))
-            if attempt.names != taken.names:
+            left = tuple(name for name in names if name in self._leased)
+            attempt = replace(taken, names=left)
+            if left and left != taken.names:
                 attempt = await self._marks.renew(attempt)  # each attempt has a token of its own
-            await self._attempt(attempt)
+            if left:
+                await self._attempt(attempt)
 
         async with self._renewing(taken):
             _, failures = await isolate(taken.names, work)
@@ -178,20 +200,40 @@ class Worker:
             await self._fail(replace(taken, names=(name,)), error)
 
     async def _attempt(self, attempt: Attempt) -> None:
-        """Answer the names of an attempt; what is read for it is read after its token."""
+        """Answer the names of an attempt, part by part; all is read after its token.
+
+        What was settled stays so, whatever fails later on.
+        """
         began = monotonic()
-        refreshes = [parse(name) for name in attempt.names]
-        performer = self._performers[attempt.kind]
-        found = await performer.perform(refreshes, attempt)
-        answers = {
-            name: found.get(refresh, GONE)
-            for name, refresh in zip(attempt.names, refreshes, strict=True)
-        }
-        took = (monotonic() - began) / len(answers)
-        settled = await self._marks.settle(attempt, answers, took=took, rest=performer.rest(took))
-        if any(each.status == "late" for each in settled):
+        names = {parse(name): name for name in attempt.names}
+        spent = Spent(len(names))
+        settled: list[Settled] = []
+        try:
+            async with aclosing(self._performers[attempt.kind].perform([*names], attempt)) as parts:
+                async for found in parts:
+                    answers = {names.pop(refresh): answer for refresh, answer in found.items()}
+                    await self._settle(attempt, answers, spent, settled)
+                    del found, answers  # before the next part is made
+            await self._settle(attempt, dict.fromkeys(names.values(), GONE), spent, settled)
+        finally:
+            if settled:
+                self._tell(attempt, settled, monotonic() - began)
+
+    async def _settle(
+        self, attempt: Attempt, answers: Mapping[str, Answer], spent: Spent, settled: list[Settled]
+    ) -> None:
+        """Write a part of the answers, which nobody works on then, and add what became of them."""
+        if not answers:
+            return
+        took = spent.on(len(answers))
+        rest = self._performers[attempt.kind].rest(took)
+        found = await self._marks.settle(attempt, answers, took=took, rest=rest)
+        late = {name for name, each in zip(answers, found, strict=True) if each.status == "late"}
+        self._leased = tuple(name for name in self._leased if name not in answers or name in late)
+        settled += [each for each in found if each.status != "late"]
+        if late:
             raise TooLateError
-        self._tell(attempt, settled, monotonic() - began)
+        spent.go_on()
 
     def _tell(self, attempt: Attempt, settled: Sequence[Settled], seconds: float) -> None:
         kind = attempt.kind

@@ -16,7 +16,7 @@ from statsd.refresh import Mark, Priority, Refresh
 from tests import naive
 from tests.live import value_of, world_of
 from tests.naive import Row
-from tests.parts import Parts
+from tests.parts import Parts, together
 from tests.webapp import Dojo, User, WebApp, now
 
 QUICK = {Standing.kind, DojoStats.kind}
@@ -49,7 +49,7 @@ class School(Parts):
 
     async def build(self, attempt: Attempt) -> Any:
         """Compute the boards that were leased; what puts them in place is returned."""
-        return (await self.boards.rebuild([self.scoreboard], attempt))[self.scoreboard]
+        return (await together(self.boards.rebuild([self.scoreboard], attempt)))[self.scoreboard]
 
     async def solve(self, user: int, challenge: int, **options: timedelta) -> None:
         """Solve, and let the events be accepted."""

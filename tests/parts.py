@@ -17,7 +17,8 @@ from statsd.calculators.standing import Standing
 from statsd.consumer import Consumer
 from statsd.containers import Containers, Engines
 from statsd.database import Database
-from statsd.marks import SECOND, Marks
+from statsd.marks import SECOND, Answer, Marks
+from statsd.parts import Parts as AnswersInParts, at_once
 from statsd.performers import statistics_of
 from statsd.reconcile import Reconcile, Reconciler
 from statsd.refresh import Mark, microseconds, parse
@@ -38,6 +39,11 @@ NO_STATISTICS = {
 State = TypeVar("State", Watermark, Rotation)
 
 
+async def together(parts: AnswersInParts) -> dict[Any, Answer]:
+    """Return the answers of all parts."""
+    return {refresh: answer async for part in parts for refresh, answer in part.items()}
+
+
 class Parts:
     """A consumer, and one who answers; a watch and an audit that need not wait."""
 
@@ -55,10 +61,10 @@ class Parts:
         self.boards = LiveBoards(cache, database)
         self._performers = statistics_of(self.boards, database)
         self._performers |= {
-            Containers.kind: Performer(Engines(()).perform, batch=1),
-            Reconcile.kind: Performer(reconciler.perform, batch=1),
-            MissedSolves.kind: Performer(watch.perform, batch=1),
-            Audit.kind: Performer(auditor.perform, batch=1),
+            Containers.kind: Performer(at_once(Engines(()).perform), batch=1),
+            Reconcile.kind: Performer(at_once(reconciler.perform), batch=1),
+            MissedSolves.kind: Performer(at_once(watch.perform), batch=1),
+            Audit.kind: Performer(at_once(auditor.perform), batch=1),
         }
         self._batches = {kind: each.batch for kind, each in self._performers.items()}
 
@@ -80,7 +86,7 @@ class Parts:
         while attempt := (await self.marks.take(batches)).attempt:
             refreshes = [parse(name) for name in attempt.names]
             kind = refreshes[0].kind
-            found = await self._performers[kind].perform(refreshes, attempt)
+            found = await together(self._performers[kind].perform(refreshes, attempt))
             answers = (found.get(each, GONE) for each in refreshes)
             await self.marks.settle(attempt, dict(zip(attempt.names, answers, strict=True)))
             if kind not in NO_STATISTICS:

@@ -10,7 +10,7 @@ from statsd import keys
 from statsd.database import Database
 from statsd.marks import Answer
 from statsd.refresh import parse
-from tests.parts import Parts
+from tests.parts import Parts, together
 
 
 class Workers(Parts):
@@ -29,7 +29,7 @@ class Workers(Parts):
         if attempt is None:
             return
         refreshes = [parse(name) for name in attempt.names]
-        found = await self._performers[refreshes[0].kind].perform(refreshes, attempt)
+        found = await together(self._performers[refreshes[0].kind].perform(refreshes, attempt))
         answers = {
             name: found.get(refresh, Answer({}))
             for name, refresh in zip(attempt.names, refreshes, strict=True)

@@ -51,6 +51,10 @@ class Calculator(Generic[R]):
         Callable[[Sequence[Sequence["sa.Row[Any]"]], datetime], Mapping[R, datetime]] | None
     ) = None
     """Says, from the same rows and moment, when answers next change by themselves."""
+    together: int = 0
+    """How many are read, shaped and written together, of a batch whose rows are too many for that;
+    0: all. The rows of each statement then are in the order of their first column, which is the
+    field of the refresh."""
 
     def __post_init__(self) -> None:
         register_kind(self.refresh)

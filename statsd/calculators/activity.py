@@ -15,6 +15,7 @@ from statsd.schema import CORRECT, submissions as solve, users
 
 YEAR = timedelta(days=365)
 BATCH = 1000  # users: so many share one reading of all solves
+TOGETHER = 250  # users
 USER_IDS = "user_ids"
 """The parameter with the users that a statement is about."""
 
@@ -54,10 +55,11 @@ def _solves() -> "sa.Select[Any]":
             solve.c.date >= sa.bindparam("since", type_=sa.DateTime),
         )
         .group_by(solve.c.user_id)
+        .order_by(solve.c.user_id)
     )
 
 
-_USERS = sa.select(users.c.id).where(among(users.c.id, USER_IDS))
+_USERS = sa.select(users.c.id).where(among(users.c.id, USER_IDS)).order_by(users.c.id)
 
 
 def parameters(wanted: Sequence[Activity], now: datetime) -> Mapping[str, Any]:
@@ -99,5 +101,12 @@ def empty() -> dict[str, Any]:
 
 
 calculator = Calculator(
-    Activity, _every(), (_USERS, _solves()), parameters, shape, batch=BATCH, changes=changes
+    Activity,
+    _every(),
+    (_USERS, _solves()),
+    parameters,
+    shape,
+    batch=BATCH,
+    changes=changes,
+    together=TOGETHER,
 )

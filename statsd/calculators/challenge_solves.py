@@ -12,6 +12,8 @@ from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, pla
 from statsd.refresh import Priority, Refresh
 from statsd.schema import dojo_challenges as row
 
+TOGETHER = 20  # dojos
+
 
 class ChallengeSolves(Refresh, frozen=True):
     """The solves of the challenges of all modules of one dojo.
@@ -27,7 +29,8 @@ class ChallengeSolves(Refresh, frozen=True):
 
 def _counts() -> "sa.Select[Any]":
     challenge = (row.c.dojo_id, row.c.module_index, row.c.challenge_id)
-    return counted_solves(*challenge, sa.func.count().label("solves")).group_by(*challenge)
+    counts = counted_solves(*challenge, sa.func.count().label("solves"))
+    return counts.group_by(*challenge).order_by(row.c.dojo_id)
 
 
 def parameters(wanted: Sequence[ChallengeSolves], _now: datetime) -> Mapping[str, Any]:
@@ -65,4 +68,5 @@ calculator = Calculator(
     shape,
     costly=True,
     interval=EXPORT_INTERVAL,
+    together=TOGETHER,
 )

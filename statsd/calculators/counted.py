@@ -82,7 +82,7 @@ def every_dojo() -> "sa.Select[Any]":
 
 
 def places() -> "sa.Select[Any]":
-    """Select the dojos in the parameter `dojo_ids` with the index of each module.
+    """Select the dojos in the parameter `dojo_ids`, in order, with the index of each module.
 
     A dojo without modules has one row, whose `module_index` is null.
     """
@@ -90,6 +90,7 @@ def places() -> "sa.Select[Any]":
         sa.select(dojos.c.dojo_id, module.c.module_index)
         .select_from(dojos.outerjoin(module, module.c.dojo_id == dojos.c.dojo_id))
         .where(among(dojos.c.dojo_id, DOJO_IDS))
+        .order_by(dojos.c.dojo_id)
     )
 
 

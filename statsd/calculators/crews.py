@@ -11,10 +11,12 @@ import sqlalchemy as sa
 from statsd import keys
 from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
 from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, places
-from statsd.calculators.scoreboard import BATCH, WINDOWS, standings, starts, window_of, within
+from statsd.calculators.scoreboard import WINDOWS, standings, starts, window_of, within
 from statsd.crews import Member, ranked, tag_in
 from statsd.refresh import Priority, Refresh
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
+
+BATCH = 50  # dojos
 
 
 class Crews(Refresh, frozen=True):
@@ -50,6 +52,7 @@ def _ranks() -> "sa.Select[Any]":
         sa.select(*place.c, solver.c.name, solver.c.email)
         .select_from(place.join(solver, solver.c.id == place.c.user_id))
         .where(_HAS_BRACKETS)
+        .order_by(place.c.dojo_id)
     )
 
 
@@ -75,6 +78,7 @@ def _challenges() -> "sa.Select[Any]":
         counted_solves(*place, *person, *of_windows)
         .where(_HAS_BRACKETS)
         .group_by(sa.func.grouping_sets(sa.tuple_(*place, *person), of_dojo))
+        .order_by(row.c.dojo_id)
     )
 
 
@@ -132,6 +136,7 @@ calculator = Calculator(
     batch=BATCH,
     costly=True,
     interval=EXPORT_INTERVAL,
+    together=1,
 )
 
 

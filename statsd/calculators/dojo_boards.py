@@ -19,7 +19,7 @@ from statsd.schema import dojo_challenges as row, submissions as solve
 
 
 def _active() -> "sa.Select[Any]":
-    """Select, of each dojo, the users who solved something since the first day of the chart."""
+    """Select the users who solved something since the first day of the chart, dojo by dojo."""
     earliest = max(range(len(CHART_DAYS)), key=CHART_DAYS.__getitem__)
     return (
         counted_solves(
@@ -27,6 +27,7 @@ def _active() -> "sa.Select[Any]":
         )
         .where(solve.c.date >= dojo_stats.moment(f"start{earliest}"))
         .group_by(row.c.dojo_id, solve.c.user_id)
+        .order_by(row.c.dojo_id)
     )
 
 

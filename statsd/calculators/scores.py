@@ -59,12 +59,16 @@ def _ranks() -> "sa.Select[Any]":
         .subquery()
     )
     order = (score.c.solves.desc(), score.c.latest, score.c.user_id)
-    return sa.select(
-        score.c.dojo_id,
-        score.c.module_index,
-        sa.func.array_agg(aggregate_order_by(score.c.user_id, *order)).label("user_ids"),
-        sa.func.array_agg(aggregate_order_by(score.c.solves, *order)).label("solves"),
-    ).group_by(score.c.dojo_id, score.c.module_index)
+    return (
+        sa.select(
+            score.c.dojo_id,
+            score.c.module_index,
+            sa.func.array_agg(aggregate_order_by(score.c.user_id, *order)).label("user_ids"),
+            sa.func.array_agg(aggregate_order_by(score.c.solves, *order)).label("solves"),
+        )
+        .group_by(score.c.dojo_id, score.c.module_index)
+        .order_by(score.c.dojo_id)
+    )
 
 
 def parameters(wanted: Sequence[Scores], _now: datetime) -> Mapping[str, Any]:
@@ -102,4 +106,5 @@ calculator = Calculator(
     batch=BATCH,
     costly=True,
     interval=EXPORT_INTERVAL,
+    together=1,
 )

@@ -17,6 +17,7 @@ from statsd.refresh import Mark
 from tests.board_school import School, accept
 from tests.live import check, value_of, world_of
 from tests.naive_crews import crews as naive_crews
+from tests.parts import together
 from tests.webapp import DojoChallenge, Module, User, now
 
 pytestmark = pytest.mark.usefixtures("publishing")
@@ -66,7 +67,7 @@ async def test_crews_follow_from_the_boards_alone(crew: School, cache: "redis.Re
     await crew.answer({Standing.kind, DojoStats.kind})
     attempt = await crew.lease(crews_of(crew))
     cache.hdel(keys.mark(crews_of(crew).name), "full")  # that the test asks is no reason for doubt
-    answers = await boards.crews([crews_of(crew)], attempt)
+    answers = await together(boards.crews([crews_of(crew)], attempt))
     await crew.marks.settle(attempt, {crews_of(crew).name: answers[crews_of(crew)]})
     check_crews(crew, cache)
     assert cache.hget(crew.prefix, "token") == token
@@ -98,7 +99,7 @@ async def test_a_tag_that_only_a_full_calculation_saw_goes_again(
     """It was given and taken away between two answers of its user, who never had one then."""
     rename(school, 0, "0 [crew]")
     attempt = await school.lease(crews_of(school))
-    answer = (await school.boards.crews([crews_of(school)], attempt))[crews_of(school)]
+    answer = (await together(school.boards.crews([crews_of(school)], attempt)))[crews_of(school)]
     assert answer.values[keys.crews(school.dojo.dojo_id)]
     rename(school, 0, "nobody")
     await accept(school)
@@ -113,7 +114,7 @@ async def test_a_tag_that_is_in_the_value_alone_goes_again(
 ) -> None:
     rename(school, 0, "0 [crew]")
     attempt = await school.lease(crews_of(school))
-    answer = (await school.boards.crews([crews_of(school)], attempt))[crews_of(school)]
+    answer = (await together(school.boards.crews([crews_of(school)], attempt)))[crews_of(school)]
     await school.marks.settle(attempt, {crews_of(school).name: answer})
     assert value_of(cache, keys.crews(school.dojo.dojo_id))
     rename(school, 0, "nobody")
@@ -145,7 +146,7 @@ async def test_what_is_kept_of_a_module_that_the_boards_do_not_know_is_not_used(
         cache.hdel(keys.mark(name), "full")  # without the doubt that is there for it
     attempt = await crew.lease(crews_of(crew))
     cache.hdel(keys.mark(crews_of(crew).name), "full")
-    answer: Answer = (await crew.boards.crews([crews_of(crew)], attempt))[crews_of(crew)]
+    answer: Answer = (await together(crew.boards.crews([crews_of(crew)], attempt)))[crews_of(crew)]
     assert keys.crews(crew.dojo.dojo_id, 5) in answer.values
 
 

@@ -19,7 +19,7 @@ from statsd.refresh import Mark, parse
 from tests import naive
 from tests.histories import History
 from tests.live import check, check_live, value_of, world_of
-from tests.parts import Parts
+from tests.parts import Parts, together
 from tests.webapp import (
     Challenge,
     DojoChallenge,
@@ -231,7 +231,7 @@ async def test_boards_of_a_day_that_has_ended_are_built_anew(
     await parts.marks.mark([Mark(Scoreboard(dojo.dojo_id))])
     attempt = (await parts.marks.take({Scoreboard.kind: 1})).attempt
     assert attempt is not None
-    built = await parts.boards.rebuild([Scoreboard(dojo.dojo_id)], attempt)
+    built = await together(parts.boards.rebuild([Scoreboard(dojo.dojo_id)], attempt))
     webapp.solve(user, third, ago=timedelta(days=1))
     while cache.xlen(keys.STREAM):
         await parts.consumer.step()

@@ -90,6 +90,26 @@ async def test_rows_and_parameters(single: Database, webapp: WebApp) -> None:
             await snapshot.rows(NAMES.where(users.c.id.in_([1, 2])))
 
 
+@pytest.mark.parametrize("page", [1, 2, 3, 100])
+async def test_rows_of_one_value_after_the_other_whatever_fits_on_a_page(
+    single: Database, page: int
+) -> None:
+    """Two statements at once, as what needs several of them for each value reads them."""
+    counts = {1: 3, 3: 1, 4: 5, 9: 2}
+    one = sa.select(
+        sa.func.unnest(sa.bindparam("values", type_=sa.ARRAY(sa.Integer))).label("value")
+    ).order_by("value")
+    values = [value for value, count in counts.items() for _ in range(count)]
+    async with single.snapshot(considerate=True) as snapshot:
+        both = [
+            await snapshot.groups(one, {"values": some}, page=page)
+            for some in (values[::-1], values[::2])
+        ]
+        for value in range(11):
+            found = [[row.value for row in await groups.of(value)] for groups in both]
+            assert found == [[value] * values.count(value), [value] * values[::2].count(value)]
+
+
 async def test_nothing_can_be_written(single: Database) -> None:
     async with single.snapshot() as snapshot:
         with pytest.raises(Exception, match="read-only"):

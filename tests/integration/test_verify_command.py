@@ -8,7 +8,10 @@ import sqlalchemy as sa
 
 from statsd import keys
 from statsd.calculators.activity import Activity
+from statsd.calculators.challenge_solves import ChallengeSolves
 from statsd.calculators.dojo_stats import DojoStats
+from statsd.calculators.scoreboard import Scoreboard
+from statsd.calculators.scores import Scores
 from statsd.compare import Verdict
 from statsd.inspection import Finding, Inspection, UnknownDojoError
 from statsd.refresh import Mark
@@ -55,15 +58,16 @@ async def test_what_differs_is_printed_and_left_as_it_is(
     first, *_ = dojos
     user = solve(webapp, first)
     challenge_id, *_ = webapp.challenge_ids(first)
-    differences = [
-        "differs",
-        "recent_solves differs; solves is 0, should be 1; users is 0, should be 1",
-        f"{challenge_id} differs",
-        "ranks differs; solves differs",
-        "missing",
-    ]
-    names = [each.name for each in (*of_dojo(first.dojo_id), Activity(user.id))]
-    lines = "".join(f"{name}  {what}\n" for name, what in zip(names, differences, strict=True))
+    differences = {
+        Scoreboard(first.dojo_id): "differs",
+        ChallengeSolves(first.dojo_id): f"{challenge_id} differs",
+        Scores(first.dojo_id): "ranks differs; solves differs",
+        Activity(user.id): "missing",
+        DojoStats(
+            first.dojo_id
+        ): "recent_solves differs; solves is 0, should be 1; users is 0, should be 1",
+    }
+    lines = "".join(f"{refresh.name}  {what}\n" for refresh, what in differences.items())
     assert run("verify")[:2] == (1, f"{lines}{compared(dojos, user)}, 5 wrong\n")
     assert await parts.answer() == set()
 
