@@ -26,8 +26,13 @@ async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> 
     """
     pairs = {(event.challenge_id, event.user_id) for event in events}
     challenge_ids, user_ids = zip(*pairs, strict=True)
-    parameters = {"challenge_ids": challenge_ids, "user_ids": user_ids}
-    landed = await lookup.rows(_LANDED, parameters)
+    parameters = {
+        "challenge_ids": challenge_ids,
+        "user_ids": user_ids,
+        "distinct_ids": sorted(set(challenge_ids)),
+    }
+    found = await lookup.rows(_LANDED_AND_DOJOS, parameters)
+    landed = [each for each in found if each.dojo_id is None]
     late = pairs - {(each.challenge_id, each.user_id) for each in landed}
     records: set[Record] = {Covered(each.submission_id) for each in landed}
     records.update(Mark(Activity(user_id)) for user_id in user_ids)
@@ -35,8 +40,8 @@ async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> 
     solvers = defaultdict(list)
     for challenge_id, user_id in pairs:
         solvers[challenge_id].append(user_id)
-    for each in await lookup.rows(_DOJOS, {"challenge_ids": sorted(solvers)}):
-        for user_id in solvers[each.challenge_id]:
+    for each in found:
+        for user_id in solvers[each.challenge_id] if each.dojo_id is not None else ():
             stale = of_solver(each.dojo_id, user_id)
             records.update(map(Mark, stale))
             if (each.challenge_id, user_id) in late:
@@ -58,14 +63,24 @@ def _landed() -> sa.Select[Any]:
         .limit(1)
         .lateral()
     )
-    return sa.select(wanted.c.challenge_id, wanted.c.user_id, solve.c.submission_id).select_from(
-        wanted.join(solve, sa.true())
+    return sa.select(
+        wanted.c.challenge_id,
+        wanted.c.user_id,
+        solve.c.submission_id,
+        sa.cast(sa.null(), sa.Integer).label("dojo_id"),
+    ).select_from(wanted.join(solve, sa.true()))
+
+
+def _dojos() -> sa.Select[Any]:
+    """Select the dojos that require any of the challenges, in the same columns."""
+    missing = sa.cast(sa.null(), sa.Integer)
+    return (
+        sa.select(row.c.challenge_id, missing, missing, row.c.dojo_id)
+        .where(row.c.required, among(row.c.challenge_id, "distinct_ids"))
+        .distinct()
     )
 
 
-_LANDED = _landed()
-_DOJOS = (
-    sa.select(row.c.dojo_id, row.c.challenge_id)
-    .where(row.c.required, among(row.c.challenge_id, "challenge_ids"))
-    .distinct()
-)
+# One statement: its way to the server and back takes longer than finding all of it.
+_FOUND = _landed().union_all(_dojos()).subquery()
+_LANDED_AND_DOJOS = sa.select(_FOUND)
