@@ -51,7 +51,6 @@ class LiveBoards:
     def __init__(self, redis: Redis, database: Database) -> None:
         self._redis = redis
         self._database = database
-        self._facts = redis.register_script(scripts.source("facts"))
         self._members = redis.register_script(scripts.source("members"))
 
     async def rebuild(self, wanted: Sequence[Scoreboard], attempt: Attempt) -> Parts:
@@ -117,7 +116,7 @@ class LiveBoards:
         self, wanted: Sequence[DojoStats], attempt: Attempt
     ) -> Mapping[DojoStats, Answer]:
         """Compute the statistics of dojos, from their boards where they can be."""
-        facts = await self._known(wanted, attempt.now)
+        facts = _known(wanted, attempt)
         rest = [refresh for refresh in wanted if refresh not in facts]
         answers: dict[DojoStats, Answer] = {}
         async with self._database.snapshot(plan=CUSTOM if rest else GENERIC) as snapshot:
@@ -176,19 +175,18 @@ class LiveBoards:
                 break
         return [place.decode() for place in places], people
 
-    async def _known(
-        self, wanted: Sequence[DojoStats], now: datetime
-    ) -> dict[DojoStats, tuple[Totals, list[Newest]]]:
-        """Return what the boards say, of those dojos whose boards are whole and of this day."""
-        dojos = [str(refresh.dojo_id) for refresh in wanted]
-        request = scripts.encode({"dojos": dojos, "newest": RECENT_SOLVES})
-        reply = await self._facts(args=[request])
-        today = now.date().isoformat().encode()
-        return {
-            refresh: _facts(facts, now)
-            for refresh, facts in zip(wanted, reply, strict=True)
-            if facts and facts[0] == today
-        }
+
+def _known(
+    wanted: Sequence[DojoStats], attempt: Attempt
+) -> dict[DojoStats, tuple[Totals, list[Newest]]]:
+    """Return what the boards said, of those dojos whose boards were whole and of this day."""
+    today = attempt.now.date().isoformat().encode()
+    found = [(refresh, attempt.facts.get(refresh.name)) for refresh in wanted]
+    return {
+        refresh: _facts(facts, attempt.now)
+        for refresh, facts in found
+        if facts and facts[0] == today
+    }
 
 
 _STATEMENTS = (*scoreboard.calculator.statements, dojo_boards.ACTIVE, crews.CHALLENGES)

@@ -46,6 +46,8 @@ class Attempt:
     """Seconds for which the oldest had been due."""
     events: Mapping[str, Event] = field(default_factory=dict)
     """By name, the newest event that it is owed for, where there is one."""
+    facts: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """By name of dojos' statistics, what live boards said at the token: see `facts.lua`."""
 
     @property
     def kind(self) -> str:
@@ -138,7 +140,7 @@ class Marks:
         `lull` seconds beyond their due time; of the kinds that are `held` only what a page waits
         for is taken.
         """
-        token, moment, epoch, lease, wait, more, queued, taken = await self._run(
+        token, moment, epoch, lease, wait, more, queued, taken, known = await self._run(
             "take",
             {
                 "owner": self._owner,
@@ -161,14 +163,20 @@ class Marks:
                 lease.decode(),
                 int(queued) / SECOND,
                 {name: Event(*each) for name, *each in zip(names, *events, strict=True) if each[0]},
+                dict(zip(names, known, strict=False)),  # of other kinds there are none
             )
         return Taken(attempt, bool(more), None if int(wait) < 0 else int(wait) / SECOND)
 
     async def renew(self, attempt: Attempt) -> Attempt:
-        """Prolong the lease; return the attempt with a newer token, for another try."""
+        """Prolong the lease; return the attempt with a newer token, for another try.
+
+        It has no facts: those were of the older one.
+        """
         request = {"lease": attempt.lease, "names": attempt.names, "duration": self._lease}
         token, moment, epoch = await self._run("renew", request)
-        return replace(attempt, token=int(token), moment=int(moment), epoch=epoch.decode())
+        return replace(
+            attempt, token=int(token), moment=int(moment), epoch=epoch.decode(), facts={}
+        )
 
     async def settle(
         self,

@@ -2,7 +2,7 @@
 
 Every script takes one MessagePack map, described on top of its file, and stands behind
 `common.lua`, which holds the clock and the ways to set a mark; those that have to do with live
-boards stand behind `boards.lua` too. They name private keys by
+boards stand behind `boards.lua` too, and one behind `facts.lua`. They name private keys by
 themselves, so one Redis server, not a Redis Cluster, is what they run on.
 """
 
@@ -11,7 +11,8 @@ from importlib import resources
 
 import msgspec
 
-_WITH_BOARDS = {"facts", "fail", "members", "page", "settle", "sweep", "take"}
+_WITH_BOARDS = {"fail", "members", "page", "settle", "sweep", "take"}
+_WITH_FACTS = {"take"}
 
 encode = msgspec.msgpack.encode
 
@@ -20,5 +21,7 @@ encode = msgspec.msgpack.encode
 def source(name: str) -> str:
     """Return the text of script `name` as the server gets it."""
     folder = resources.files("statsd") / "lua"
-    parts = ["common", "boards", name] if name in _WITH_BOARDS else ["common", name]
+    boards = ["boards"] if name in _WITH_BOARDS else []
+    facts = ["facts"] if name in _WITH_FACTS else []
+    parts = ["common", *boards, *facts, name]
     return "".join((folder / f"{part}.lua").read_text() for part in parts)

@@ -1,13 +1,11 @@
--- Read what a dojo's live boards say of the whole dojo.
---
--- request: dojos, newest (how many of the newest solves are wanted)
--- reply: for each dojo nothing, where its boards are not whole, or doubtful; else: the day of the
---        chart, solves, users, the chart's solves and users (an array for each day), and the
---        records of those who have the newest solves
+-- Stands after `boards.lua`: what a dojo's live boards say of the whole dojo.
 
+local SHOWN = 5    -- of the newest solves
 local ENOUGH = 1000
-tick()
 
+-- Nothing, where its boards are not whole, or doubtful; else: the day of the chart, solves, users, the
+-- chart's solves and users (an array for each day), and the records of those who have the newest
+-- solves.
 local function facts(dojo)
   local prefix = BOARDS .. dojo
   if not whole(dojo) or is_doubtful(dojo, 'dojo_stats:' .. dojo) then return {} end
@@ -23,7 +21,7 @@ local function facts(dojo)
 
   -- All that are as new as the last one wanted: which of them comes first is not said here. Of
   -- very many any will do.
-  local last = redis.call('ZREVRANGE', prefix .. ':newest', request.newest - 1, request.newest - 1,
+  local last = redis.call('ZREVRANGE', prefix .. ':newest', SHOWN - 1, SHOWN - 1,
     'WITHSCORES')[2] or '0'
   local users = redis.call('ZREVRANGEBYSCORE', prefix .. ':newest', '+inf', math.max(0, last),
     'LIMIT', 0, ENOUGH)
@@ -38,7 +36,3 @@ local function facts(dojo)
     redis.call('ZCARD', board(prefix, 'dojo', 0)) - 1, chart, records,
   }
 end
-
-local reply = {}
-for i, dojo in ipairs(request.dojos) do reply[i] = facts(dojo) end
-return reply

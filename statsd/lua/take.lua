@@ -6,8 +6,9 @@
 --          batches (kind -> how many are taken at once; a kind that is not there is one that this
 --          daemon does not know, and is left to those that do)
 -- reply: token, now, epoch, lease, microseconds until something more is due (-1: nothing is),
---        more (1: others are due now), microseconds for which the oldest taken was due, and for
---        each taken: name, entry and type of the newest event that it is owed for ('': none)
+--        more (1: others are due now), microseconds for which the oldest taken was due, for
+--        each taken: name, entry and type of the newest event that it is owed for ('': none); and
+--        for each taken of the kind `dojo_stats`, what its boards say: see `facts.lua`
 
 local SCAN = 1000 -- how far into a class to look
 local DOJOS = 20 -- how many at once whose boards have changed by themselves
@@ -97,5 +98,14 @@ end
 for class = MISSED, request.least do next_of(DUE .. class, clock.now - lull(class)) end
 next_of(LATER, clock.now)
 
+local known = {}
+if kind == 'dojo_stats' then
+  for i = 1, #taken, 3 do
+    -- Boards that cannot be read are no reason not to lease.
+    local is_read, found = pcall(facts, taken[i]:match(':(.*)$') or '')
+    known[#known + 1] = is_read and found or {}
+  end
+end
+
 return {digits(token), digits(clock.now), clock.epoch, lease, digits(wait), more,
-  digits(clock.now - oldest), taken}
+  digits(clock.now - oldest), taken, known}

@@ -67,7 +67,35 @@ async def test_what_was_evicted_before_it_was_carried_over_is_not_missed(
     school.check_stats(cache)
 
 
-# --- what cannot be computed
+# --- what cannot be read or computed
+
+
+async def test_boards_that_cannot_be_read_hold_up_no_lease(
+    school: School, cache: "redis.Redis"
+) -> None:
+    await school.answer()
+    cache.hset(school.prefix, "modules", "no JSON")
+    attempt = await school.lease(school.stats)
+    assert attempt.facts == {school.stats.name: []}
+    await school.marks.release()
+    await school.answer({school.stats.kind})
+    school.check_stats(cache)
+
+
+async def test_what_boards_say_is_true_for_one_token(school: School, cache: "redis.Redis") -> None:
+    """A try at a later one reads the database."""
+    await school.answer()
+    await school.solve(1, 1)
+    await school.answer({Standing.kind})
+    attempt = (await school.marks.take({school.stats.kind: 1})).attempt
+    assert attempt is not None
+    assert attempt.facts[school.stats.name]
+    renewed = await school.marks.renew(attempt)
+    assert renewed.facts == {}
+    found = await school.boards.dojo_stats([school.stats], renewed)
+    answers = {each.name: answer for each, answer in found.items()}
+    assert statuses(await school.marks.settle(renewed, answers)) == ["settled"]
+    school.check_stats(cache)
 
 
 async def bury(school: School, kind: str) -> None:
