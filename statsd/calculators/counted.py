@@ -44,14 +44,19 @@ def paired(**parameters: str) -> "sa.sql.expression.TableValuedAlias":
     return sa.func.unnest(*arrays).table_valued(*parameters).render_derived()
 
 
-def row_and_visibility() -> "sa.sql.expression.FromClause":
-    """Return the challenge rows, each with its visibility where it has one."""
+def row_and_visibility(*of: "sa.ColumnElement[bool]") -> "sa.sql.expression.FromClause":
+    """Return the challenge rows, each with its visibility where it has one.
+
+    `of` says again of visibilities which rows are asked for, where these are few: without it the
+    planner may read all visibilities.
+    """
     return row.outerjoin(
         visibility,
         sa.and_(
             visibility.c.dojo_id == row.c.dojo_id,
             visibility.c.module_index == row.c.module_index,
             visibility.c.challenge_index == row.c.challenge_index,
+            *of,
         ),
     )
 

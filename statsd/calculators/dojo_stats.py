@@ -113,7 +113,7 @@ def _dojos() -> "sa.Select[Any]":
             sa.func.min(start).filter(start > now).label("next_start"),
             sa.func.min(stop).filter(stop >= now).label("next_stop"),
         )
-        .select_from(row_and_visibility())
+        .select_from(row_and_visibility(among(visibility.c.dojo_id, DOJO_IDS)))
         .where(among(row.c.dojo_id, DOJO_IDS))
         .group_by(row.c.dojo_id)
         .subquery()
