@@ -147,7 +147,10 @@ local function put(prefix, places, user, scores, record, crew, leaving)
   for _, place in ipairs(places) do
     local own = scores[place]
     for i, days in ipairs(WINDOWS) do
-      changed = changed + set_score(board(prefix, place, days), user, own and own[i])
+      local difference = set_score(board(prefix, place, days), user, own and own[i])
+      changed = changed + difference
+      -- Who was not on the board of all time, the first, was on none of the place.
+      if i == 1 and not own and difference == 0 then break end
     end
   end
   if leaving then

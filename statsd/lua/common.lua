@@ -124,10 +124,11 @@ end
 local function note(name, event, prefix)
   local before = redis.call('HMGET', MARK .. name, prefix .. 'since', prefix .. 'entry')
   local since = math.min(tonumber(before[1] or LARGEST), event.since)
-  redis.call('HSET', MARK .. name, prefix .. 'since', digits(since))
+  local fields = {prefix .. 'since', digits(since)}
   if is_newer(event.entry, before[2]) then
-    redis.call('HSET', MARK .. name, prefix .. 'entry', event.entry, prefix .. 'type', event.type)
+    fields = {prefix .. 'since', digits(since), prefix .. 'entry', event.entry, prefix .. 'type', event.type}
   end
+  redis.call('HSET', MARK .. name, unpack(fields))
 end
 
 local function noted(name, prefix)
@@ -163,8 +164,12 @@ function owe(name, class, derived)
     -- What a page waits for does not rest.
     if class > MISSED then score = math.max(score, rests_until(name)) end
   end
-  redis.call('HSET', MARK .. name, 'marked', digits(clock.token), 'class', class)
-  if not derived then redis.call('HSET', MARK .. name, 'full', digits(clock.token)) end
+  local marked = digits(clock.token)
+  if derived then
+    redis.call('HSET', MARK .. name, 'marked', marked, 'class', class)
+  else
+    redis.call('HSET', MARK .. name, 'marked', marked, 'class', class, 'full', marked)
+  end
   redis.call('ZADD', DUE .. class, digits(score), name)
   if cause then note(name, cause, is_leased and 'late_' or '') end
 end
