@@ -94,8 +94,7 @@ def _idle(stage: Stage, awards: Awards, kind: str) -> tuple[list[float], list[fl
             [user] = awards.grant(1)
             began = perf_counter()
             awards.publish()
-            next_change()
-            seen.append(perf_counter() - began)
+            seen.append(next_change(KEYS[kind]) - began)
         if not awards.has(user):
             raise AssertionError("the value was written without the award")
         wait(stage.webapp.is_at_rest, "rest")

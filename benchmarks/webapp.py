@@ -1,6 +1,7 @@
 """A web application: it commits solves, publishes their events, and looks at what pages show."""
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter, sleep, time
@@ -123,17 +124,25 @@ class Webapp:
         return published
 
     @contextmanager
-    def changes(self, *names: str) -> Iterator[Callable[[], None]]:
-        """Give what returns when any of some keys is changed: polling would take its share."""
+    def changes(self, *names: str) -> Iterator[Callable[[str], float]]:
+        """Give what waits for the next change of one of some keys, and returns when it was told of.
+
+        That is in the time of `perf_counter`. Polling would take its share.
+        """
         self.cache.config_set("notify-keyspace-events", "K$z")
         with self.cache.pubsub(ignore_subscribe_messages=True) as subscription:
             subscription.subscribe(*(f"__keyspace@0__:{name}" for name in names))
             for _ in names:
                 subscription.get_message(timeout=DEADLINE)  # that it is subscribed
+            told: dict[str, deque[float]] = {name: deque() for name in names}
 
-            def next_change() -> None:
-                if subscription.get_message(timeout=DEADLINE) is None:
-                    raise TimeoutError(f"not within {DEADLINE:.0f} s: a change of {names}")
+            def next_change(name: str) -> float:
+                while not told[name]:
+                    message = subscription.get_message(timeout=DEADLINE)
+                    if message is None:
+                        raise TimeoutError(f"not within {DEADLINE:.0f} s: a change of {name}")
+                    told[message["channel"].decode().split(":", 1)[1]].append(perf_counter())
+                return told[name].popleft()
 
             yield next_change
         self.cache.config_set("notify-keyspace-events", "")

@@ -25,7 +25,7 @@ from statsd.calculators.dojo_boards import Boards
 from statsd.calculators.dojo_stats import RECENT, RECENT_SOLVES, DojoStats, Newest, Totals
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
-from statsd.database import CUSTOM, GENERIC, Database
+from statsd.database import Database
 from statsd.marks import Answer, Attempt
 from statsd.parts import Parts
 from statsd.refresh import microseconds
@@ -93,8 +93,7 @@ class LiveBoards:
     ) -> Mapping[Standing, Answer]:
         """Look up what users have on the boards of dojos."""
         parameters = standing.parameters(attempt.now) | standing.pairs(wanted)
-        async with self._database.snapshot(plan=GENERIC) as snapshot:
-            rows = await snapshot.rows(standing.STANDINGS, parameters)
+        rows = await self._database.alone(standing.STANDINGS, parameters)
         found = {Standing(row.dojo_id, row.user_id): standing.entries(row) for row in rows}
         day = attempt.now.date().isoformat()
         answers = {}
@@ -117,21 +116,27 @@ class LiveBoards:
     ) -> Mapping[DojoStats, Answer]:
         """Compute the statistics of dojos, from their boards where they can be."""
         facts = _known(wanted, attempt)
+        answers = await self._from_facts(facts, attempt.now) if facts else {}
         rest = [refresh for refresh in wanted if refresh not in facts]
-        answers: dict[DojoStats, Answer] = {}
-        async with self._database.snapshot(plan=CUSTOM if rest else GENERIC) as snapshot:
-            if facts:
-                parameters = dojo_stats.parameters(list(facts), attempt.now)
-                for dojo in await snapshot.rows(dojo_stats.DOJOS, parameters):
-                    refresh = DojoStats(dojo.dojo_id)
-                    total, newest = facts[refresh]
-                    oldest = newest[-1].date if newest else None
-                    answers[refresh] = Answer(
-                        dojo_stats.value(dojo, total, newest),
-                        until=dojo_stats.next_change(dojo, oldest, attempt.now),
-                    )
-            if rest:
+        if rest:
+            async with self._database.snapshot() as snapshot:
                 answers |= await calculated(dojo_stats.calculator, snapshot, rest, attempt)
+        return answers
+
+    async def _from_facts(
+        self, facts: Mapping[DojoStats, tuple[Totals, list[Newest]]], now: datetime
+    ) -> dict[DojoStats, Answer]:
+        """Return the statistics of dojos from what their boards say, and what the dojos have."""
+        answers = {}
+        parameters = dojo_stats.parameters(list(facts), now)
+        for dojo in await self._database.alone(dojo_stats.DOJOS, parameters):
+            refresh = DojoStats(dojo.dojo_id)
+            total, newest = facts[refresh]
+            oldest = newest[-1].date if newest else None
+            answers[refresh] = Answer(
+                dojo_stats.value(dojo, total, newest),
+                until=dojo_stats.next_change(dojo, oldest, now),
+            )
         return answers
 
     async def crews(self, wanted: Sequence[Crews], attempt: Attempt) -> Parts:

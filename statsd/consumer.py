@@ -160,8 +160,8 @@ class Consumer:
         self, handler: Handler[Any], event_type: str
     ) -> Callable[[Sequence[Decoded]], Awaitable[Planned]]:
         async def plan(group: Sequence[Decoded]) -> Planned:
-            async with self._database.lookup(self._turn) as lookup:
-                records = await handler([event for _, event in group], lookup)
+            lookup = self._database.lookup(self._turn)
+            records = await handler([event for _, event in group], lookup)
             return records, cause_of((entry.id for entry, _ in group), event_type)
 
         return plan

@@ -4,7 +4,7 @@ import asyncio
 import math
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +17,7 @@ from statsd import schema
 from statsd.errors import MissingTableError, SettingsError
 from statsd.outage import brief, sqlstate
 from statsd.registry import Lookup
-from statsd.snapshot import Row, Snapshot
+from statsd.snapshot import Row, Snapshot, Statement
 from statsd.urls import connect_arguments
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ CONNECT_TIMEOUT = 10.0  # seconds
 CLOSE_TIMEOUT = 2.0  # seconds
 ANSWER_MARGIN = 5.0  # seconds that an answer may take beyond the statement's own timeout
 
-ALONE = "; SET LOCAL max_parallel_workers_per_gather = 0"
+UNAIDED = "; SET LOCAL max_parallel_workers_per_gather = 0"
+OWN = "is_own"  # of a pooled connection: whether no pooler stands between
 CUSTOM, GENERIC = "force_custom_plan", "force_generic_plan"
 UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
 # A migration has changed what a connection has prepared.
@@ -62,12 +63,19 @@ class Database:
         )
         # For this transaction only: a pooler hands the connection to others, and refuses the
         # same as startup parameters. Compiling these statements costs more than it saves.
+        timeout = f"statement_timeout = {int(statement_timeout * 1000)}"
         self._begin = {
             plan: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-            f" SET LOCAL statement_timeout = {int(statement_timeout * 1000)};"
+            f" SET LOCAL {timeout};"
             f" SET LOCAL jit = off; SET LOCAL plan_cache_mode = {plan}"
             for plan in (CUSTOM, GENERIC)
         }
+        # The same for a connection that is ours alone, and for statements outside transactions.
+        self._own = (
+            "SET default_transaction_isolation = 'repeatable read';"
+            " SET default_transaction_read_only = on;"
+            f" SET {timeout}; SET jit = off; SET plan_cache_mode = {GENERIC}"
+        )
 
     @asynccontextmanager
     async def snapshot(
@@ -79,12 +87,27 @@ class Database:
         index does in any case: then planning would take longer than finding. `considerate`: no
         statement has parallel workers.
         """
-        async with self._connection() as connection:
-            await connection.execute(self._begin[plan] + (ALONE if considerate else ""))
+        async with self._lent() as pooled:
+            connection = _driver(pooled)
+            await connection.execute(self._begin[plan] + (UNAIDED if considerate else ""))
             yield Snapshot(connection)
 
+    async def alone(
+        self, statement: Statement, parameters: Mapping[str, Any] | None = None
+    ) -> list[Row]:
+        """Return the rows of one statement, which has a snapshot of its own; its plan is GENERIC.
+
+        It needs no BEGIN and no ROLLBACK, whose way takes as long as the statement, unless the
+        connection is shared through a pooler.
+        """
+        async with self._lent() as pooled:
+            connection = _driver(pooled)
+            if not pooled.info[OWN]:
+                await connection.execute(self._begin[GENERIC])
+            return await Snapshot(connection).rows(statement, parameters)
+
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator["asyncpg.Connection"]:
+    async def _lent(self) -> AsyncIterator["PoolProxiedConnection"]:
         """Lend a connection, and end whatever transaction is open on it then.
 
         Raises ConnectionError where the connection is at fault and not what was asked: another
@@ -93,7 +116,9 @@ class Database:
         pooled = await self._check_out()
         connection = _driver(pooled)
         try:
-            yield connection
+            if OWN not in pooled.info:
+                pooled.info[OWN] = await self._take_over(connection)
+            yield pooled
             if connection.is_in_transaction():
                 await connection.execute("ROLLBACK")
         except BaseException as error:
@@ -119,14 +144,25 @@ class Database:
                 return pooled
             pooled.invalidate()
 
-    @asynccontextmanager
-    async def lookup(self, turn: Callable[[], None]) -> AsyncIterator[Lookup]:
-        """Give handlers a snapshot that is opened only if they look something up.
+    async def _take_over(self, connection: "asyncpg.Connection") -> bool:
+        """Set a new connection up, if it is ours alone; say whether it is.
 
-        `turn` is called before each statement: the work goes on.
+        Where a pooler stands between, the server's process is another than the one that the client
+        was told of.
         """
-        async with AsyncExitStack() as stack:
-            yield _Lookup(self, stack, turn)
+        async with connection.transaction():  # in which a pooler keeps to one server connection
+            process = await connection.prepare("SELECT pg_backend_pid()", name="")
+            is_own: bool = await process.fetchval() == connection.get_server_pid()
+            if is_own:
+                await connection.execute(self._own)
+        return is_own
+
+    def lookup(self, turn: Callable[[], None]) -> Lookup:
+        """Give handlers what answers their statements.
+
+        `turn` is called before each: the work goes on.
+        """
+        return _Lookup(self, turn)
 
     @property
     def pool_in_use(self) -> int:
@@ -135,8 +171,8 @@ class Database:
 
     async def ping(self) -> None:
         """Fail unless the server answers, whatever it has."""
-        async with self._connection() as connection:
-            await connection.execute("SELECT 1")
+        async with self._lent() as pooled:
+            await _driver(pooled).execute("SELECT 1")
 
     async def check(self) -> None:
         """Fail unless the server answers and has the tables with the columns we read.
@@ -158,8 +194,8 @@ class Database:
         name already unless the pooler keeps track. Raises SettingsError then.
         """
         name = f"statsd_{uuid.uuid4().hex}"
-        async with self._connection() as first, self._connection() as second:
-            for connection in (first, second):
+        async with self._lent() as first, self._lent() as second:
+            for connection in map(_driver, (first, second)):
                 await connection.execute("BEGIN")
                 try:
                     await connection.prepare("SELECT 1", name=name)
@@ -181,21 +217,16 @@ NEEDS_UNPREPARED = (
 
 
 class _Lookup:
-    """A handler's view of the database: a snapshot, opened when something is looked up."""
+    """A handler's view of the database, as it is when something is looked up."""
 
-    def __init__(self, database: Database, stack: AsyncExitStack, turn: Callable[[], None]) -> None:
+    def __init__(self, database: Database, turn: Callable[[], None]) -> None:
         self._database = database
-        self._stack = stack
         self._turn = turn
-        self._snapshot: Snapshot | None = None
 
     async def rows(self, statement: sa.Select[Any], parameters: Mapping[str, Any]) -> Sequence[Row]:
         """Return the statement's rows."""
         self._turn()
-        if self._snapshot is None:
-            snapshot = self._database.snapshot(plan=GENERIC)
-            self._snapshot = await self._stack.enter_async_context(snapshot)
-        return await self._snapshot.rows(statement, parameters)
+        return await self._database.alone(statement, parameters)
 
 
 def _driver(pooled: "PoolProxiedConnection") -> "asyncpg.Connection":

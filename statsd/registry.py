@@ -19,10 +19,7 @@ class Lookup(Protocol):
     """Reads the database as it is after the events were read."""
 
     async def rows(self, statement: sa.Select[Any], parameters: Mapping[str, Any]) -> Sequence[Any]:
-        """Return the statement's rows, whose columns are attributes.
-
-        A transaction is opened when the first statement comes.
-        """
+        """Return the statement's rows, whose columns are attributes."""
 
 
 Handler = Callable[[Sequence[E], Lookup], Awaitable[Iterable[Record]]]

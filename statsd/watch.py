@@ -191,8 +191,8 @@ class Watch:
     async def _handled(self, missed: Sequence[Row]) -> list[Record]:
         events = [ChallengeSolve(each.user_id, each.challenge_id) for each in missed]
         handler = handler_of(ChallengeSolve)
-        async with self._database.lookup(lambda: None) as lookup:
-            return [] if handler is None else list(await handler(events, lookup))
+        lookup = self._database.lookup(lambda: None)
+        return [] if handler is None else list(await handler(events, lookup))
 
 
 def _waiting(before: Watermark, look: _Look) -> tuple[int, ...]:

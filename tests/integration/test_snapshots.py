@@ -20,6 +20,12 @@ from tests.webapp import WebApp
 NAMES = sa.select(users.c.id, users.c.name).order_by(users.c.id)
 NAMED = sa.select(users.c.name).where(among(users.c.id, "ids")).order_by(users.c.id)
 WHO = sa.text("SELECT pg_backend_pid()")
+HOW = (
+    "SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only'),"
+    " current_setting('statement_timeout'), current_setting('jit'),"
+    " current_setting('plan_cache_mode')"
+)
+OURS = ("repeatable read", "on", "2s", "off", "force_generic_plan")
 
 
 @pytest.fixture
@@ -114,6 +120,36 @@ async def test_nothing_can_be_written(single: Database) -> None:
     async with single.snapshot() as snapshot:
         with pytest.raises(Exception, match="read-only"):
             await snapshot.rows(sa.text("CREATE TABLE mine ()"))
+
+
+async def test_a_statement_alone_is_asked_as_in_a_snapshot(single: Database) -> None:
+    [found] = await single.alone(sa.text(HOW))
+    assert tuple(found) == OURS
+    with pytest.raises(Exception, match="read-only"):
+        await single.alone(sa.text("CREATE TABLE mine ()"))
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await single.alone(sa.text("SELECT pg_sleep(10)"))
+    async with single.snapshot() as snapshot:  # which has a plan of its own
+        [found] = await snapshot.rows(sa.text(HOW))
+    assert tuple(found) == (*OURS[:-1], "force_custom_plan")
+    [found] = await single.alone(sa.text(HOW))
+    assert tuple(found) == OURS
+
+
+async def test_alone_through_a_pooler_nothing_is_left_on_its_connection(
+    pgbouncer: str, database: str
+) -> None:
+    """Others get the same one next: it must be as if nobody had been there."""
+    shared = Database(
+        urls.database_url(pgbouncer), pool_size=1, statement_timeout=2, prepared_statements=False
+    )
+    for _ in range(2):
+        [found] = await shared.alone(sa.text(HOW))
+        assert tuple(found) == OURS
+        [[ours]] = await shared.alone(WHO)
+        assert ask(pgbouncer, "SELECT pg_backend_pid()") == [(ours,)]
+        assert ask(pgbouncer, HOW) == ask(database, HOW)
+    await shared.close()
 
 
 @pytest.mark.parametrize("turns", range(8))
