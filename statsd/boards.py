@@ -16,6 +16,7 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
+import orjson
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
@@ -71,10 +72,10 @@ class LiveBoards:
 
     async def _built(self, dojo_id: int, found: Sequence[Groups], attempt: Attempt) -> Answer:
         """Return the arrays of a dojo, and its boards, which lie beside those in place by now."""
-        places, *rows = [await groups.of(dojo_id) for groups in found]
-        if not places:
+        shaped = await _shaped(dojo_id, found)
+        if not shaped:
             return Answer({}, boards={"gone": str(dojo_id)})
-        values, built = await asyncio.to_thread(_shaped, dojo_id, places, *rows)
+        values, built = shaped
         prefix = await self._upload(dojo_id, built, attempt)
         return Answer(values, boards={"install": [str(dojo_id), prefix]})
 
@@ -198,16 +199,21 @@ _STATEMENTS = (*scoreboard.calculator.statements, dojo_boards.ACTIVE, crews.CHAL
 _PAGES = (USERS_PAGE, BOARDS_PAGE, USERS_PAGE, USERS_PAGE)
 
 
-def _shaped(
-    dojo_id: int,
-    places: Sequence[Any],
-    rows: Sequence[Any],
-    active: Sequence[Any],
-    tagged: Sequence[Any],
-) -> tuple[Mapping[str, Any], Boards]:
-    """Return the arrays and the boards of a dojo."""
-    values = scoreboard.shape([places, rows])[Scoreboard(dojo_id)]
-    return values, dojo_boards.boards_of(places, rows, active, tagged)
+async def _shaped(
+    dojo_id: int, found: Sequence[Groups]
+) -> tuple[Mapping[str, orjson.Fragment], Boards] | None:
+    """Return the arrays and the boards of a dojo that exists; its rows end here."""
+    places, rows, active, tagged = [await groups.of(dojo_id) for groups in found]
+    if not places:
+        return None
+    values = await asyncio.to_thread(_arrays, places, rows)
+    return values, await asyncio.to_thread(dojo_boards.boards_of, places, rows, active, tagged)
+
+
+def _arrays(places: Sequence[Any], rows: Sequence[Any]) -> Mapping[str, orjson.Fragment]:
+    """Return the arrays of a dojo by key, in JSON, which takes far less memory than the objects."""
+    boards = scoreboard.boards_of(places, rows)
+    return {key: orjson.Fragment(orjson.dumps(entries)) for _, key, entries in boards}
 
 
 def _facts(reply: Sequence[Any], now: datetime) -> tuple[Totals, list[Newest]]:

@@ -13,6 +13,7 @@ from time import monotonic
 BUSY = 100.0  # refreshes for events within about a second
 CALM = BUSY / 2  # refreshes; a dip that is less deep does not let the wait begin anew
 HELD = 60.0  # seconds of pressure, after which large work goes on all the same
+LULL = 0.25  # seconds that large values wait, for what is urgent and for others of the kind
 
 
 class Gate:
@@ -27,6 +28,15 @@ class Gate:
         self._began = -math.inf
         self._pressure = 0.0
         self._pressed_at = self._clock()
+
+    @property
+    def lull(self) -> float:
+        """For how many seconds large values wait beyond their due time.
+
+        What has changed again while a cold start goes on waits for its end, or for a minute: its
+        passes would be as many again as those of the cold start.
+        """
+        return HELD if self.is_filling else LULL
 
     @property
     def is_pressed(self) -> bool:

@@ -140,7 +140,7 @@ class Marks:
         `lull` seconds beyond their due time; of the kinds that are `held` only what a page waits
         for is taken.
         """
-        token, moment, epoch, lease, wait, more, queued, taken, known = await self._run(
+        token, moment, epoch, lease, wait, more, queued, taken, events, known = await self._run(
             "take",
             {
                 "owner": self._owner,
@@ -154,15 +154,16 @@ class Marks:
         )
         attempt = None
         if taken:
-            names, *events = ([text.decode() for text in taken[i::3]] for i in range(3))
+            names = tuple(name.decode() for name in taken)
+            for_events = zip(*[(text.decode() for text in events)] * 3, strict=True)
             attempt = Attempt(
-                tuple(names),
+                names,
                 int(token),
                 int(moment),
                 epoch.decode(),
                 lease.decode(),
                 int(queued) / SECOND,
-                {name: Event(*each) for name, *each in zip(names, *events, strict=True) if each[0]},
+                {name: Event(*event) for name, *event in for_events},
                 dict(zip(names, known, strict=False)),  # of other kinds there are none
             )
         return Taken(attempt, bool(more), None if int(wait) < 0 else int(wait) / SECOND)
@@ -300,6 +301,7 @@ def _until(answer: Answer) -> int | None:
 
 def _packed(name: str, answer: Answer) -> tuple[Any, ...]:
     holdings = msgspec.json.encode(sorted(answer.values)).decode()
+    # As text: Redis knows no binaries of MessagePack.
     values = [(key, orjson.dumps(value).decode()) for key, value in answer.values.items()]
     records = ((record, None) for record in answer.records)
     return name, holdings, values, *packed(records), answer.boards

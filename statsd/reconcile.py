@@ -8,6 +8,8 @@ it, and a crash half-way brings it back.
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from statsd.calculators.crews import Crews
+from statsd.calculators.dojo_stats import DojoStats
 from statsd.containers import Containers
 from statsd.database import Database
 from statsd.marks import Answer, Attempt, Marks
@@ -15,6 +17,8 @@ from statsd.refresh import Mark, Priority, Refresh, known, register_kind
 from statsd.statistics import every_statistic, is_statistic
 
 PART = 1000  # marks that are set at once
+FOLLOWING = (DojoStats, Crews)
+"""What boards owe, and answer, once they are in place."""
 
 
 class Reconcile(Refresh, frozen=True):
@@ -32,6 +36,9 @@ def _is_value(refresh: Refresh) -> bool:
 
 class Reconciler:
     """Answers `Reconcile` with marks in the background class, the busiest dojos first.
+
+    What follows from boards is marked before them, since boards that are older than such a mark do
+    not answer it; and in the idle class, where it waits for them. What they do not owe comes last.
 
     There may be very many, one for each user alone, so they are set in parts beforehand: Redis does
     nothing else while a script sets some. What is interrupted is still owed, and begins again.
@@ -57,9 +64,11 @@ class Reconciler:
         if not self._only_present:
             owed = [*await every_statistic(self._database), Containers()]
         held = (each for each in known(await self._marks.held()) if _is_value(each))
-        marks = [
-            Mark(refresh, priority=Priority.BACKGROUND) for refresh in dict.fromkeys([*owed, *held])
-        ]
+        every = dict.fromkeys([*owed, *held])
+        following = [each for each in every if isinstance(each, FOLLOWING)]
+        others = [each for each in every if not isinstance(each, FOLLOWING)]
+        marks = [Mark(each, priority=Priority.IDLE) for each in following]
+        marks += [Mark(each, priority=Priority.BACKGROUND) for each in others]
         for first in range(0, len(marks), PART):
             await self._marks.mark(marks[first : first + PART])
         return dict.fromkeys(wanted, Answer({}))

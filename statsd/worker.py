@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 JITTER = 0.2  # each delay before another attempt is longer by up to this part
 REST = 10  # times what it took, a costly refresh rests
-LULL = 0.25  # seconds that large values wait, for what is urgent and for others of the kind
 SLOW = 1.0  # seconds
 NAMED = 5  # refreshes that a line names, of those that were slow together
 PAGE = 100  # rows that are read at once of what is answered in parts
@@ -162,7 +161,7 @@ class Worker:
             attempt, more, wait = await self._marks.take(
                 self._batches,
                 self._least,
-                LULL,
+                self._gate.lull,
                 strict=self._others is not None or not large.is_valid,
                 held=() if large.is_valid else self._large,
             )

@@ -14,7 +14,7 @@ from statsd.refresh import Priority, Refresh
 from statsd.schema import CORRECT, submissions as solve, users
 
 YEAR = timedelta(days=365)
-BATCH = 1000  # users: so many share one reading of all solves
+BATCH = 5000  # users: so many share one reading of all solves
 TOGETHER = 250  # users
 USER_IDS = "user_ids"
 """The parameter with the users that a statement is about."""

@@ -1,6 +1,6 @@
 """Scoreboards: who solved how much, in a dojo and in its modules (contract, section 4)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -128,18 +128,27 @@ def starts(now: datetime) -> dict[str, datetime]:
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Scoreboard, Values]:
     """Return all boards of each dojo that exists, empty ones among them."""
-    found, boards = results
     values: dict[Scoreboard, Values] = {}
+    for dojo_id, key, entries in boards_of(*results):
+        values.setdefault(Scoreboard(dojo_id), {})[key] = entries
+    return values
+
+
+def boards_of(
+    found: Sequence["sa.Row[Any]"], boards: Sequence["sa.Row[Any]"]
+) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
+    """Yield the dojo, the key and the entries of each board: first all, empty, then the others.
+
+    The entries of one are many objects, which all boards of a large dojo need not be at once.
+    """
     for place in found:
-        own = values.setdefault(Scoreboard(place.dojo_id), {})
         for module_index in (None, place.module_index):
             for days in WINDOWS:
-                own[keys.scoreboard(place.dojo_id, module_index, days)] = empty()
+                yield place.dojo_id, keys.scoreboard(place.dojo_id, module_index, days), empty()
     people = {board.dojo_id: _people(board) for board in boards if board.names is not None}
     for board in boards:
         key = keys.scoreboard(board.dojo_id, board.module_index, board.days)
-        values[Scoreboard(board.dojo_id)][key] = _entries(board, people[board.dojo_id])
-    return values
+        yield board.dojo_id, key, _entries(board, people[board.dojo_id])
 
 
 def empty() -> list[dict[str, Any]]:

@@ -6,11 +6,11 @@
 --          batches (kind -> how many are taken at once; a kind that is not there is one that this
 --          daemon does not know, and is left to those that do)
 -- reply: token, now, epoch, lease, microseconds until something more is due (-1: nothing is),
---        more (1: others are due now), microseconds for which the oldest taken was due, for
---        each taken: name, entry and type of the newest event that it is owed for ('': none); and
---        for each taken of the kind `dojo_stats`, what its boards say: see `facts.lua`
+--        more (1: others are due now), microseconds for which the oldest taken was due, the names
+--        of what was taken; for each that is owed for an event three: its name, entry and type of the
+--        newest; and for each taken of the kind `dojo_stats`, what its boards say: see `facts.lua`
 
-local SCAN = 1000 -- how far into a class to look
+local SCAN = 1000 -- how many are looked at, or written, at once
 local DOJOS = 20 -- how many at once whose boards have changed by themselves
 
 tick()
@@ -64,27 +64,59 @@ local function consider(class, name, due)
   local limit = request.batches[its_kind]
   if not limit or (class > MISSED and request.held[its_kind]) then return end
   kind = kind or its_kind
-  if its_kind == kind and #taken < 3 * limit then
+  if its_kind == kind and #taken < limit then
     taken[#taken + 1] = name
-    fold(name)
-    for _, field in ipairs(redis.call('HMGET', MARK .. name, 'entry', 'type')) do
-      taken[#taken + 1] = field or ''
-    end
     oldest = math.min(oldest, due)
-    redis.call('ZADD', DUE .. class, digits(clock.now + request.lease), name)
-    redis.call('HSET', LEASES, name, lease)
   else
     more = 1
   end
 end
+
+-- Goes on as long as all that it sees is taken.
+local function look_into(class)
+  local latest, first, before = digits(clock.now - lull(class)), 0, nil
+  repeat
+    before = #taken
+    local due = redis.call('ZRANGEBYSCORE', DUE .. class, '-inf', latest, 'WITHSCORES',
+      'LIMIT', first, SCAN)
+    for i = 1, #due, 2 do consider(class, due[i], tonumber(due[i + 1])) end
+    first = first + SCAN
+  until #taken < before + SCAN
+end
+
+-- Thousands may be taken at once, so for each there is as little to do as can be.
+local function lease_from(class)
+  local ends = digits(clock.now + request.lease)
+  for first = 1, #taken, SCAN do
+    local due, leases = {}, {}
+    for i = first, math.min(first + SCAN - 1, #taken) do
+      due[#due + 1], due[#due + 2] = ends, taken[i]
+      leases[#leases + 1], leases[#leases + 2] = taken[i], lease
+    end
+    redis.call('ZADD', DUE .. class, unpack(due))
+    redis.call('HSET', LEASES, unpack(leases))
+  end
+end
+
 for _, turn in ipairs(turns) do
   if #taken > 0 then
     more = 1
     break
   end
-  local latest = digits(clock.now - lull(turn.class))
-  local due = redis.call('ZRANGEBYSCORE', DUE .. turn.class, '-inf', latest, 'WITHSCORES', 'LIMIT', 0, SCAN)
-  for i = 1, #due, 2 do consider(turn.class, due[i], tonumber(due[i + 1])) end
+  look_into(turn.class)
+  lease_from(turn.class)
+end
+
+local events = {}
+for _, name in ipairs(taken) do
+  local found = redis.call('HMGET', MARK .. name, 'late_since', 'entry', 'type')
+  if found[1] then
+    fold(name)
+    found = redis.call('HMGET', MARK .. name, 'late_since', 'entry', 'type')
+  end
+  if found[2] then
+    events[#events + 1], events[#events + 2], events[#events + 3] = name, found[2], found[3] or ''
+  end
 end
 
 local wait = -1
@@ -100,12 +132,12 @@ next_of(LATER, clock.now)
 
 local known = {}
 if kind == 'dojo_stats' then
-  for i = 1, #taken, 3 do
+  for i, name in ipairs(taken) do
     -- Boards that cannot be read are no reason not to lease.
-    local is_read, found = pcall(facts, taken[i]:match(':(.*)$') or '')
-    known[#known + 1] = is_read and found or {}
+    local is_read, found = pcall(facts, name:match(':(.*)$') or '')
+    known[i] = is_read and found or {}
   end
 end
 
 return {digits(token), digits(clock.now), clock.epoch, lease, digits(wait), more,
-  digits(clock.now - oldest), taken, known}
+  digits(clock.now - oldest), taken, events, known}

@@ -2,12 +2,13 @@
 
 import pytest
 import redis
+from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.marks import SECOND, Answer, Marks
 from statsd.refresh import Mark, Priority
 from tests.support import statuses
-from tests.things import BATCHES, KEY, Other, Thing, answer, nothing_due, take
+from tests.things import BATCHES, KEY, Other, Thing, answer, marks_of, nothing_due, take
 
 pytestmark = pytest.mark.every_redis
 
@@ -118,3 +119,26 @@ async def test_what_is_held_waits_unless_a_page_waits_for_it(
     missed = await marks.take(BATCHES, held=["other"])
     assert missed.attempt is not None
     assert missed.attempt.names == ("other:1",)
+
+
+async def test_as_many_are_taken_as_a_batch_has_room_for(
+    marks: Marks, cache: redis.Redis, async_cache: Redis
+) -> None:
+    """More than are looked at, leased and prolonged at once."""
+    await marks.mark([Mark(Thing(number)) for number in range(2500)])
+    await marks.mark([Mark(Other(1))])
+    first = await marks.take(BATCHES | {"thing": 2200})
+    assert first.attempt is not None
+    assert first.attempt.names == tuple(f"thing:{number}" for number in range(2200))
+    assert first.more
+    second = await marks_of(async_cache, "two").take(BATCHES | {"thing": 2200})
+    assert second.attempt is not None
+    assert second.attempt.names == tuple(f"thing:{number}" for number in range(2200, 2500))
+    assert cache.hlen(keys.LEASES) == 2500
+    for number in (0, 999, 1000, 2199):
+        cache.zadd(keys.due(Priority.INTERACTIVE), {f"thing:{number}": 0})
+    cache.hset(keys.LEASES, "thing:1000", "another")
+    await marks.renew(first.attempt)
+    assert (await take(marks)).names == ("thing:1000",)
+    assert (await take(marks)).names == ("other:1",)
+    assert await nothing_due(marks)

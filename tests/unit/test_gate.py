@@ -2,7 +2,7 @@
 
 import pytest
 
-from statsd.gate import BUSY, HELD, Gate
+from statsd.gate import BUSY, HELD, LULL, Gate
 
 MANY = int(BUSY * 10)
 
@@ -105,3 +105,11 @@ def test_a_pass_is_given_back_once(gate: Gate) -> None:
     gate.is_filling = False
     with gate.passing() as second:
         assert not second.is_valid
+
+
+def test_what_changes_while_a_cold_start_goes_on_waits_for_its_end(gate: Gate) -> None:
+    assert gate.lull == LULL
+    gate.is_filling = True
+    assert gate.lull == HELD
+    gate.is_filling = False
+    assert gate.lull == LULL

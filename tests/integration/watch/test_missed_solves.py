@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from time import monotonic
-from typing import Any
+from typing import cast
 
 import pytest
 import redis
@@ -11,6 +11,8 @@ from redis.asyncio import Redis
 
 from statsd import keys, watch
 from statsd.accepted import intake
+from statsd.calculators.crews import Crews
+from statsd.calculators.dojo_stats import DojoStats
 from statsd.containers import Containers
 from statsd.database import Database
 from statsd.events import ChallengeSolve
@@ -118,8 +120,15 @@ async def test_reconciling_marks_statistics_and_nothing_else(
     assert attempt is not None
     reconciler = Reconciler(site.marks, site.database, only_present=False)
     [answer] = (await reconciler.perform([Reconcile()], attempt)).values()
-    owed: Any = cache.zrange(keys.due(Priority.BACKGROUND), 0, -1)
-    assert {name.decode() for name in owed} == of_everything(site) | {Containers.kind}
+    idle, others = (
+        cast("list[tuple[bytes, float]]", cache.zrange(keys.due(each), 0, -1, withscores=True))
+        for each in (Priority.IDLE, Priority.BACKGROUND)
+    )
+    owed = {name.decode() for name, _ in (*idle, *others)}
+    assert owed == of_everything(site) | {Containers.kind}
+    assert {name.partition(b":")[0].decode() for name, _ in idle} == {DojoStats.kind, Crews.kind}
+    # No boards are older than the marks of what they answer, however soon they are taken.
+    assert max(due for _, due in idle) < min(due for _, due in others)
     assert answer == Answer({})
 
 
