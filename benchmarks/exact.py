@@ -18,7 +18,7 @@ from statsd.database import Database
 from statsd.refresh import Refresh
 from statsd.statistics import every_statistic
 
-RESTED = 10.0  # seconds in which an array is exported again
+RESTED = 15.0  # seconds in which an array is exported again
 LOOK = 1.0  # seconds
 PAGE = 100
 
@@ -64,29 +64,32 @@ async def _compared(servers: embedded.Servers) -> tuple[int, list[str]]:
             found = await comparison.compare(page, now)
             wrong += [each.refresh.name for each in found.differences]
             wrong += [refresh.name for refresh, _ in found.failures]
-        boards = await _boards(cache)
+        arrays = [
+            name.decode()
+            async for name in cache.scan_iter("stats:scoreboard:*:[0-9]*", count=1000)
+            if not name.endswith(b":updated")
+        ]
+        differing = await _differing(cache, arrays)
         began = monotonic()
         # Where a solve has left a window, the array follows when it has rested.
-        while not all(boards.values()) and monotonic() - began < RESTED:
+        while differing and monotonic() - began < RESTED:
             await asyncio.sleep(LOOK)
-            boards = await _boards(cache)
+            differing = await _differing(cache, differing)
     await database.close()
-    wrong += [name for name, is_same in boards.items() if not is_same]
-    return len(refreshes) + len(boards), wrong
+    return len(refreshes) + len(arrays), wrong + differing
 
 
-async def _boards(cache: Redis) -> dict[str, bool]:
-    """Say of each live board whether it is what the array says."""
-    found = {}
-    async for name in cache.scan_iter("stats:scoreboard:*:[0-9]*", count=1000):
-        _, _, kind, *place, days = name.decode().split(":")
-        if days == "updated":
-            continue
+async def _differing(cache: Redis, arrays: Sequence[str]) -> list[str]:
+    """Return those scoreboards that are not what the live boards say."""
+    found = []
+    for name in arrays:
+        _, _, kind, *place, days = name.split(":")
         dojo_id, index = (*map(int, place), None)[:2]
         key = f"{keys.boards(dojo_id or 0)}:{keys.DOJO if kind == 'dojo' else index}:{days}"
         live: Any = await cache.zrevrange(key, 0, -2, withscores=True)
         array = orjson.loads(await cache.get(name) or b"[]")
-        found[key] = [(int(user), solves_in(int(score))) for user, score in live] == [
+        if [(int(user), solves_in(int(score))) for user, score in live] != [
             (entry["user_id"], entry["solves"]) for entry in array
-        ]
+        ]:
+            found.append(name)
     return found

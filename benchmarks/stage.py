@@ -161,8 +161,9 @@ class Stage:
 
     def is_filled(self) -> bool:
         """Say whether a cold start is done."""
-        has_all = self.webapp.cache.hlen(keys.HOLDINGS) >= self.size["dojos"]
-        return has_all and self.webapp.is_at_rest()
+        return (
+            self.webapp.cache.hlen(keys.HOLDINGS) >= self.size["dojos"] and self.webapp.is_filled()
+        )
 
     @contextmanager
     def daemons(self, count: int) -> Iterator[list[Daemon]]:
@@ -175,6 +176,7 @@ class Stage:
         found = [self.start() for _ in range(count)]
         try:
             wait(self.is_filled, "the cold start")
+            wait(self.webapp.is_at_rest, "rest")
             yield found
             wait(self.webapp.is_at_rest, "rest")
             self.verdicts.append(exact.verdict(self.servers, self.webapp))

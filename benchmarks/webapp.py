@@ -20,8 +20,7 @@ DEADLINE = 600.0  # seconds
 POLL = 0.002  # seconds
 TICK = 0.02  # seconds between two transactions of a stream of solves
 URGENT = (Priority.MISSED, Priority.INTERACTIVE, Priority.ORDINARY)
-EXPORTS = (*URGENT, Priority.EXPORT)
-EVERYTHING = (*EXPORTS, Priority.BACKGROUND)
+HOUSEKEEPING = {"audit", "containers", "missed_solves"}
 
 
 class Solve(NamedTuple):
@@ -155,15 +154,38 @@ class Webapp:
         """Say whether all events are accepted, and boards and statistics have them."""
         return not self.cache.xlen(keys.STREAM) and not self.owed(*URGENT)
 
+    def owed_names(self) -> list[str]:
+        """Return the names of all that is owed, but for what is owed all the time."""
+        with self.cache.pipeline(transaction=False) as pipeline:
+            for each in Priority:
+                pipeline.zrange(keys.due(each), 0, -1)
+            found = [name.decode() for names in pipeline.execute() for name in names]
+        return [name for name in found if name.partition(":")[0] not in HOUSEKEEPING]
+
     def is_exported(self) -> bool:
-        """Say whether every exported value is fresh, too."""
-        return self.is_answered() and not self.owed(*EXPORTS)
+        """Say whether every exported value has all that was published, too.
+
+        What time alone changes is not waited for: in a large database a solve leaves a window every
+        moment.
+        """
+        if not self.is_answered():
+            return False
+        with self.cache.pipeline(transaction=False) as pipeline:
+            for name in self.owed_names():
+                pipeline.hget(keys.mark(name), "since")
+            return not any(pipeline.execute())
 
     def is_at_rest(self) -> bool:
-        """Say whether nothing is owed that anybody waits for, now or later."""
-        return (
-            self.is_answered() and not self.owed(*EVERYTHING) and not self.cache.exists(keys.LATER)
-        )
+        """Say whether nothing is owed for an event, now or later, or for a start."""
+        is_started = not self.owed(Priority.BACKGROUND)
+        return is_started and not self.cache.exists(keys.LATER) and self.is_exported()
+
+    def is_filled(self) -> bool:
+        """Say whether a cold start is done: all that is owed was answered before."""
+        if self.owed(Priority.BACKGROUND):
+            return False
+        names = [name for name in self.owed_names() if not name.startswith("standing:")]
+        return not names or None not in self.cache.hmget(keys.RUNS, names)
 
     def solves_on_board(self, dojo_id: int, user_id: int) -> int:
         """Return what a user has on the live board of a dojo."""

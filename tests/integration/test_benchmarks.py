@@ -65,7 +65,11 @@ def test_a_wrong_value_is_found_and_fails_the_run(filled: stage.Stage) -> None:
     cache.set(stats, orjson.dumps(value | {"solves": value["solves"] + 1}))
     cache.zadd(board, {NOBODY: 1 << 40})
     wrong = exact.verdict(filled.servers, filled.webapp).wrong
-    assert wrong == [f"the totals of dojo {dojo_id}", f"dojo_stats:{dojo_id}", board]
+    assert wrong == [
+        f"the totals of dojo {dojo_id}",
+        f"dojo_stats:{dojo_id}",
+        keys.scoreboard(dojo_id),
+    ]
     cache.set(stats, raw)
     cache.zrem(board, NOBODY)
     assert not Measured("S", [], 1, [*wrong]).is_right
