@@ -1,7 +1,6 @@
 """All benchmarks, or some of them, with a table and JSON: `python -m benchmarks --help`."""
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,7 +119,7 @@ def main() -> int:
             for each in found
         }
     }
-    path = options.json or samples.folder() / f"{re.sub('[:+]', '', described['date'])}.json"
+    path = options.json or samples.folder() / f"{described['date'].replace(':', '')}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     say(f"JSON: {path}")

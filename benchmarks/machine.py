@@ -17,7 +17,7 @@ PACKAGES = ("asyncpg", "hiredis", "msgspec", "orjson", "redis", "SQLAlchemy", "u
 def described() -> dict[str, Any]:
     """Return it for the JSON and for the line above the table."""
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "statsd": statsd.__version__,
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
