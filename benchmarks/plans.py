@@ -16,11 +16,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from benchmarks import samples, stage
-from benchmarks.webapp import Webapp
+from benchmarks.webapp import Solve
 from statsd import urls
-from statsd.calculators import crews, dojo_boards, standing
+from statsd.calculators import crews, dojo_boards, dojo_stats, standing
+from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.standing import Standing
-from statsd.database import CUSTOM, GENERIC, Database
+from statsd.database import CUSTOM, GENERIC, UNAIDED, Database
+from statsd.handlers import solve
 from statsd.statistics import CALCULATORS
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS)"
@@ -33,10 +35,14 @@ class Hot(NamedTuple):
     title: str
     statement: "sa.Select[Any]"
     parameters: Mapping[str, Any]
-    plan: str = CUSTOM
+    settings: str
+    """As `Database` makes them for the transaction."""
 
 
-async def hot(database: Database, pairs: Sequence[Standing], now: datetime) -> list[Hot]:
+PLAN = "SET LOCAL jit = off; SET LOCAL plan_cache_mode = "
+
+
+async def hot(database: Database, pairs: Sequence[Solve], now: datetime) -> list[Hot]:
     """Return the statements that cost the most, of a cold start and of a solve."""
     found: list[Hot] = []
     async with database.snapshot() as snapshot:
@@ -44,23 +50,32 @@ async def hot(database: Database, pairs: Sequence[Standing], now: datetime) -> l
             rows = await snapshot.rows(calculator.every.limit(calculator.batch))
             wanted = [calculator.refresh(*row) for row in rows]
             parameters = calculator.parameters(wanted, now)
-            found += _of(calculator.refresh.kind, calculator.statements, parameters, len(wanted))
+            statements = [*calculator.statements]
             if calculator.refresh.kind == "scoreboard":
-                boards = (dojo_boards.ACTIVE, crews.CHALLENGES)
-                found += _of(
-                    "live boards", boards, standing.parameters(now) | dict(parameters), len(rows)
-                )
-    for some in (pairs[:1], pairs):
-        bound = standing.parameters(now) | standing.pairs(some)
-        found.append(Hot(f"standing, {len(some)} at once", standing.STANDINGS, bound, GENERIC))
-    return found
+                statements += [dojo_boards.ACTIVE, crews.CHALLENGES]
+                parameters = standing.parameters(now) | dict(parameters)
+            in_parts = calculator.is_large
+            settings = PLAN + CUSTOM + (UNAIDED if in_parts else "")
+            for number, statement in enumerate(statements, start=1):
+                title = f"{calculator.refresh.kind}, statement {number}, {len(wanted)} at once"
+                found.append(Hot(title, statement, parameters, settings))
+    return [*found, *_of_solves(pairs[:1], now), *_of_solves(pairs, now)]
 
 
-def _of(
-    kind: str, statements: Sequence[Any], parameters: Mapping[str, Any], wanted: int
-) -> Iterator[Hot]:
-    for number, statement in enumerate(statements, start=1):
-        yield Hot(f"{kind}, statement {number}, {wanted} at once", statement, parameters)
+def _of_solves(solves: Sequence[Solve], now: datetime) -> Iterator[Hot]:
+    """Yield what solves ask: what they touch, their standings, and what is told of their dojos."""
+    challenges = [each.challenge_id for each in solves]
+    users = [each.user_id for each in solves]
+    touched = {"challenge_ids": challenges, "user_ids": users, "distinct_ids": [*{*challenges}]}
+    pairs = [Standing(each.dojo_id, each.user_id) for each in solves]
+    standings = standing.parameters(now) | standing.pairs(pairs)
+    told = dojo_stats.parameters([*{DojoStats(each.dojo_id) for each in solves}], now)
+    for name, statement, parameters in (
+        ("what a solve touches", solve.LANDED_AND_DOJOS, touched),
+        ("standing", standing.STANDINGS, standings),
+        ("what dojos have", dojo_stats.DOJOS, told),
+    ):
+        yield Hot(f"{name}, {len(solves)} solves at once", statement, parameters, PLAN + GENERIC)
 
 
 async def explained(connection: asyncpg.Connection, each: Hot) -> str:
@@ -68,10 +83,10 @@ async def explained(connection: asyncpg.Connection, each: Hot) -> str:
     compiled = each.statement.compile(dialect=DIALECT)
     values = compiled.construct_params(each.parameters)
     prepared = await connection.prepare(compiled.string)
-    types = [f"{found.name}" for found in prepared.get_parameters()]
+    types = [found.name for found in prepared.get_parameters()]
     literals = [_literal(values[name]) for name in compiled.positiontup or ()]
     async with connection.transaction():
-        await connection.execute(f"SET LOCAL jit = off; SET LOCAL plan_cache_mode = {each.plan}")
+        await connection.execute(each.settings)
         declared = f" ({', '.join(types)})" if types else ""
         await connection.execute(f"PREPARE hot{declared} AS {compiled.string}")
         called = f" ({', '.join(literals)})" if literals else ""
@@ -86,7 +101,7 @@ def _literal(value: Any) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-async def _explain_all(url: str, pairs: Sequence[Standing]) -> None:
+async def _explain_all(url: str, pairs: Sequence[Solve]) -> None:
     database = Database(
         urls.database_url(url), pool_size=1, statement_timeout=300, prepared_statements=True
     )
@@ -104,9 +119,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plans", description=__doc__)
     parser.add_argument("--scale", choices=samples.SCALES, default="M")
     with stage.at(parser.parse_args().scale, stage.FULL) as own:
-        solves = Webapp(own.servers).open_pairs(standing.BATCH)
-        pairs = [Standing(each.dojo_id, each.user_id) for each in solves]
-        asyncio.run(_explain_all(own.servers.database_url, pairs))
+        solves = own.webapp.open_pairs(standing.BATCH)
+        asyncio.run(_explain_all(own.servers.database_url, solves))
 
 
 if __name__ == "__main__":

@@ -92,8 +92,8 @@ class Looks:
     def _keep(self, found: Status, memory: Any) -> None:
         figures = {
             ("lag of the stream", "s"): found.overview.lag,
-            ("Redis", "MB"): memory["used_memory"] / 1e6,
-            ("daemon", "MB"): max((each.memory for each in found.daemons), default=0) / 1e6,
+            ("Redis", "MB"): memory["used_memory"] / 2**20,
+            ("daemon", "MB"): max((each.memory for each in found.daemons), default=0) / 2**20,
         }
         figures |= {
             (f"overdue, {name}", "s"): each for name, each in found.overview.overdue.items()
@@ -118,7 +118,8 @@ def measure(stage: Stage) -> Iterator[Result]:
         wait(webapp.is_exported, "exported")
         exported = perf_counter() - ended
         sleep(2 * LOOK)  # the last of them is heard and seen
-    found = _latencies(published, listener.seen)
+    watched = [(moment, each) for moment, each in published if each.dojo_id in references]
+    found = _latencies(watched, listener.seen)
     measured = f"{len(solves):,} solves in {effort.pressure_seconds:g} s, half in one dojo"
     for part in (50, 95, 99):
         yield Result(
@@ -145,7 +146,6 @@ def _latencies(published: list[tuple[float, Solve]], seen: dict[int, list[Seen]]
     """Return the seconds until the statistics of each solve's dojo were true for it."""
     found = []
     for moment, solve in published:
-        if solve.dojo_id in seen:
-            right = [each.written for each in seen[solve.dojo_id] if each.stamp >= moment]
-            found.append(min(right) - moment)
+        right = [each.written for each in seen[solve.dojo_id] if each.stamp >= moment]
+        found.append(min(right) - moment)
     return found

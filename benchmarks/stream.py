@@ -1,7 +1,7 @@
 """What the daemon takes in: events that change nothing, and the rate that it keeps up with."""
 
 from collections.abc import Iterator
-from time import perf_counter, sleep
+from time import perf_counter
 
 from benchmarks import floors
 from benchmarks.result import Aim, Result, say
@@ -12,7 +12,6 @@ from statsd.events import ChallengeSolve, encode
 
 NOBODIES = 100
 FIRST_UNKNOWN = 2_000_000_000
-LOOK = 0.002  # seconds
 LATE = 1.05  # times what was meant: from then on it is the load that does not keep up
 SETTLED = 0.5  # seconds in which all is answered after the last event, where lag stays flat
 
@@ -63,7 +62,6 @@ def measure_rate(stage: Stage) -> Iterator[Result]:
         lag = wait(stage.webapp.is_answered, "answered")
         say(f"rate: {len(solves) / spent:,.0f} events/s, {lag:.2f} s of lag after the last")
         wait(stage.webapp.is_at_rest, "rest")
-        sleep(LOOK)
         if spent > LATE * stage.effort.seconds:
             why = f"of {rate:,} the load wrote {len(solves) / spent:,.0f}"
             break

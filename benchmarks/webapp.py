@@ -172,8 +172,8 @@ class Webapp:
             return False
         with self.cache.pipeline(transaction=False) as pipeline:
             for name in self.owed_names():
-                pipeline.hget(keys.mark(name), "since")
-            return not any(pipeline.execute())
+                pipeline.hmget(keys.mark(name), "since", "late_since")
+            return not any(map(any, pipeline.execute()))
 
     def is_at_rest(self) -> bool:
         """Say whether nothing is owed for an event, now or later, or for a start."""

@@ -47,6 +47,9 @@ class Database:
         options.setdefault("timeout", CONNECT_TIMEOUT)
         # The server ends what takes too long; a server or a network that is dumb cannot.
         options.setdefault("command_timeout", statement_timeout + ANSWER_MARGIN)
+        # Of the connection, and not of each statement: asyncpg, which asks a statement that a
+        # migration has outdated once more by itself, forgets it then.
+        options["record_class"] = Row
         if not prepared_statements:
             options["statement_cache_size"] = 0
         self._prepared_statements = prepared_statements
@@ -150,11 +153,12 @@ class Database:
         Where a pooler stands between, the server's process is another than the one that the client
         was told of.
         """
-        async with connection.transaction():  # in which a pooler keeps to one server connection
-            process = await connection.prepare("SELECT pg_backend_pid()", name="")
-            is_own: bool = await process.fetchval() == connection.get_server_pid()
-            if is_own:
-                await connection.execute(self._own)
+        await connection.execute("BEGIN")  # in which a pooler keeps to one server connection
+        process = await connection.prepare("SELECT pg_backend_pid()", name="")
+        is_own: bool = await process.fetchval() == connection.get_server_pid()
+        if is_own:
+            await connection.execute(self._own)
+        await connection.execute("COMMIT")
         return is_own
 
     def lookup(self, turn: Callable[[], None]) -> Lookup:

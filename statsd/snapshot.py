@@ -43,7 +43,7 @@ class Snapshot:
     ) -> list[Row]:
         """Return a statement's rows."""
         text, arguments = _asked(statement, parameters)
-        rows: list[Row] = await self._connection.fetch(text, *arguments, record_class=Row)
+        rows: list[Row] = await self._connection.fetch(text, *arguments)
         return rows
 
     async def groups(
@@ -52,7 +52,7 @@ class Snapshot:
         """Ask for rows that are in the order of their first column; `page` are read at once."""
         text, arguments = _asked(statement, parameters)
         # Without a name, which behind a pooler might be another one's statement by the next use.
-        prepared = await self._connection.prepare(text, name="", record_class=Row)
+        prepared = await self._connection.prepare(text, name="")
         return Groups(await prepared.cursor(*arguments), page)
 
     async def scalars(

@@ -153,7 +153,7 @@ class Worker:
         self._bell = bell
         self._lease = lease
         self._retry_delays = retry_delays
-        self._leased: tuple[str, ...] = ()
+        self._leased: set[str] = set()
 
     async def step(self) -> None:
         """Answer one batch, or nap until something may be due."""
@@ -174,15 +174,15 @@ class Worker:
                     self._others.ring()
                 await self._bell.sleep(LONGEST_NAP if wait is None else min(wait, LONGEST_NAP))
             else:
-                self._leased = attempt.names
+                self._leased = {*attempt.names}
                 await self._answer(attempt)
-                self._leased = ()
+                self._leased = set()
 
     async def recover(self) -> None:
         """Give back what was under way when a server was lost: that was no attempt."""
         if self._leased:
-            await self._marks.release(self._leased)
-            self._leased = ()
+            await self._marks.release([*self._leased])
+            self._leased = set()
 
     async def _answer(self, taken: Attempt) -> None:
         async def work(names: Sequence[str]) -> None:
@@ -228,7 +228,7 @@ class Worker:
         rest = self._performers[attempt.kind].rest(took)
         found = await self._marks.settle(attempt, answers, took=took, rest=rest)
         late = {name for name, each in zip(answers, found, strict=True) if each.status == "late"}
-        self._leased = tuple(name for name in self._leased if name not in answers or name in late)
+        self._leased -= answers.keys() - late
         settled += [each for each in found if each.status != "late"]
         if late:
             raise TooLateError
@@ -264,7 +264,7 @@ class Worker:
         async def renew() -> None:
             while True:
                 await asyncio.sleep(self._lease / 3)
-                await self._marks.renew(attempt)
+                await self._marks.renew(replace(attempt, names=tuple(self._leased)))
 
         renewal = asyncio.create_task(renew(), name="renew leases")
         try:

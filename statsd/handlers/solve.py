@@ -31,7 +31,7 @@ async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> 
         "user_ids": user_ids,
         "distinct_ids": sorted(set(challenge_ids)),
     }
-    found = await lookup.rows(_LANDED_AND_DOJOS, parameters)
+    found = await lookup.rows(LANDED_AND_DOJOS, parameters)
     landed = [each for each in found if each.dojo_id is None]
     late = pairs - {(each.challenge_id, each.user_id) for each in landed}
     records: set[Record] = {Covered(each.submission_id) for each in landed}
@@ -83,4 +83,4 @@ def _dojos() -> sa.Select[Any]:
 
 # One statement: its way to the server and back takes longer than finding all of it.
 _FOUND = _landed().union_all(_dojos()).subquery()
-_LANDED_AND_DOJOS = sa.select(_FOUND)
+LANDED_AND_DOJOS = sa.select(_FOUND)

@@ -28,12 +28,13 @@ async def user_changed(events: Sequence[UserUpdate], lookup: Lookup) -> Iterable
     user_ids = sorted({event.user_id for event in events})
     parameters = {"user_ids": user_ids}
     stale: list[Refresh] = [Belts(), Emojis(), *map(Activity, user_ids)]
+    # In this order: who is there after the solves were read had them all then.
+    found = await lookup.rows(_DOJOS, parameters)
     some_are_gone = len(await lookup.rows(_USERS, parameters)) < len(user_ids)
     if some_are_gone:
-        found = await lookup.rows(_ALL_DOJOS, parameters)
-        stale += [refresh for each in found for refresh in of_dojo(each.dojo_id)]
+        every = await lookup.rows(_ALL_DOJOS, parameters)
+        stale += [refresh for each in every for refresh in of_dojo(each.dojo_id)]
     else:
-        found = await lookup.rows(_DOJOS, parameters)
         stale += [refresh for each in found for refresh in of_solver(each.dojo_id, each.user_id)]
     return now_and_again(stale)
 

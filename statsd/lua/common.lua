@@ -154,11 +154,13 @@ function owe(name, class, derived)
   if was[1] then merged = merged + 1 end
   local before = tonumber(was[1] or class)
   local score = tonumber(redis.call('ZSCORE', DUE .. before, name) or clock.now)
+  local is_leased = redis.call('HEXISTS', LEASES, name) == 1
+  -- What a cold start owes comes in its turn there, since exports wait for its end.
+  if before == BACKGROUND and class == EXPORT and not is_leased then class = BACKGROUND end
   if before > class then redis.call('ZREM', DUE .. before, name) end
   class = math.min(before, class)
   -- What is being worked on keeps the due time of its lease, and runs again after it; what
   -- failed keeps its delay.
-  local is_leased = redis.call('HEXISTS', LEASES, name) == 1
   if not is_leased then
     score = math.max(math.min(score, clock.now), tonumber(was[2] or 0))
     -- What a page waits for does not rest.

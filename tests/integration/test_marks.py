@@ -188,6 +188,17 @@ async def test_a_mark_rises_to_a_more_urgent_class_and_never_sinks(marks: Marks)
     assert await nothing_due(marks)
 
 
+async def test_what_a_cold_start_owes_keeps_its_turn_there(marks: Marks) -> None:
+    """Exports that change again wait until it is done, and this one was not answered yet."""
+    await marks.mark([Mark(Thing(1), priority=Priority.BACKGROUND)])
+    await marks.mark([Mark(Thing(1), priority=Priority.EXPORT)])
+    assert await marks.owed(Priority.BACKGROUND) == 1
+    assert await marks.owed(Priority.EXPORT) == 0
+    await marks.mark([Mark(Thing(1), priority=Priority.ORDINARY)])
+    assert await marks.owed(Priority.BACKGROUND) == 0
+    assert await marks.owed(Priority.ORDINARY) == 1
+
+
 async def test_a_batch_is_of_one_kind_in_the_order_of_marking(marks: Marks) -> None:
     await marks.mark([Mark(Thing(9)), Mark(Other(1)), Mark(Thing(1)), Mark(Thing(5))])
     taken = await marks.take({"thing": 2, "other": 1})

@@ -248,6 +248,17 @@ async def test_a_cancelled_statement_gives_its_place_back(single: Database) -> N
         assert await snapshot.scalars(sa.text("SELECT 1")) == [1]
 
 
+async def test_a_migration_costs_nothing_where_a_statement_is_alone(
+    single: Database, database: str, webapp: WebApp
+) -> None:
+    user = webapp.create_user()
+    [before] = await single.alone(NAMES)
+    change(database, "ALTER TABLE users ALTER id TYPE bigint")
+    [after] = await single.alone(NAMES)
+    assert (after.id, after.name) == (before.id, before.name) == (user.id, user.name)
+    change(database, "ALTER TABLE users ALTER id TYPE integer")
+
+
 async def test_a_migration_costs_one_attempt_and_is_no_failure(
     snapshots: Database, database: str, webapp: WebApp
 ) -> None:

@@ -1,0 +1,28 @@
+"""Whether a cold start is under way, for which other work makes room."""
+
+from statsd.gate import Gate
+from statsd.marks import Answer, Marks
+from statsd.progress import STALLED, Progress
+from statsd.refresh import Mark, Priority
+from tests.things import KEY, Thing
+
+
+async def test_what_no_longer_goes_on_is_no_cold_start(marks: Marks) -> None:
+    """It may be put off again and again, or be of a kind that only a newer version knows."""
+    now, gate = 0.0, Gate()
+    progress = Progress(marks, gate, lambda: now)
+
+    async def is_filling(after: float) -> bool:
+        nonlocal now
+        now += after
+        await progress.step()
+        return gate.is_filling
+
+    assert not await is_filling(0)
+    await marks.mark([Mark(Thing(number), priority=Priority.BACKGROUND) for number in range(3)])
+    assert [await is_filling(after) for after in (0, STALLED - 1)] == [True, True]
+    attempt = (await marks.take({"thing": 1})).attempt
+    assert attempt
+    assert attempt.names[0].startswith("thing")
+    await marks.settle(attempt, {attempt.names[0]: Answer({KEY: 1})})
+    assert [await is_filling(after) for after in (0, STALLED - 1, 1)] == [True, True, False]
