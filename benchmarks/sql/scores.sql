@@ -1,12 +1,17 @@
--- The floor of all scores: every user's count and latest date in every public or official dojo
--- and its modules, in one bare pass. Nothing is sorted.
+-- The floor of all scores: every user's count and latest date in every public or official dojo and its
+-- modules, in one bare pass, an array for each place: as rows they take longer to transfer. Nothing is
+-- sorted.
 
-SELECT dc.dojo_id, dc.module_index, s.user_id, count(*), max(s.date)
-FROM dojo_challenges dc
-JOIN dojos d USING (dojo_id)
-JOIN dojo_modules m USING (dojo_id, module_index)
-JOIN submissions s ON s.challenge_id = dc.challenge_id AND s.type = 'correct'
-WHERE dc.required
-  AND s.user_id IS NOT NULL
-  AND (d.official OR d.data ->> 'type' = 'public')
-GROUP BY GROUPING SETS ((dc.dojo_id, dc.module_index, s.user_id), (dc.dojo_id, s.user_id));
+SELECT dojo_id, module_index, array_agg(user_id), array_agg(solves), array_agg(latest)
+FROM (
+    SELECT dc.dojo_id, dc.module_index, s.user_id, count(*) AS solves, max(s.date) AS latest
+    FROM dojo_challenges dc
+    JOIN dojos d USING (dojo_id)
+    JOIN dojo_modules m USING (dojo_id, module_index)
+    JOIN submissions s ON s.challenge_id = dc.challenge_id AND s.type = 'correct'
+    WHERE dc.required
+      AND s.user_id IS NOT NULL
+      AND (d.official OR d.data ->> 'type' = 'public')
+    GROUP BY GROUPING SETS ((dc.dojo_id, dc.module_index, s.user_id), (dc.dojo_id, s.user_id))
+) AS score
+GROUP BY dojo_id, module_index;
