@@ -13,7 +13,7 @@ Usage: ./deploy.sh [-t] [-N] [-e] [-i] [-h] [-- ARGUMENT...]
   -e      no containers: make .venv, install, and run `statsd demo` on embedded servers;
           with -t the whole test suite instead of the demo
   -i      with -e: only make .venv and install
-  -h      show this
+  -h      show this, as --help does
 
 Options combine (-et). Arguments after -- go to pytest, or to `statsd demo`:
   ./deploy.sh -e -- --seconds 5
@@ -103,6 +103,7 @@ start_stack() {
 # --- options
 
 tests='' keep='' embedded='' only_install=''
+if [[ ${1:-} == --help ]]; then usage && exit; fi
 while getopts :tNeih option; do
   case $option in
     t) tests=yes ;;

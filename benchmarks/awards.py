@@ -16,7 +16,8 @@ from benchmarks import floors
 from benchmarks.idle import PAUSE
 from benchmarks.result import Result
 from benchmarks.stage import Stage
-from benchmarks.webapp import Webapp, wait
+from benchmarks.waiting import wait
+from benchmarks.webapp import Webapp
 from statsd import keys
 
 AT_ONCE = 40  # times as many awards as one after another
@@ -82,7 +83,9 @@ def measure(stage: Stage) -> Iterator[Result]:
             statistics.median(floor) * 1000,
         )
         seconds = _burst(stage, awards)
-        yield Result("awards", f"many at once, {kind}", seconds * 1000, "ms")
+        yield Result(
+            "awards", f"{AT_ONCE * stage.effort.awards} at once to {kind}", seconds * 1000, "ms"
+        )
 
 
 def _idle(stage: Stage, awards: Awards, kind: str) -> tuple[list[float], list[float]]:

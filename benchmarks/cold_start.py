@@ -9,10 +9,10 @@ from typing import NamedTuple
 from benchmarks import floors
 from benchmarks.result import Aim, Result
 from benchmarks.stage import Memory, Stage
-from benchmarks.webapp import wait
+from benchmarks.waiting import wait
 from statsd import keys
 
-NAME = "cold start"
+NAME = "cold-start"
 
 
 class ColdStart(NamedTuple):

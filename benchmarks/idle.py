@@ -8,7 +8,8 @@ from time import perf_counter, sleep, time
 from benchmarks import floors
 from benchmarks.result import Aim, Result, say
 from benchmarks.stage import Stage
-from benchmarks.webapp import Solve, wait
+from benchmarks.waiting import wait
+from benchmarks.webapp import Solve
 from statsd import keys
 
 NAME = "idle"

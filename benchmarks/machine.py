@@ -15,22 +15,24 @@ PACKAGES = ("asyncpg", "hiredis", "msgspec", "orjson", "redis", "SQLAlchemy", "u
 
 
 def described() -> dict[str, Any]:
-    """Return it for the JSON and for the line above the table."""
+    """Return it, for the JSON."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "statsd": statsd.__version__,
+        "commit": _commit(),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(_memory() / 2**30, 1),
         "python": platform.python_version(),
-        "postgresql": _version(binaries.find_postgres()),
-        "redis": _version(binaries.find_redis()),
+        "postgresql": version(binaries.find_postgres()),
+        "redis": version(binaries.find_redis()),
         "packages": {name: metadata.version(name) for name in PACKAGES},
     }
 
 
-def _version(program: Path) -> str:
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+def version(program: Path) -> str:
+    """Return what a server's program says of its version."""
+    done = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
@@ -43,3 +45,13 @@ def _processor() -> str:
 
 def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _commit() -> str:
+    """Return the commit that is measured; empty where there is no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()

@@ -116,8 +116,13 @@ async def _explain_all(url: str, pairs: Sequence[Solve]) -> None:
 
 def main() -> None:
     """Print the plans."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.plans", description=__doc__)
-    parser.add_argument("--scale", choices=samples.SCALES, default="M")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.plans",
+        description="Print the plans of the hot statements, with EXPLAIN (ANALYZE, BUFFERS).",
+    )
+    parser.add_argument(
+        "--scale", choices=samples.SCALES, default="M", help="of the sample; M is the default"
+    )
     with stage.at(parser.parse_args().scale, stage.FULL) as own:
         solves = own.webapp.open_pairs(standing.BATCH)
         asyncio.run(_explain_all(own.servers.database_url, solves))

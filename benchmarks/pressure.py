@@ -18,7 +18,8 @@ from redis.asyncio import Redis
 from benchmarks.idle import percentile
 from benchmarks.result import Result
 from benchmarks.stage import Stage
-from benchmarks.webapp import Solve, Webapp, wait
+from benchmarks.waiting import wait
+from benchmarks.webapp import Solve, Webapp
 from statsd import keys
 from statsd.status import Status, status
 

@@ -45,6 +45,6 @@ def measure(stage: Stage) -> Iterator[Result]:
     note = f"of {len(array):,} entries"
     for what, page in (("first page", 1), ("a page in the middle", middle)):
         own = median(read(page))
-        yield Result("scoreboard", f"{what} by the reader", own, "ms", whole, aims, note)
+        yield Result("reads", f"{what} of a scoreboard by the reader", own, "ms", whole, aims, note)
     reader.close()
     engine.dispose()

@@ -60,7 +60,7 @@ class Result:
         return asdict(self) | derived | {"aims": [str(aim) for aim in self.aims]}
 
 
-COLUMNS = ("", "figure", "floor", "ratio", "aim", "")
+COLUMNS = ("measure", "figure", "floor", "ratio", "aim", "verdict")
 
 
 def table(results: Iterable[Result]) -> str:

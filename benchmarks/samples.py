@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import statsd
+from benchmarks import machine
 from benchmarks.result import say
 from statsd import binaries, embedded, sample
 
@@ -29,10 +30,11 @@ def folder() -> Path:
 def cluster(name: str) -> Path:
     """Return the data folder of a PostgreSQL with the sample of a scale: S, M or L."""
     kept = folder() / f"{name}-{_form()}"
-    if kept.exists() and time.time() - kept.stat().st_mtime < OLDEST:
+    for old in folder().glob("?-*"):
+        if time.time() - old.stat().st_mtime > OLDEST:
+            shutil.rmtree(old)
+    if kept.exists():
         return kept
-    for old in folder().glob(f"{name}-*"):
-        shutil.rmtree(old)
     kept.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     fresh = kept.with_suffix(f".{os.getpid()}")
@@ -41,7 +43,10 @@ def cluster(name: str) -> Path:
         server.stop()
         embedded.copy_cluster(server.data, fresh)
     os.utime(fresh)
-    fresh.rename(kept)
+    try:
+        fresh.rename(kept)
+    except OSError:  # another run was quicker
+        shutil.rmtree(fresh)
     say(f"sample {name}: made in {time.monotonic() - began:.0f} s, kept in {kept}")
     return kept
 
@@ -63,5 +68,5 @@ async def _fill(database_url: str, name: str) -> None:
 def _form() -> str:
     """Return a name for what a sample depends on: the code that makes it, and the server."""
     sources = [Path(statsd.__file__).with_name(name).read_bytes() for name in MADE_BY]
-    server = str(binaries.find_postgres()).encode()
+    server = machine.version(binaries.find_postgres()).encode()
     return hashlib.blake2b(b"".join([*sources, server]), digest_size=6).hexdigest()

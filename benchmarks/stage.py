@@ -11,17 +11,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import orjson
 import sqlalchemy as sa
 
-from benchmarks import exact, floors, samples
+from benchmarks import exact, floors, samples, waiting
 from benchmarks.result import Aim
-from benchmarks.webapp import Webapp, wait
+from benchmarks.waiting import wait
+from benchmarks.webapp import Webapp
 from statsd import embedded, keys
 
 END_DEADLINE = 60  # seconds
+SHOWN = 2000  # characters of a log
 OUR_VARIABLES = ("STATSD_", "BACKGROUND_STATS_", "SKIP_COLD_START", "DATABASE_URL", "REDIS_URL")
 
 
@@ -76,7 +79,9 @@ class Daemon:
                 env=environment() | dict(variables),
                 stdout=output,
                 stderr=output,
+                start_new_session=True,  # a Ctrl-C is for the benchmark, which ends it
             )
+        waiting.daemons.append(self.process)
 
     def memory(self) -> Memory:
         """Return what it takes."""
@@ -84,9 +89,12 @@ class Daemon:
 
     def stop(self) -> None:
         """End it; raises RuntimeError, with the end of its log, if it failed."""
+        waiting.daemons.remove(self.process)
         self.process.send_signal(signal.SIGTERM)
-        if self.process.wait(END_DEADLINE) != 0:
-            raise RuntimeError("a daemon failed:\n" + self.log.read_text()[-4000:])
+        code = self.process.wait(END_DEADLINE)
+        if code != 0:
+            end = self.log.read_text()[-SHOWN:]
+            raise RuntimeError(f"a daemon ended with {code}; the end of its log:\n{end}")
 
     def worked(self) -> Counter[str]:
         """Return for how many seconds its workers were at each kind, all of them together."""
@@ -139,8 +147,14 @@ class Stage:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_error: object) -> None:
-        self._stack.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # After an error nothing is waited for or compared.
+        self._stack.__exit__(kind, error, trace)
         self.webapp.close()
 
     def aim(self, **aims: Aim | Sequence[Aim]) -> Sequence[Aim]:

@@ -6,7 +6,7 @@ from time import perf_counter
 from benchmarks import floors
 from benchmarks.result import Aim, Result, say
 from benchmarks.stage import Stage
-from benchmarks.webapp import wait
+from benchmarks.waiting import wait
 from statsd import keys
 from statsd.events import ChallengeSolve, encode
 
@@ -40,7 +40,7 @@ def measure_nothing(stage: Stage) -> Iterator[Result]:
     finally:
         daemon.stop()
     yield Result(
-        "bare pipeline",
+        "nothing",
         "events that change nothing known",
         rate,
         "events/s",
@@ -69,4 +69,4 @@ def measure_rate(stage: Stage) -> Iterator[Result]:
             why = f"at {rate:,} lag was {lag:.1f} s after {stage.effort.seconds:.0f} s"
             break
         kept = len(solves) / spent
-    yield Result("sustained rate", "lag stays flat", kept, "events/s", note=why)
+    yield Result("rate", "at which lag stays flat", kept, "events/s", note=why)

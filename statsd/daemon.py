@@ -149,10 +149,11 @@ class Daemon:
         settings = self._settings
         boards = LiveBoards(self._cache, self._database)
         statistics = statistics_of(boards, self._database)
+        upkeep = self._upkeep()
         quick = {
             kind: each for kind, each in statistics.items() if not each.costly and not each.is_large
-        }
-        performers = statistics | self._upkeep()
+        } | {MissedSolves.kind: upkeep[MissedSolves.kind]}
+        performers = statistics | upkeep
         self._tally.kinds = tuple(performers)
         worker = partial(
             Worker,

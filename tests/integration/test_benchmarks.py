@@ -16,15 +16,16 @@ from statsd import keys
 pytestmark = pytest.mark.timeout(400)
 NOBODY = "2000000000"  # no user has this id
 EACH = {  # what each measure gives at the least
-    "cold start",
+    "cold-start",
     "idle",
     "burst",
-    "sustained rate",
+    "rate",
     "pressure",
     "awards",
-    "scoreboard",
+    "reads",
+    "daemons",
     "memory",
-    "bare pipeline",
+    "nothing",
 }
 
 
@@ -72,9 +73,9 @@ def test_a_wrong_value_is_found_and_fails_the_run(filled: stage.Stage) -> None:
     ]
     cache.set(stats, raw)
     cache.zrem(board, NOBODY)
-    assert not Measured("S", [], 1, [*wrong]).is_right
-    assert not Measured("S", [], 0, []).is_right  # nothing was compared
-    assert Measured("S", [], 1, []).is_right
+    assert not Measured("S", {}, [], 1, [*wrong]).is_right
+    assert not Measured("S", {}, [], 0, []).is_right  # nothing was compared
+    assert Measured("S", {}, [], 1, []).is_right
 
 
 def test_a_sample_is_made_once(tmp_path: Path) -> None:
