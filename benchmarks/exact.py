@@ -1,8 +1,9 @@
 """Whether all is right: values beside the full calculation, and beside SQL apart from it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import groupby, islice
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -16,11 +17,10 @@ from statsd.calculators.standing import solves_in
 from statsd.compare import Comparison
 from statsd.database import Database
 from statsd.refresh import Refresh
-from statsd.statistics import every_statistic
+from statsd.statistics import calculator_of, every_statistic
 
 RESTED = 15.0  # seconds in which an array is exported again
 LOOK = 1.0  # seconds
-PAGE = 100
 
 
 class Verdict(NamedTuple):
@@ -58,8 +58,7 @@ async def _compared(servers: embedded.Servers) -> tuple[int, list[str]]:
         refreshes: list[Refresh] = await every_statistic(database)
         comparison = Comparison(cache, database)
         wrong = []
-        for first in range(0, len(refreshes), PAGE):
-            page = refreshes[first : first + PAGE]
+        for page in _pages(refreshes):
             now = datetime.now(UTC).replace(tzinfo=None)
             found = await comparison.compare(page, now)
             wrong += [each.refresh.name for each in found.differences]
@@ -77,6 +76,14 @@ async def _compared(servers: embedded.Servers) -> tuple[int, list[str]]:
             differing = await _differing(cache, differing)
     await database.close()
     return len(refreshes) + len(arrays), wrong + differing
+
+
+def _pages(refreshes: Sequence[Refresh]) -> Iterator[list[Refresh]]:
+    """Yield refreshes of one kind, as many as are computed at once."""
+    for kind, own in groupby(refreshes, key=lambda refresh: refresh.kind):
+        size = calculator_of(kind).batch
+        while page := [*islice(own, size)]:
+            yield page
 
 
 async def _differing(cache: Redis, arrays: Sequence[str]) -> list[str]:
