@@ -19,6 +19,8 @@ from statsd.refresh import Priority
 
 TICK = 0.02  # seconds between two transactions of a stream of solves
 URGENT = (Priority.MISSED, Priority.INTERACTIVE, Priority.ORDINARY)
+LIVE = {"standing", "dojo_stats"}
+FEW = 1000  # marks that are looked at one by one
 HOUSEKEEPING = {"audit", "containers", "missed_solves"}
 
 
@@ -145,7 +147,10 @@ class Webapp:
 
     def is_answered(self) -> bool:
         """Say whether all events are accepted, and boards and statistics have them."""
-        return not self.cache.xlen(keys.STREAM) and not self.owed(*URGENT)
+        if self.cache.xlen(keys.STREAM) or self.owed(*URGENT) > FEW:
+            return False
+        live = [name for name in self.owed_names() if name.partition(":")[0] in LIVE]
+        return not self._are_owed_for_events(live)
 
     def owed_names(self) -> list[str]:
         """Return the names of all that is owed, but for what is owed all the time."""
@@ -155,18 +160,20 @@ class Webapp:
             found = [name.decode() for names in pipeline.execute() for name in names]
         return [name for name in found if name.partition(":")[0] not in HOUSEKEEPING]
 
+    def _are_owed_for_events(self, names: list[str]) -> bool:
+        """Say whether any of these is, as what time alone changes is not."""
+        with self.cache.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hmget(keys.mark(name), "since", "late_since")
+            return any(map(any, pipeline.execute()))
+
     def is_exported(self) -> bool:
         """Say whether every exported value has all that was published, too.
 
         What time alone changes is not waited for: in a large database a solve leaves a window every
         moment.
         """
-        if not self.is_answered():
-            return False
-        with self.cache.pipeline(transaction=False) as pipeline:
-            for name in self.owed_names():
-                pipeline.hmget(keys.mark(name), "since", "late_since")
-            return not any(map(any, pipeline.execute()))
+        return self.is_answered() and not self._are_owed_for_events(self.owed_names())
 
     def is_at_rest(self) -> bool:
         """Say whether nothing is owed for an event, now or later, or for a start."""
