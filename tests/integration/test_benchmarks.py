@@ -49,7 +49,7 @@ def test_quick_measures_everything_and_finds_nothing_wrong(tmp_path: Path) -> No
     found = orjson.loads(report.read_bytes())
     scale = found["scales"]["S"]
     assert scale["wrong"] == []
-    assert scale["compared"] > 3000  # five daemons, some hundred values each
+    assert scale["compared"] > 2500  # five daemons, more than five hundred values each
     assert {each["measure"] for each in scale["results"]} == EACH
     assert all(each["value"] >= 0 for each in scale["results"])
     assert all(f"S: {name} took" in done.stderr for name in MEASURES)
