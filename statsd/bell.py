@@ -7,8 +7,8 @@ from typing import Protocol
 class Ring(Protocol):
     """Whatever can be rung."""
 
-    def ring(self) -> None:
-        """Wake somebody."""
+    def ring(self) -> "Bell":
+        """Wake somebody; return the bell that rang."""
 
 
 class Bell:
@@ -23,10 +23,11 @@ class Bell:
         """Whether a ring would wake somebody now."""
         return self._sleepers > 0 and self._rings.empty()
 
-    def ring(self) -> None:
+    def ring(self) -> "Bell":
         """Wake one sleeper, or the next to lie down."""
         if self._rings.empty():
             self._rings.put_nowait(None)
+        return self
 
     async def sleep(self, seconds: float) -> None:
         """Return at the next ring, or after so many seconds."""
@@ -47,6 +48,6 @@ class FirstOf:
         self._first = first
         self._second = second
 
-    def ring(self) -> None:
+    def ring(self) -> Bell:
         """Wake one sleeper."""
-        (self._first if self._first.has_sleeper else self._second).ring()
+        return (self._first if self._first.has_sleeper else self._second).ring()

@@ -1,6 +1,5 @@
 """Events become marks: read a batch, ask the handlers what is stale, mark and acknowledge."""
 
-import asyncio
 import logging
 import traceback
 from collections import Counter, defaultdict
@@ -126,11 +125,12 @@ class Consumer:
                 for records, cause in planned:
                     _add(causes, records, cause)
                 dead += [_letter(entry, error, event_type) for (entry, _), error in failed]
-        merged = await self._stream.accept([entry.id for entry in entries], causes, dead)
         marks = sum(isinstance(record, Mark) for record in causes)
-        if marks:
-            self._bell.ring()
-            await asyncio.sleep(0)  # who was woken goes first
+        # Who wakes now sends its request right behind this one, and does not wait for the reply.
+        rung = self._bell.ring() if marks else None
+        merged = await self._stream.accept([entry.id for entry in entries], causes, dead)
+        if rung:
+            rung.ring()  # had it been before, it would have seen none of the marks
         types = Counter(event.type for _, event in decoded)
         self._tally.accepted(types, dead=len(dead), marks=marks, merged=merged)
         for letter in dead:

@@ -44,6 +44,7 @@ from statsd.sight import BLOCKED, Sight, Vitals
 from statsd.stream import Stream
 from statsd.sweep import Sweep
 from statsd.tally import Tally
+from statsd.tasks import ended
 from statsd.timer import Timer
 from statsd.urls import without_password
 from statsd.watch import MissedSolves, Watch
@@ -276,8 +277,7 @@ class Daemon:
                 await self._stopping.wait()
             log.info("stopping", extra={"deadline": self._settings.drain_deadline})
             _, late = await asyncio.wait(main, timeout=self._settings.drain_deadline)
-            for task in (*late, *side):
-                task.cancel()
+            await ended([*late, *side])
         released = await self._leave()
         log.info("stopped", extra={"unfinished_tasks": len(late), "leases_released": released})
 
@@ -296,12 +296,10 @@ class Daemon:
             try:
                 yield
             finally:
-                for task in asides:
-                    task.cancel()
-                ended = await asyncio.gather(*asides, return_exceptions=True)
-        for error in ended:
-            if isinstance(error, Exception):
-                raise error
+                await ended(asides)
+        for aside in asides:
+            if not aside.cancelled():
+                aside.result()  # which raises
 
     async def _look(self, loop: Loop) -> None:
         try:

@@ -67,6 +67,25 @@ class Attempt:
         return datetime.fromtimestamp(self.token / SECOND, UTC).replace(tzinfo=None)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What a worker takes: the oldest of a class, and more of its kind.
+
+    It is the most urgent class, unless another has waited for long.
+    """
+
+    batches: Mapping[str, int]
+    """How many of each kind are taken at once; of others none are."""
+    least: Priority = Priority.IDLE
+    """What is less urgent is not looked at."""
+    lull: float = 0.0
+    """Seconds that large values (the class EXPORT) wait beyond their due time."""
+    strict: bool = False
+    """Whether it is the most urgent class in any case."""
+    held: Collection[str] = ()
+    """Kinds of which only what a page waits for is taken."""
+
+
 class Taken(NamedTuple):
     """What `take` found."""
 
@@ -124,49 +143,20 @@ class Marks:
         """Owe a refresh, once in `interval` seconds for all who ask; return whether it was now."""
         return bool(await self._run("ask", asking(refresh, refresh.priority, interval)))
 
-    async def take(
-        self,
-        batches: Mapping[str, int],
-        least: Priority = Priority.IDLE,
-        lull: float = 0,
-        *,
-        strict: bool = False,
-        held: Collection[str] = (),
-    ) -> Taken:
-        """Lease what is due: the oldest of a class, and as many more of its kind as `batches` says.
+    async def take(self, choice: Choice) -> Taken:
+        """Lease what is due."""
+        return _taken(await self._run("take", self._wanted(choice)))
 
-        It is the most urgent class, unless another has waited for long; `strict`: in any case.
-        What is less urgent than `least` is not looked at; large values (the class EXPORT) wait for
-        `lull` seconds beyond their due time; of the kinds that are `held` only what a page waits
-        for is taken.
-        """
-        token, moment, epoch, lease, wait, more, queued, taken, events, known = await self._run(
-            "take",
-            {
-                "owner": self._owner,
-                "lease": self._lease,
-                "batches": batches,
-                "least": int(least),
-                "lull": int(lull * SECOND),
-                "strict": strict,
-                "held": dict.fromkeys(held, True),
-            },
-        )
-        attempt = None
-        if taken:
-            names = tuple(name.decode() for name in taken)
-            for_events = zip(*[(text.decode() for text in events)] * 3, strict=True)
-            attempt = Attempt(
-                names,
-                int(token),
-                int(moment),
-                epoch.decode(),
-                lease.decode(),
-                int(queued) / SECOND,
-                {name: Event(*event) for name, *event in for_events},
-                dict(zip(names, known, strict=False)),  # of other kinds there are none
-            )
-        return Taken(attempt, bool(more), None if int(wait) < 0 else int(wait) / SECOND)
+    def _wanted(self, choice: Choice) -> Mapping[str, Any]:
+        return {
+            "owner": self._owner,
+            "lease": self._lease,
+            "batches": choice.batches,
+            "least": int(choice.least),
+            "lull": int(choice.lull * SECOND),
+            "strict": choice.strict,
+            "held": dict.fromkeys(choice.held, True),
+        }
 
     async def renew(self, attempt: Attempt) -> Attempt:
         """Prolong the lease; return the attempt with a newer token, for another try.
@@ -191,6 +181,29 @@ class Marks:
 
         In seconds: what each of them took, and how long it has to rest, where it has to.
         """
+        settled, _ = await self._settle(attempt, answers, None, took, rest)
+        return settled
+
+    async def settle_and_take(
+        self,
+        attempt: Attempt,
+        answers: Mapping[str, Answer],
+        choice: Choice,
+        *,
+        took: float = 0.0,
+        rest: float | None = None,
+    ) -> tuple[list[Settled], Taken | None]:
+        """Do the same, and lease what is due then in the same step; None: that was not done."""
+        return await self._settle(attempt, answers, choice, took, rest)
+
+    async def _settle(
+        self,
+        attempt: Attempt,
+        answers: Mapping[str, Answer],
+        choice: Choice | None,
+        took: float,
+        rest: float | None,
+    ) -> tuple[list[Settled], Taken | None]:
         request = {
             "token": str(attempt.token),
             "epoch": attempt.epoch,
@@ -200,10 +213,13 @@ class Marks:
         times = (int(took * SECOND), None if rest is None else int(rest * SECOND))
         packed = ((*_packed(*each), *times, _until(each[1])) for each in answers.items())
         settled: list[Settled] = []
+        taken: list[Any] = []
         for part in _in_parts(packed):
-            reply = await self._run("settle", request | {"answers": part})
+            is_last = len(settled) + len(part) == len(answers)
+            following = {"next": self._wanted(choice)} if choice and is_last else {}
+            reply, taken = await self._run("settle", request | {"answers": part} | following)
             settled.extend(map(_settled, reply[::3], reply[1::3], reply[2::3]))
-        return settled
+        return settled, _taken(taken) if taken else None
 
     async def fail(
         self,
@@ -289,6 +305,25 @@ def _in_parts(answers: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ..
             part, size = [], 0
     if part:
         yield part
+
+
+def _taken(reply: Sequence[Any]) -> Taken:
+    token, moment, epoch, lease, wait, more, queued, taken, events, known = reply
+    attempt = None
+    if taken:
+        names = tuple(name.decode() for name in taken)
+        for_events = zip(*[(text.decode() for text in events)] * 3, strict=True)
+        attempt = Attempt(
+            names,
+            int(token),
+            int(moment),
+            epoch.decode(),
+            lease.decode(),
+            int(queued) / SECOND,
+            {name: Event(*event) for name, *event in for_events},
+            dict(zip(names, known, strict=False)),  # of other kinds there are none
+        )
+    return Taken(attempt, bool(more), None if int(wait) < 0 else int(wait) / SECOND)
 
 
 def _settled(status: bytes, waited: int, unchanged: int) -> Settled:

@@ -2,8 +2,8 @@
 
 Every script takes one MessagePack map, described on top of its file, and stands behind
 `common.lua`, which holds the clock and the ways to set a mark; those that have to do with live
-boards stand behind `boards.lua` too, and one behind `facts.lua`. They name private keys by
-themselves, so one Redis server, not a Redis Cluster, is what they run on.
+boards stand behind `boards.lua` too, and those that lease behind `facts.lua` and `leasing.lua`.
+They name private keys by themselves, so one Redis server, not a Redis Cluster, is what they run on.
 """
 
 from functools import cache
@@ -12,7 +12,7 @@ from importlib import resources
 import msgspec
 
 _WITH_BOARDS = {"fail", "members", "page", "settle", "sweep", "take"}
-_WITH_FACTS = {"take"}
+_THAT_LEASE = {"settle", "take"}
 
 encode = msgspec.msgpack.encode
 
@@ -22,6 +22,6 @@ def source(name: str) -> str:
     """Return the text of script `name` as the server gets it."""
     folder = resources.files("statsd") / "lua"
     boards = ["boards"] if name in _WITH_BOARDS else []
-    facts = ["facts"] if name in _WITH_FACTS else []
-    parts = ["common", *boards, *facts, name]
+    leasing = ["facts", "leasing"] if name in _THAT_LEASE else []
+    parts = ["common", *boards, *leasing, name]
     return "".join((folder / f"{part}.lua").read_text() for part in parts)

@@ -6,7 +6,7 @@ import random
 import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
@@ -19,7 +19,7 @@ from statsd.database import Database
 from statsd.errors import StatsdError
 from statsd.gate import Gate
 from statsd.isolate import isolate
-from statsd.marks import Answer, Attempt, Marks, Settled
+from statsd.marks import Answer, Attempt, Choice, Marks, Settled, Taken
 from statsd.outage import brief, passes
 from statsd.parts import Parts, Perform, Spent, at_once
 from statsd.refresh import Priority, parse
@@ -154,17 +154,12 @@ class Worker:
         self._lease = lease
         self._retry_delays = retry_delays
         self._leased: set[str] = set()
+        self._ahead: Taken | None = None  # what was taken with the last answer
 
     async def step(self) -> None:
         """Answer one batch, or nap until something may be due."""
         with self._gate.passing(wanted=bool(self._large)) as large:
-            attempt, more, wait = await self._marks.take(
-                self._batches,
-                self._least,
-                self._gate.lull,
-                strict=self._others is not None or not large.is_valid,
-                held=() if large.is_valid else self._large,
-            )
+            attempt, more, wait = await self._next(may_be_large=large.is_valid)
             if more:
                 (self._others or self._bell).ring()
             if attempt is None or attempt.kind not in self._large:
@@ -178,11 +173,27 @@ class Worker:
                 await self._answer(attempt)
                 self._leased = set()
 
+    async def _next(self, *, may_be_large: bool) -> Taken:
+        """Return what was taken with the last answer; else take what is due."""
+        taken, self._ahead = self._ahead, None
+        return taken or await self._marks.take(self._choice(may_be_large=may_be_large))
+
+    def _choice(self, *, may_be_large: bool) -> Choice:
+        return Choice(
+            self._batches,
+            self._least,
+            self._gate.lull,
+            strict=self._others is not None or not may_be_large,
+            held=() if may_be_large else self._large,
+        )
+
     async def recover(self) -> None:
         """Give back what was under way when a server was lost: that was no attempt."""
-        if self._leased:
-            await self._marks.release([*self._leased])
-            self._leased = set()
+        ahead = self._ahead.attempt if self._ahead else None
+        names = [*self._leased, *(ahead.names if ahead else ())]
+        if names:
+            await self._marks.release(names)
+        self._leased, self._ahead = set(), None
 
     async def _answer(self, taken: Attempt) -> None:
         async def work(names: Sequence[str]) -> None:
@@ -211,22 +222,39 @@ class Worker:
             async with aclosing(self._performers[attempt.kind].perform([*names], attempt)) as parts:
                 async for found in parts:
                     answers = {names.pop(refresh): answer for refresh, answer in found.items()}
-                    await self._settle(attempt, answers, spent, settled)
+                    await self._settle(attempt, answers, spent, settled, are_last=not names)
                     del found, answers  # before the next part is made
-            await self._settle(attempt, dict.fromkeys(names.values(), GONE), spent, settled)
+            gone = dict.fromkeys(names.values(), GONE)
+            await self._settle(attempt, gone, spent, settled, are_last=True)
         finally:
             if settled:
                 self._tell(attempt, settled, monotonic() - began)
 
     async def _settle(
-        self, attempt: Attempt, answers: Mapping[str, Answer], spent: Spent, settled: list[Settled]
+        self,
+        attempt: Attempt,
+        answers: Mapping[str, Answer],
+        spent: Spent,
+        settled: list[Settled],
+        *,
+        are_last: bool,
     ) -> None:
-        """Write a part of the answers, which nobody works on then, and add what became of them."""
+        """Write a part of the answers, which nobody works on then, and add what became of them.
+
+        With the last of them the worker for what is urgent takes what is due then, which mostly
+        follows from them.
+        """
         if not answers:
             return
         took = spent.on(len(answers))
         rest = self._performers[attempt.kind].rest(took)
-        found = await self._marks.settle(attempt, answers, took=took, rest=rest)
+        if self._others and are_last and not self._ahead:
+            choice = self._choice(may_be_large=False)
+            found, self._ahead = await self._marks.settle_and_take(
+                attempt, answers, choice, took=took, rest=rest
+            )
+        else:
+            found = await self._marks.settle(attempt, answers, took=took, rest=rest)
         late = {name for name, each in zip(answers, found, strict=True) if each.status == "late"}
         self._leased -= answers.keys() - late
         settled += [each for each in found if each.status != "late"]
@@ -260,21 +288,31 @@ class Worker:
     @asynccontextmanager
     async def _renewing(self, attempt: Attempt) -> AsyncIterator[None]:
         """Prolong the leases for as long as the work goes on."""
+        over = asyncio.Event()  # and no cancellation, which a client may lose
 
         async def renew() -> None:
-            while True:
-                await asyncio.sleep(self._lease / 3)
+            while not over.is_set():
                 await self._marks.renew(replace(attempt, names=tuple(self._leased)))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._lease / 3):
+                        await over.wait()
 
-        renewal = asyncio.create_task(renew(), name="renew leases")
+        renewals: list[asyncio.Task[None]] = []
+
+        def begin() -> None:
+            renewals.append(asyncio.create_task(renew(), name="renew leases"))
+
+        # Most work is done long before: a timer costs it less than a task.
+        timer = asyncio.get_running_loop().call_later(self._lease / 3, begin)
         try:
             yield
         finally:
-            renewal.cancel()
-            await asyncio.wait([renewal])
-            failure = None if renewal.cancelled() else renewal.exception()
-        if failure:
-            raise failure  # what was settled is settled, the rest is put right
+            timer.cancel()
+            over.set()
+            if renewals:
+                await asyncio.wait(renewals)
+        for renewal in renewals:
+            renewal.result()  # if it failed: what was settled is settled, the rest is put right
 
     async def _fail(self, attempt: Attempt, error: Exception) -> None:
         delays = [delay * random.uniform(1, 1 + JITTER) for delay in self._retry_delays]  # noqa: S311 - no secret

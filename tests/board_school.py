@@ -11,7 +11,7 @@ from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
 from statsd.database import Database
-from statsd.marks import Attempt
+from statsd.marks import Attempt, Choice
 from statsd.refresh import Mark, Priority, Refresh
 from tests import naive
 from tests.live import value_of, world_of
@@ -43,7 +43,7 @@ class School(Parts):
     async def lease(self, refresh: Refresh, priority: Priority = Priority.INTERACTIVE) -> Attempt:
         """Owe something, and take it."""
         await self.marks.mark([Mark(refresh, priority=priority)])
-        attempt = (await self.marks.take({refresh.kind: 1})).attempt
+        attempt = (await self.marks.take(Choice({refresh.kind: 1}))).attempt
         assert attempt is not None
         return attempt
 

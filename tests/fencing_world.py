@@ -14,7 +14,7 @@ import redis
 import redis.asyncio
 
 from statsd import keys
-from statsd.marks import SECOND, Answer, Attempt, Marks
+from statsd.marks import SECOND, Answer, Attempt, Choice, Marks, Taken
 from statsd.reconcile import Reconcile
 from statsd.refresh import RECHECK_DELAY, Mark, Priority, Refresh, now_and_again
 from statsd.stream import NEW, PENDING, Entry, Stream
@@ -52,6 +52,11 @@ Database = dict[int, Row]
 
 def key_of(place: str) -> str:
     return f"stats:thing:{place}"
+
+
+def choice_of(most: int) -> Choice:
+    """What a worker takes: reconciling, or up to `most` things."""
+    return Choice({RECONCILE: 1, Thing.kind: most})
 
 
 @dataclass
@@ -188,11 +193,14 @@ class World:
     def take(self, daemon: int, most: int) -> bool:
         """Take what is due, up to `most` things; return whether there was any."""
         self.pass_time(0.001)  # marks that were set together are due a few microseconds apart
-        batches = {RECONCILE: 1, Thing.kind: most}
-        attempt = self.run(self.daemons[daemon].take(batches)).attempt
-        if attempt:
-            self.work.append(Work(self.daemons[daemon], attempt, dict(self.database)))
-        return bool(attempt)
+        marks = self.daemons[daemon]
+        return self._begin_work(marks, self.run(marks.take(choice_of(most))))
+
+    def _begin_work(self, marks: Marks, taken: Taken | None) -> bool:
+        if not taken or not taken.attempt:
+            return False
+        self.work.append(Work(marks, taken.attempt, dict(self.database)))
+        return True
 
     def open(self, work: Work) -> None:
         work.snapshot = dict(self.database)
@@ -215,10 +223,24 @@ class World:
 
     def settle(self, work: Work) -> list[str]:
         """Answer; what is refused as too late is tried again."""
+        found = self.run(work.marks.settle(work.attempt, self._answers(work)))
+        return self._end_work(work, statuses(found))
+
+    def settle_and_take(self, work: Work) -> None:
+        """Answer, and take what is due then in the same step."""
+        self.pass_time(0.001)
+        answers = self._answers(work)
+        settling = work.marks.settle_and_take(work.attempt, answers, choice_of(1))
+        found, taken = self.run(settling)
+        self._begin_work(work.marks, taken)
+        self._end_work(work, statuses(found))
+
+    def _answers(self, work: Work) -> dict[str, Answer]:
         if work.snapshot is None:
             self.open(work)
-        answers = {name: self._answer(work, name) for name in work.attempt.names}
-        found = statuses(self.run(work.marks.settle(work.attempt, answers)))
+        return {name: self._answer(work, name) for name in work.attempt.names}
+
+    def _end_work(self, work: Work, found: list[str]) -> list[str]:
         if "late" in found:
             self.renew(work)
         else:

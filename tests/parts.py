@@ -17,7 +17,7 @@ from statsd.calculators.standing import Standing
 from statsd.consumer import Consumer
 from statsd.containers import Containers, Engines
 from statsd.database import Database
-from statsd.marks import SECOND, Answer, Marks
+from statsd.marks import SECOND, Answer, Choice, Marks
 from statsd.parts import Parts as AnswersInParts, at_once
 from statsd.performers import statistics_of
 from statsd.reconcile import Reconcile, Reconciler
@@ -83,7 +83,7 @@ class Parts:
         batches = {
             kind: batch for kind, batch in self._batches.items() if not kinds or kind in kinds
         }
-        while attempt := (await self.marks.take(batches)).attempt:
+        while attempt := (await self.marks.take(Choice(batches))).attempt:
             refreshes = [parse(name) for name in attempt.names]
             kind = refreshes[0].kind
             found = await together(self._performers[kind].perform(refreshes, attempt))

@@ -4,12 +4,12 @@ from typing import ClassVar
 
 from redis.asyncio import Redis
 
-from statsd.marks import Answer, Attempt, Marks
+from statsd.marks import Answer, Attempt, Choice, Marks
 from statsd.reconcile import Reconcile
 from statsd.refresh import Refresh
 from tests.support import statuses
 
-BATCHES = {"reconcile": 1, "thing": 10, "other": 1}
+BATCHES = Choice({"reconcile": 1, "thing": 10, "other": 1})
 KEY = "stats:thing:1"
 
 

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.database import Database
-from statsd.marks import Answer
+from statsd.marks import Answer, Choice
 from statsd.refresh import parse
 from tests.parts import Parts, together
 
@@ -25,7 +25,7 @@ class Workers(Parts):
         """Take something, not always the most urgent; what is found is written later, or never."""
         kinds = self._chance.sample(sorted(self._batches), len(self._batches) // 2)
         batches = {kind: batch for kind, batch in self._batches.items() if kind in kinds}
-        attempt = (await self.marks.take(batches)).attempt
+        attempt = (await self.marks.take(Choice(batches))).attempt
         if attempt is None:
             return
         refreshes = [parse(name) for name in attempt.names]

@@ -9,11 +9,12 @@
 --          name, holdings (JSON array of keys), values (arrays of key, value), marks (arrays
 --          of name, class, delay), covered (ids of solves), boards (what becomes of a dojo's boards,
 --          see below; may be nil), took (microseconds), rest (microseconds; nil where it is not
---          costly), changes (the moment from which another value is right; may be nil)
+--          costly), changes (the moment from which another value is right; may be nil); next (what
+--          is to be leased then, as `lease_due` takes it; may be nil)
 -- reply: for each answer three: 'settled', 'again' (written; marked meanwhile), 'late' (refused;
 --        still leased) or 'lost' (refused; the debt is no longer this worker's); the milliseconds
 --        since the oldest event that it answers was published (-1: none did); how many of its
---        values were what lay there already
+--        values were what lay there already. Beside them what was leased.
 
 local newest = tick()
 local token = tonumber(request.token)
@@ -240,4 +241,5 @@ for _, answer in ipairs(request.answers) do
   reply[#reply + 1] = waited
   reply[#reply + 1] = unchanged
 end
-return reply
+cause = nil
+return {reply, request.next and lease_due(request.next) or {}}

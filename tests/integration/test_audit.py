@@ -16,6 +16,7 @@ from statsd.calculators.activity import Activity
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.database import Database
+from statsd.marks import Choice
 from statsd.refresh import Mark, Priority
 from statsd.statistics import of_dojo
 from tests.names import after_solve, all_of_dojos, of_all, of_dojos
@@ -142,7 +143,7 @@ async def test_what_is_owed_is_waited_for(site: Site) -> None:
     site.solve(first)
     for refresh in (*of_dojo(first.dojo_id), Activity(site.user.id)):
         await site.marks.mark([Mark(refresh)])
-        attempt = (await site.marks.take({refresh.kind: 1})).attempt
+        attempt = (await site.marks.take(Choice({refresh.kind: 1}))).attempt
         assert attempt is not None
         await site.marks.fail(attempt, [3600.0], {"error": "no"})
     for _ in range(3):

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from statsd import keys, schema
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
+from statsd.marks import Choice
 from statsd.refresh import Mark, parse
 from tests.board_school import QUICK, School, accept
 from tests.live import check, world_of
@@ -87,7 +88,7 @@ async def test_what_boards_say_is_true_for_one_token(school: School, cache: "red
     await school.answer()
     await school.solve(1, 1)
     await school.answer({Standing.kind})
-    attempt = (await school.marks.take({school.stats.kind: 1})).attempt
+    attempt = (await school.marks.take(Choice({school.stats.kind: 1}))).attempt
     assert attempt is not None
     assert attempt.facts[school.stats.name]
     renewed = await school.marks.renew(attempt)
@@ -99,7 +100,7 @@ async def test_what_boards_say_is_true_for_one_token(school: School, cache: "red
 
 
 async def bury(school: School, kind: str) -> None:
-    attempt = (await school.marks.take({kind: 1})).attempt
+    attempt = (await school.marks.take(Choice({kind: 1}))).attempt
     assert attempt is not None
     assert await school.marks.fail(attempt, [], {"error": "no", "traceback": ""}) == (1, None)
 
@@ -166,4 +167,4 @@ async def test_what_was_evicted_does_not_rest(school: School, cache: "redis.Redi
     assert statuses(await school.marks.settle(attempt, answers, rest=600.0)) == ["settled"]
     cache.delete(keys.scoreboard(school.dojo.dojo_id))
     await school.marks.sweep("0", 1000)
-    assert (await school.marks.take({Scoreboard.kind: 1})).attempt is not None
+    assert (await school.marks.take(Choice({Scoreboard.kind: 1}))).attempt is not None

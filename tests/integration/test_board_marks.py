@@ -10,6 +10,7 @@ from statsd import keys
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
 from statsd.client import Reader
+from statsd.marks import Choice
 from statsd.refresh import Mark, Priority
 from tests.board_school import QUICK, School
 from tests.live import check_live, value_of, world_of
@@ -77,7 +78,7 @@ async def test_what_a_page_missed_rests_once_it_was_answered(school: School) -> 
     built = await school.build(attempt)
     answers = {school.scoreboard.name: built}
     assert statuses(await school.marks.settle(attempt, answers, rest=600.0)) == ["again"]
-    assert (await school.marks.take({Scoreboard.kind: 1})).attempt is None
+    assert (await school.marks.take(Choice({Scoreboard.kind: 1}))).attempt is None
     assert await school.marks.owed(Priority.MISSED) == 0
     assert await school.marks.owed(Priority.EXPORT) == 1
 

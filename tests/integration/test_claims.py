@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.claims import Claims
-from statsd.marks import Answer, Marks
+from statsd.marks import Answer, Choice, Marks
 from statsd.outage import passes
 from statsd.stream import CLAIMED_AT_ONCE, Stream
 
@@ -106,15 +106,15 @@ async def test_pending_entries_that_were_deleted_lead_to_a_reconciliation(
 ) -> None:
     marks = Marks(async_cache, "living", lease=30, dead_limit=10)
     await marks.mark([])
-    first = (await marks.take({"reconcile": 1})).attempt  # that of a new clock
+    first = (await marks.take(Choice({"reconcile": 1}))).attempt  # that of a new clock
     assert first is not None
     await marks.settle(first, {"reconcile": Answer({})})
-    assert (await marks.take({"reconcile": 1})).attempt is None
+    assert (await marks.take(Choice({"reconcile": 1}))).attempt is None
     leave_pending(cache, 3)
     cache.xtrim(keys.STREAM, maxlen=0)
     await claims.step()
     assert cache.xpending(keys.STREAM, keys.GROUP)["pending"] == 0
-    attempt = (await marks.take({"reconcile": 1})).attempt
+    attempt = (await marks.take(Choice({"reconcile": 1}))).attempt
     assert attempt is not None
     assert attempt.names == ("reconcile",)
 

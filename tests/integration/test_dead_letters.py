@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from statsd import embedded, keys
 from statsd.calculators.dojo_stats import DojoStats
-from statsd.marks import Marks
+from statsd.marks import Choice, Marks
 from statsd.refresh import Mark
 from statsd.stream import CUT, DeadEntry, Entry, Stream
 from tests.support import environment
@@ -51,7 +51,7 @@ async def bury(async_cache: Redis, data: bytes | None) -> str:
 async def bury_refresh(async_cache: Redis) -> str:
     marks = Marks(async_cache, "one", lease=30, dead_limit=10_000)
     await marks.mark([Mark(DojoStats(-5))])
-    while attempt := (await marks.take({"reconcile": 1, "dojo_stats": 1})).attempt:
+    while attempt := (await marks.take(Choice({"reconcile": 1, "dojo_stats": 1}))).attempt:
         await marks.fail(attempt, [], {"error": "no", "traceback": "Traceback"})
         if attempt.names == ("reconcile",):  # that of a new clock, which is not wanted here
             await async_cache.delete(keys.DEAD_LETTERS)

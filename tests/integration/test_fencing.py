@@ -44,13 +44,17 @@ taking = steps_of(
     "take",
     st.sampled_from([0, 1]),
     st.sampled_from([1, 1, 10]),
-    st.sampled_from(["open", "open", "settle", None]),
+    st.sampled_from(["open", "open", "settle", "settle_and_take", None]),
     st.sampled_from(THINGS),
 )
 working = steps_of(
     "work",
     st.integers(0, 3),
-    st.sampled_from(["settle"] * 5 + ["open", "renew", "halve", "fail", "bury", "die", "restart"]),
+    st.sampled_from(
+        ["settle"] * 3
+        + ["settle_and_take"] * 2
+        + ["open", "renew", "halve", "fail", "bury", "die", "restart"]
+    ),
 )
 waiting = steps_of("wait", st.sampled_from([3, LEASE + 1, 3600]))
 jumping = steps_of(

@@ -15,6 +15,7 @@ from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.standing import Standing
 from statsd.database import Database
+from statsd.marks import Choice
 from statsd.refresh import Mark, parse
 from tests import naive
 from tests.histories import History
@@ -193,7 +194,7 @@ async def test_a_solve_leaves_the_boards_of_others_alone(
     webapp.solve(users[0], second)
     while cache.xlen(keys.STREAM):
         await parts.consumer.step()
-    attempt = (await parts.marks.take({Standing.kind: 10})).attempt
+    attempt = (await parts.marks.take(Choice({Standing.kind: 10}))).attempt
     assert attempt is not None
     [refresh] = map(parse, attempt.names)
     answers = await parts.boards.stand([refresh], attempt)  # type: ignore[list-item]
@@ -229,7 +230,7 @@ async def test_boards_of_a_day_that_has_ended_are_built_anew(
     )
     # A build that began before the next answer was put down:
     await parts.marks.mark([Mark(Scoreboard(dojo.dojo_id))])
-    attempt = (await parts.marks.take({Scoreboard.kind: 1})).attempt
+    attempt = (await parts.marks.take(Choice({Scoreboard.kind: 1}))).attempt
     assert attempt is not None
     built = await together(parts.boards.rebuild([Scoreboard(dojo.dojo_id)], attempt))
     webapp.solve(user, third, ago=timedelta(days=1))

@@ -8,7 +8,7 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.marks import SECOND, Answer, Marks
+from statsd.marks import SECOND, Answer, Choice, Marks
 from statsd.refresh import Mark, Priority
 from tests.support import statuses
 from tests.things import BATCHES, KEY, Other, Thing, answer, marks_of, nothing_due, take
@@ -201,7 +201,7 @@ async def test_what_a_cold_start_owes_keeps_its_turn_there(marks: Marks) -> None
 
 async def test_a_batch_is_of_one_kind_in_the_order_of_marking(marks: Marks) -> None:
     await marks.mark([Mark(Thing(9)), Mark(Other(1)), Mark(Thing(1)), Mark(Thing(5))])
-    taken = await marks.take({"thing": 2, "other": 1})
+    taken = await marks.take(Choice({"thing": 2, "other": 1}))
     assert taken.attempt is not None
     assert taken.attempt.names == ("thing:9", "thing:1")
     assert taken.more
@@ -289,12 +289,12 @@ async def test_marks_of_a_kind_that_is_not_known_are_left_to_a_newer_daemon(
 ) -> None:
     await marks.mark([Mark(Other(1)), Mark(Thing(1), priority=Priority.BACKGROUND)])
     older = marks_of(async_cache, "older")
-    taken = await older.take({"thing": 10})
+    taken = await older.take(Choice({"thing": 10}))
     assert taken.attempt is not None
     assert taken.attempt.names == ("thing:1",)
     await older.settle(taken.attempt, answer(1))
-    assert await older.take({"thing": 10}) == (None, False, None)
-    newer = await marks.take({"thing": 10, "other": 10})
+    assert await older.take(Choice({"thing": 10})) == (None, False, None)
+    newer = await marks.take(Choice({"thing": 10, "other": 10}))
     assert newer.attempt is not None
     assert newer.attempt.names == ("other:1",)
 

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.bell import Bell
-from statsd.marks import SECOND, Answer, Attempt, Marks
+from statsd.marks import SECOND, Answer, Attempt, Choice, Marks
 from statsd.parts import Parts
 from statsd.refresh import Mark, Refresh, register_kind
 from statsd.tally import Tally
@@ -136,7 +136,7 @@ async def test_when_a_server_is_lost_only_what_is_left_is_given_back(
     with pytest.raises(ConnectionError):
         await worker.step()
     await owe(other, PIECES[:1])
-    taken = (await other.take({Piece.kind: 1})).attempt
+    taken = (await other.take(Choice({Piece.kind: 1}))).attempt
     assert taken is not None
     assert taken.names == (PIECES[0].name,)
     await worker.recover()

@@ -5,7 +5,7 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.marks import Answer, Marks
+from statsd.marks import Answer, Choice, Marks
 from statsd.stream import Stream
 
 CLOCK = f"{keys.INTERNAL}clock"
@@ -27,7 +27,7 @@ async def a_look(cache: Redis) -> bool:
 
 async def owed(marks: Marks) -> tuple[str, ...]:
     """Return what is owed, and answer it."""
-    attempt = (await marks.take({"reconcile": 1})).attempt
+    attempt = (await marks.take(Choice({"reconcile": 1}))).attempt
     if attempt is None:
         return ()
     await marks.settle(attempt, dict.fromkeys(attempt.names, Answer({})))

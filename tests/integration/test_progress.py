@@ -1,7 +1,7 @@
 """Whether a cold start is under way, for which other work makes room."""
 
 from statsd.gate import Gate
-from statsd.marks import Answer, Marks
+from statsd.marks import Answer, Choice, Marks
 from statsd.progress import STALLED, Progress
 from statsd.refresh import Mark, Priority
 from tests.things import KEY, Thing
@@ -21,7 +21,7 @@ async def test_what_no_longer_goes_on_is_no_cold_start(marks: Marks) -> None:
     assert not await is_filling(0)
     await marks.mark([Mark(Thing(number), priority=Priority.BACKGROUND) for number in range(3)])
     assert [await is_filling(after) for after in (0, STALLED - 1)] == [True, True]
-    attempt = (await marks.take({"thing": 1})).attempt
+    attempt = (await marks.take(Choice({"thing": 1}))).attempt
     assert attempt
     assert attempt.names[0].startswith("thing")
     await marks.settle(attempt, {attempt.names[0]: Answer({KEY: 1})})

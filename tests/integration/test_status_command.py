@@ -11,13 +11,13 @@ from redis.asyncio import Redis
 
 from statsd import embedded, keys
 from statsd.calculators.dojo_stats import DojoStats
-from statsd.marks import Answer, Marks
+from statsd.marks import Answer, Choice, Marks
 from statsd.refresh import Mark
 from tests.commands import Run, run_with
 from tests.support import Daemon, daemon, eventually
 from tests.webapp import Dojo, WebApp, solves_of
 
-BATCHES = {DojoStats.kind: 1}
+BATCHES = Choice({DojoStats.kind: 1})
 STATS = DojoStats(-5)
 
 

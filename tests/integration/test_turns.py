@@ -1,11 +1,13 @@
 """Whose turn it is: by class, but nothing starves. What rests, and what is not written again."""
 
+from dataclasses import replace
+
 import pytest
 import redis
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.marks import SECOND, Answer, Marks
+from statsd.marks import SECOND, Answer, Choice, Marks
 from statsd.refresh import Mark, Priority
 from tests.support import statuses
 from tests.things import BATCHES, KEY, Other, Thing, answer, marks_of, nothing_due, take
@@ -35,7 +37,7 @@ async def test_what_has_waited_for_long_comes_before_newer_marks_of_urgent_class
 ) -> None:
     await marks.mark([Mark(Other(1), priority=priority), Mark(Thing(1)), Mark(Thing(2))])
     age(cache, priority, "other:1", seconds - 0.5)
-    first = await marks.take(BATCHES | {"thing": 1})
+    first = await marks.take(Choice({"thing": 1}))
     assert first.attempt is not None
     assert first.attempt.names == ("thing:1",)
     age(cache, priority, "other:1", 1.0)
@@ -56,7 +58,7 @@ async def test_a_worker_for_what_is_urgent_never_takes_it_by_age(
 ) -> None:
     await marks.mark([Mark(Other(1), priority=Priority.ORDINARY), Mark(Thing(1))])
     age(cache, Priority.ORDINARY, "other:1", 3600)
-    taken = await marks.take(BATCHES, strict=True)
+    taken = await marks.take(replace(BATCHES, strict=True))
     assert taken.attempt is not None
     assert taken.attempt.names == ("thing:1",)
 
@@ -111,12 +113,12 @@ async def test_what_is_held_waits_unless_a_page_waits_for_it(
 ) -> None:
     await marks.mark([Mark(Other(1)), Mark(Thing(1), priority=Priority.BACKGROUND)])
     age(cache, Priority.INTERACTIVE, "other:1", 3600)
-    taken = await marks.take(BATCHES, held=["other"])
+    taken = await marks.take(replace(BATCHES, held=["other"]))
     assert taken.attempt is not None
     assert taken.attempt.names == ("thing:1",)
-    assert (await marks.take(BATCHES, held=["other"])).attempt is None
+    assert (await marks.take(replace(BATCHES, held=["other"]))).attempt is None
     await marks.mark([Mark(Other(1), priority=Priority.MISSED)])
-    missed = await marks.take(BATCHES, held=["other"])
+    missed = await marks.take(replace(BATCHES, held=["other"]))
     assert missed.attempt is not None
     assert missed.attempt.names == ("other:1",)
 
@@ -127,11 +129,12 @@ async def test_as_many_are_taken_as_a_batch_has_room_for(
     """More than are looked at, leased and prolonged at once."""
     await marks.mark([Mark(Thing(number)) for number in range(2500)])
     await marks.mark([Mark(Other(1))])
-    first = await marks.take(BATCHES | {"thing": 2200})
+    many = Choice({"reconcile": 1, "thing": 2200})
+    first = await marks.take(many)
     assert first.attempt is not None
     assert first.attempt.names == tuple(f"thing:{number}" for number in range(2200))
     assert first.more
-    second = await marks_of(async_cache, "two").take(BATCHES | {"thing": 2200})
+    second = await marks_of(async_cache, "two").take(many)
     assert second.attempt is not None
     assert second.attempt.names == tuple(f"thing:{number}" for number in range(2200, 2500))
     assert cache.hlen(keys.LEASES) == 2500

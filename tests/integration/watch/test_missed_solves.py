@@ -17,7 +17,7 @@ from statsd.containers import Containers
 from statsd.database import Database
 from statsd.events import ChallengeSolve
 from statsd.handlers.solve import challenge_solved
-from statsd.marks import SECOND, Answer
+from statsd.marks import SECOND, Answer, Choice
 from statsd.reconcile import Reconcile, Reconciler
 from statsd.refresh import Mark, Priority, Record
 from statsd.registry import Lookup
@@ -116,7 +116,7 @@ async def test_reconciling_marks_statistics_and_nothing_else(
     await site.look()
     await site.audit()
     await site.marks.mark([Mark(Reconcile())])
-    attempt = (await site.marks.take({Reconcile.kind: 1})).attempt
+    attempt = (await site.marks.take(Choice({Reconcile.kind: 1}))).attempt
     assert attempt is not None
     reconciler = Reconciler(site.marks, site.database, only_present=False)
     [answer] = (await reconciler.perform([Reconcile()], attempt)).values()
@@ -166,7 +166,7 @@ async def test_a_solve_that_cannot_be_handled_hides_no_other(
 async def test_the_grace_begins_when_a_solve_was_seen(site: Site) -> None:
     """Between a look's beginning and its snapshot there may be seconds."""
     await site.marks.mark([Mark(MissedSolves())])
-    attempt = (await site.marks.take({MissedSolves.kind: 1})).attempt
+    attempt = (await site.marks.take(Choice({MissedSolves.kind: 1}))).attempt
     assert attempt is not None
     site.webapp.solve(site.user, site.challenges[0])
     seen = (await intake(site.cache)).moment

@@ -1,0 +1,144 @@
+"""The worker for what is urgent leases what is due next in the step that writes an answer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import redis
+from redis.asyncio import Redis
+
+from statsd import keys
+from statsd.bell import Bell
+from statsd.marks import Answer, Attempt, Choice, Marks
+from statsd.parts import at_once
+from statsd.refresh import Mark, Priority, Refresh, register_kind
+from statsd.worker import Performer, Worker
+from tests.support import statuses
+from tests.things import BATCHES, KEY, Other, Thing, answer, marks_of, nothing_due, take
+
+for kind in (Thing, Other):
+    register_kind(kind)
+
+
+def leased(cache: redis.Redis) -> set[Any]:
+    return set(cache.hkeys(keys.LEASES))
+
+
+class Answering:
+    """Answers things, which owe others, and others; says what was leased meanwhile."""
+
+    def __init__(self, cache: redis.Redis, then: Callable[[], object] = lambda: None) -> None:
+        self._cache = cache
+        self._then = then
+        self.seen: list[tuple[Sequence[Refresh], set[Any]]] = []
+
+    async def perform(self, wanted: Sequence[Any], _attempt: Attempt) -> Mapping[Refresh, Answer]:
+        self.seen.append((wanted, leased(self._cache)))
+        self._then()
+        return {
+            each: Answer({f"stats:{each.name}": 1}, [Mark(Other(1))] if each == Thing(1) else [])
+            for each in wanted
+        }
+
+
+def urgent(marks: Marks, answering: Answering) -> Worker:
+    perform = at_once(answering.perform)
+    performers = {kind: Performer(perform, batch) for kind, batch in BATCHES.batches.items()}
+    least = Priority.ORDINARY
+    return Worker(
+        marks, performers, Bell(), lease=30, retry_delays=(60,), least=least, others=Bell()
+    )
+
+
+async def test_what_an_answer_owes_is_taken_with_it(marks: Marks, cache: redis.Redis) -> None:
+    await marks.mark([Mark(Thing(1))])
+    attempt = await take(marks)
+    answers = {"thing:1": Answer({KEY: 1}, [Mark(Other(1))])}
+    settled, taken = await marks.settle_and_take(attempt, answers, BATCHES)
+    assert statuses(settled) == ["settled"]
+    assert taken is not None
+    assert taken.attempt is not None
+    assert taken.attempt.names == ("other:1",)
+    assert taken.attempt.token > attempt.token
+    assert leased(cache) == {b"other:1"}
+    marked: Any = cache.hget(keys.mark("other:1"), "marked")
+    assert taken.attempt.token > int(marked)
+    assert statuses(await marks.settle(taken.attempt, {"other:1": Answer({})})) == ["settled"]
+    assert await nothing_due(marks)
+
+
+async def test_a_refused_answer_is_no_reason_not_to_take(
+    marks: Marks, async_cache: Redis, cache: redis.Redis
+) -> None:
+    await marks.mark([Mark(Thing(1)), Mark(Other(1))])
+    attempt = await take(marks)
+    cache.hset(keys.LEASES, "thing:1", "another")
+    settled, taken = await marks.settle_and_take(attempt, answer(1), BATCHES)
+    assert statuses(settled) == ["lost"]
+    assert not cache.exists(KEY)
+    assert taken is not None
+    assert taken.attempt is not None
+    assert taken.attempt.names == ("other:1",)
+    assert (await marks_of(async_cache, "two").take(BATCHES)).attempt is None
+
+
+async def test_nothing_due_is_told_of_too(marks: Marks) -> None:
+    await marks.mark([Mark(Thing(1)), Mark(Other(1), delay=2.0)])
+    attempt = await take(marks)
+    _, taken = await marks.settle_and_take(attempt, answer(1), Choice({"thing": 1}))
+    assert taken is not None
+    assert taken.attempt is None
+    assert not taken.more
+    assert taken.wait is not None
+    assert 1.0 < taken.wait < 3.0
+
+
+async def test_the_worker_goes_on_with_what_it_took(marks: Marks, cache: redis.Redis) -> None:
+    answering = Answering(cache)
+    worker = urgent(marks, answering)
+    await marks.mark([Mark(Thing(1))])
+    await worker.step()
+    assert leased(cache) == {b"other:1"}
+    await worker.step()
+    assert answering.seen == [([Thing(1)], {b"thing:1"}), ([Other(1)], {b"other:1"})]
+    assert not leased(cache)
+    assert await nothing_due(marks)
+    assert cache.exists("stats:thing:1", "stats:other:1") == 2
+
+
+async def test_what_was_taken_ahead_is_given_back_when_a_server_is_lost(
+    marks: Marks, async_cache: Redis, cache: redis.Redis
+) -> None:
+    worker = urgent(marks, Answering(cache))
+    await marks.mark([Mark(Thing(1))])
+    await worker.step()
+    assert leased(cache) == {b"other:1"}
+    await worker.recover()
+    assert not leased(cache)
+    assert (await take(marks_of(async_cache, "two"))).names == ("other:1",)
+
+
+async def test_what_was_taken_ahead_outlives_an_answer_that_comes_too_late(
+    marks: Marks, cache: redis.Redis
+) -> None:
+    """What is refused is halved and tried again; what was taken beside it is done after that."""
+    clock = f"{keys.INTERNAL}clock"
+    hours = iter([3600])
+
+    def lose_an_hour() -> None:
+        newest: Any = cache.hget(clock, "last")
+        cache.hset(clock, "last", int(newest) + next(hours, 0) * 1_000_000)
+
+    answering = Answering(cache, lose_an_hour)
+    worker = urgent(marks, answering)
+    await marks.mark([Mark(Thing(2)), Mark(Thing(3)), Mark(Other(1))])
+    await worker.step()
+    assert leased(cache) == {b"other:1"}
+    await worker.step()
+    assert [wanted for wanted, _ in answering.seen] == [
+        [Thing(2), Thing(3)],
+        [Thing(2)],
+        [Thing(3)],
+        [Other(1)],
+    ]
+    assert cache.exists("stats:thing:2", "stats:thing:3", "stats:other:1") == 3
+    assert not leased(cache)
