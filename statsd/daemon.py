@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 import statsd
 import statsd.handlers
-from statsd import report, watch
+from statsd import heap, report, watch
 from statsd.audit import Audit, Auditor
 from statsd.beat import Beat
 from statsd.bell import Bell, FirstOf, Ring
@@ -386,6 +386,7 @@ async def _main(settings: Settings) -> None:
 
 def run(settings: Settings) -> None:
     """Run a daemon in this process until SIGTERM or SIGINT."""
+    heap.give_back()
     sys.setswitchinterval(SWITCH)
     gc.freeze()  # what was imported stays
     gc.set_threshold(*COLLECTIONS)
