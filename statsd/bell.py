@@ -10,6 +10,9 @@ class Ring(Protocol):
     def ring(self) -> "Bell":
         """Wake somebody; return the bell that rang."""
 
+    def again(self, rung: "Bell") -> None:
+        """Wake who may have looked too soon after the ring of `rung`."""
+
 
 class Bell:
     """Each ring wakes one sleeper. Rings while nobody sleeps are kept, all as one."""
@@ -28,6 +31,10 @@ class Bell:
         if self._rings.empty():
             self._rings.put_nowait(None)
         return self
+
+    def again(self, rung: "Bell") -> None:
+        """Do the same once more; it is no other bell that rang."""
+        rung.ring()
 
     async def sleep(self, seconds: float) -> None:
         """Return at the next ring, or after so many seconds."""
@@ -51,3 +58,7 @@ class FirstOf:
     def ring(self) -> Bell:
         """Wake one sleeper."""
         return (self._first if self._first.has_sleeper else self._second).ring()
+
+    def again(self, rung: Bell) -> None:
+        """Ring what rang; but who has lain down at the first bell meanwhile comes before others."""
+        (self._first if self._first.has_sleeper else rung).ring()

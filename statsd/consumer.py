@@ -130,7 +130,7 @@ class Consumer:
         rung = self._bell.ring() if marks else None
         merged = await self._stream.accept([entry.id for entry in entries], causes, dead)
         if rung:
-            rung.ring()  # had it been before, it would have seen none of the marks
+            self._bell.again(rung)  # it may have been before, and have seen none of the marks
         types = Counter(event.type for _, event in decoded)
         self._tally.accepted(types, dead=len(dead), marks=marks, merged=merged)
         for letter in dead:

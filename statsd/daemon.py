@@ -164,6 +164,7 @@ class Daemon:
             slow=settings.slow_refresh,
             tally=self._tally,
             gate=gate,
+            stopping=self._stopping.is_set,
         )
         urgent.ring()  # it finds nothing to do where another daemon looks, and need not nap
         self._first = worker({MissedSolves.kind: performers[MissedSolves.kind]}, urgent)

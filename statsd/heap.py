@@ -28,7 +28,7 @@ _SETTINGS = (
 
 
 def give_back(environment: Mapping[str, str] = os.environ) -> None:
-    """Have the C library give back what is free, unless the environment says otherwise.
+    """Have the C library give back what is free, but for what those variables say.
 
     Other libraries than glibc have no such settings, and are left alone.
     """

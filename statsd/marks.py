@@ -193,7 +193,7 @@ class Marks:
         took: float = 0.0,
         rest: float | None = None,
     ) -> tuple[list[Settled], Taken | None]:
-        """Do the same, and lease what is due then in the same step; None: that was not done."""
+        """Do the same, and lease what is due then in the same step; None: one was late."""
         return await self._settle(attempt, answers, choice, took, rest)
 
     async def _settle(

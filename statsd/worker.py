@@ -5,7 +5,7 @@ import logging
 import random
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -133,19 +133,22 @@ class Worker:
         others: Ring | None = None,
         tally: Tally | None = None,
         gate: Gate | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         """Take how to answer each kind, and what rings when there is work.
 
         `lease` is in seconds, as are `retry_delays`, one for each attempt after the first, and
         `slow`, after which a batch is told of as slow. With `others` this worker is for what is
         urgent: it takes the most urgent first, however old the rest is, leaves what is less urgent
-        than `least` to the others, and wakes them when it lies down.
+        than `least` to the others, and wakes them when it lies down. When it is `stopping` it takes
+        nothing with an answer.
         """
         self._tally = tally or Tally()
         self._gate = gate or Gate()
         self._slow = slow
         self._least = least
         self._others = others
+        self._stopping = stopping
         self._marks = marks
         self._performers = performers
         self._batches = {kind: performer.batch for kind, performer in performers.items()}
@@ -222,33 +225,26 @@ class Worker:
             async with aclosing(self._performers[attempt.kind].perform([*names], attempt)) as parts:
                 async for found in parts:
                     answers = {names.pop(refresh): answer for refresh, answer in found.items()}
-                    await self._settle(attempt, answers, spent, settled, are_last=not names)
+                    await self._settle(attempt, answers, spent, settled)
                     del found, answers  # before the next part is made
-            gone = dict.fromkeys(names.values(), GONE)
-            await self._settle(attempt, gone, spent, settled, are_last=True)
+            await self._settle(attempt, dict.fromkeys(names.values(), GONE), spent, settled)
         finally:
             if settled:
                 self._tell(attempt, settled, monotonic() - began)
 
     async def _settle(
-        self,
-        attempt: Attempt,
-        answers: Mapping[str, Answer],
-        spent: Spent,
-        settled: list[Settled],
-        *,
-        are_last: bool,
+        self, attempt: Attempt, answers: Mapping[str, Answer], spent: Spent, settled: list[Settled]
     ) -> None:
         """Write a part of the answers, which nobody works on then, and add what became of them.
 
-        With the last of them the worker for what is urgent takes what is due then, which mostly
-        follows from them.
+        With the last of what it leased the worker for what is urgent takes what is due then, which
+        mostly follows from it.
         """
         if not answers:
             return
         took = spent.on(len(answers))
         rest = self._performers[attempt.kind].rest(took)
-        if self._others and are_last and not self._ahead:
+        if self._others and self._leased <= answers.keys() and not self._stopping():
             choice = self._choice(may_be_large=False)
             found, self._ahead = await self._marks.settle_and_take(
                 attempt, answers, choice, took=took, rest=rest
@@ -309,10 +305,9 @@ class Worker:
         finally:
             timer.cancel()
             over.set()
-            if renewals:
-                await asyncio.wait(renewals)
-        for renewal in renewals:
-            renewal.result()  # if it failed: what was settled is settled, the rest is put right
+            failures = await asyncio.gather(*renewals, return_exceptions=True)
+        for failure in filter(None, failures):
+            raise failure  # what was settled is settled, the rest is put right
 
     async def _fail(self, attempt: Attempt, error: Exception) -> None:
         delays = [delay * random.uniform(1, 1 + JITTER) for delay in self._retry_delays]  # noqa: S311 - no secret

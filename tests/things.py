@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 
 from statsd.marks import Answer, Attempt, Choice, Marks
 from statsd.reconcile import Reconcile
-from statsd.refresh import Refresh
+from statsd.refresh import Refresh, register_kind
 from tests.support import statuses
 
 BATCHES = Choice({"reconcile": 1, "thing": 10, "other": 1})
@@ -21,6 +21,10 @@ class Thing(Refresh, frozen=True):
 class Other(Refresh, frozen=True):
     kind: ClassVar[str] = "other"
     number: int
+
+
+for each in (Thing, Other):
+    register_kind(each)
 
 
 def marks_of(client: Redis, owner: str, lease: float = 30) -> Marks:

@@ -14,7 +14,8 @@
 -- reply: for each answer three: 'settled', 'again' (written; marked meanwhile), 'late' (refused;
 --        still leased) or 'lost' (refused; the debt is no longer this worker's); the milliseconds
 --        since the oldest event that it answers was published (-1: none did); how many of its
---        values were what lay there already. Beside them what was leased.
+--        values were what lay there already. Beside them what was leased; nothing where an answer
+--        was late: that is to be done again first.
 
 local newest = tick()
 local token = tonumber(request.token)
@@ -228,7 +229,7 @@ local function settle(name, holdings, values, marks, covered, boards, took, rest
   return 'again', unchanged
 end
 
-local reply = {}
+local reply, is_late = {}, false
 for _, answer in ipairs(request.answers) do
   local name = answer[1]
   if token > tonumber(redis.call('HGET', MARK .. name, 'marked') or 0) then fold(name) end
@@ -237,9 +238,10 @@ for _, answer in ipairs(request.answers) do
   local status, unchanged = settle(unpack(answer, 1, 9))
   local is_answer = own and (status == 'settled' or status == 'again')
   local waited = is_answer and math.max(0, math.floor(clock.seen / 1000) - own.since) or -1
+  is_late = is_late or status == 'late'
   reply[#reply + 1] = status
   reply[#reply + 1] = waited
   reply[#reply + 1] = unchanged
 end
 cause = nil
-return {reply, request.next and lease_due(request.next) or {}}
+return {reply, request.next and not is_late and lease_due(request.next) or {}}

@@ -1,6 +1,7 @@
 """The worker for what is urgent leases what is due next in the step that writes an answer."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -8,15 +9,14 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.bell import Bell
-from statsd.marks import Answer, Attempt, Choice, Marks
+from statsd.cause import Cause
+from statsd.marks import SECOND, Answer, Attempt, Choice, Marks
 from statsd.parts import at_once
-from statsd.refresh import Mark, Priority, Refresh, register_kind
+from statsd.refresh import Mark, Priority, Refresh
+from statsd.stream import Stream
 from statsd.worker import Performer, Worker
 from tests.support import statuses
 from tests.things import BATCHES, KEY, Other, Thing, answer, marks_of, nothing_due, take
-
-for kind in (Thing, Other):
-    register_kind(kind)
 
 
 def leased(cache: redis.Redis) -> set[Any]:
@@ -40,12 +40,20 @@ class Answering:
         }
 
 
-def urgent(marks: Marks, answering: Answering) -> Worker:
+def urgent(
+    marks: Marks, answering: Answering, stopping: Callable[[], bool] = lambda: False
+) -> Worker:
     perform = at_once(answering.perform)
     performers = {kind: Performer(perform, batch) for kind, batch in BATCHES.batches.items()}
-    least = Priority.ORDINARY
     return Worker(
-        marks, performers, Bell(), lease=30, retry_delays=(60,), least=least, others=Bell()
+        marks,
+        performers,
+        Bell(),
+        lease=30,
+        retry_delays=(60,),
+        least=Priority.ORDINARY,
+        others=Bell(),
+        stopping=stopping,
     )
 
 
@@ -117,16 +125,16 @@ async def test_what_was_taken_ahead_is_given_back_when_a_server_is_lost(
     assert (await take(marks_of(async_cache, "two"))).names == ("other:1",)
 
 
-async def test_what_was_taken_ahead_outlives_an_answer_that_comes_too_late(
+async def test_nothing_is_taken_ahead_while_others_of_the_batch_are_left(
     marks: Marks, cache: redis.Redis
 ) -> None:
-    """What is refused is halved and tried again; what was taken beside it is done after that."""
+    """The first answer comes too late: it is refused, halved and tried again."""
     clock = f"{keys.INTERNAL}clock"
     hours = iter([3600])
 
     def lose_an_hour() -> None:
         newest: Any = cache.hget(clock, "last")
-        cache.hset(clock, "last", int(newest) + next(hours, 0) * 1_000_000)
+        cache.hset(clock, "last", int(newest) + next(hours, 0) * SECOND)
 
     answering = Answering(cache, lose_an_hour)
     worker = urgent(marks, answering)
@@ -134,11 +142,52 @@ async def test_what_was_taken_ahead_outlives_an_answer_that_comes_too_late(
     await worker.step()
     assert leased(cache) == {b"other:1"}
     await worker.step()
-    assert [wanted for wanted, _ in answering.seen] == [
-        [Thing(2), Thing(3)],
-        [Thing(2)],
-        [Thing(3)],
-        [Other(1)],
+    assert answering.seen == [
+        ([Thing(2), Thing(3)], {b"thing:2", b"thing:3"}),
+        ([Thing(2)], {b"thing:2", b"thing:3"}),
+        ([Thing(3)], {b"thing:3"}),
+        ([Other(1)], {b"other:1"}),
     ]
     assert cache.exists("stats:thing:2", "stats:thing:3", "stats:other:1") == 3
     assert not leased(cache)
+
+
+async def test_nothing_is_taken_ahead_of_an_answer_that_is_late(
+    marks: Marks, cache: redis.Redis
+) -> None:
+    await marks.mark([Mark(Thing(1)), Mark(Other(1))])
+    attempt = await take(marks)
+    old = replace(attempt, token=attempt.token - 3600 * SECOND)
+    settled, taken = await marks.settle_and_take(old, answer(1), BATCHES)
+    assert statuses(settled) == ["late"]
+    assert taken is None
+    assert leased(cache) == {b"thing:1"}
+
+
+async def test_one_who_is_told_to_stop_takes_nothing_ahead(
+    marks: Marks, cache: redis.Redis
+) -> None:
+    worker = urgent(marks, Answering(cache), stopping=lambda: True)
+    await marks.mark([Mark(Thing(1))])
+    await worker.step()
+    assert cache.exists("stats:thing:1")
+    assert not leased(cache)
+
+
+async def test_what_time_alone_owes_is_not_for_the_event_of_the_answer_before(
+    marks: Marks, async_cache: Redis, cache: redis.Redis
+) -> None:
+    """Both happen in one step."""
+    stream = Stream(async_cache, async_cache, "one", block=0.05, dead_limit=3)
+    await marks.mark([Mark(Other(1), delay=60.0)])
+    await stream.accept([], {Mark(Thing(1)): Cause(1, "1-0", "tested")}, [])
+    attempt = await take(marks)
+    assert attempt.events
+    later: Any = cache.zrange(keys.LATER, 0, -1)
+    cache.zadd(keys.LATER, dict.fromkeys(later, 1))
+    [settled], taken = await marks.settle_and_take(attempt, answer(1), BATCHES)
+    assert settled.waited is not None
+    assert taken is not None
+    assert taken.attempt is not None
+    assert taken.attempt.names == ("other:1",)
+    assert not taken.attempt.events
