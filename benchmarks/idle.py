@@ -15,11 +15,12 @@ from statsd import keys
 NAME = "idle"
 PAUSE = 0.05  # seconds in which nothing happens
 SOON = {50: Aim(5), 99: Aim(20)}  # ms, by percentile
-# What a solve takes to the value. Redis: publish, read, accept, then take and settle for each of
-# the answers. PostgreSQL: what the solve touches, and then a statement for each answer.
+# What a solve takes to the value. Redis: publish, read, accept (with the take behind it, as if it
+# were nothing), and then settle for each of the answers. PostgreSQL: what the solve touches, and
+# then a statement for each answer.
 WAYS = {
-    "board": floors.Way(of_redis=5, of_postgresql=2),
-    "dojo stats": floors.Way(of_redis=7, of_postgresql=3),
+    "board": floors.Way(of_redis=4, of_postgresql=2),
+    "dojo stats": floors.Way(of_redis=5, of_postgresql=3),
 }
 
 
