@@ -89,8 +89,10 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick and options.scale:
         parser.error("--quick is at S: leave --scale out")
-    if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
-        parser.error(f"--json: {options.json} is a folder, or in none")
+    if options.json and options.json.is_dir():
+        parser.error(f"--json: {options.json} is a folder; name a file")
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"--json: there is no folder {options.json.parent}")
     options.scale = ["S"] if options.quick else [*dict.fromkeys(options.scale or ["M"])]
     options.only = [*dict.fromkeys(options.only or MEASURES)]
     return options

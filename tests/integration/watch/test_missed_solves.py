@@ -103,7 +103,8 @@ async def test_a_clock_that_is_set_back_holds_nothing_up(
     site.webapp.solve(site.user, site.challenges[0])
     deadline = monotonic() + 10
     found: set[str] = set()
-    while not found and monotonic() < deadline:
+    # In the last hour of a day the statistics of the dojo are owed at once, for the next one.
+    while found != of_missed(site) and monotonic() < deadline:
         found = await site.look()
         await site.consume()
     assert found == of_missed(site)
