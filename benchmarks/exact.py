@@ -12,6 +12,7 @@ import orjson
 from redis.asyncio import Redis
 
 from benchmarks import floors
+from benchmarks.result import say
 from benchmarks.webapp import Webapp
 from statsd import embedded, keys, urls
 from statsd.calculators import scoreboard
@@ -25,6 +26,7 @@ from statsd.statistics import calculator_of, every_statistic
 
 RESTED = 15.0  # seconds in which an array is exported again
 LOOK = 1.0  # seconds
+TELL = 15.0  # seconds between two lines of progress
 USERS = 300  # whose activity is compared
 TRIES = 3
 
@@ -63,12 +65,17 @@ async def _compared(servers: embedded.Servers) -> tuple[int, list[str]]:
     async with Redis.from_url(servers.redis_url) as cache:
         refreshes = _chosen(await every_statistic(database))
         comparison = Comparison(cache, database)
-        wrong = []
+        wrong: list[str] = []
+        done, told = 0, monotonic()
         for page in _pages(refreshes):
+            if monotonic() - told > TELL:
+                say(f"compared: {done:,} of {len(refreshes):,} values")
+                told = monotonic()
             now = datetime.now(UTC).replace(tzinfo=None)
             found = await comparison.compare(page, now)
             wrong += [each.refresh.name for each in found.differences]
             wrong += [refresh.name for refresh, _ in found.failures]
+            done += len(page)
         arrays = [
             name.decode()
             async for name in cache.scan_iter("stats:scoreboard:*:[0-9]*", count=1000)

@@ -298,9 +298,9 @@ class Daemon:
                 yield
             finally:
                 await ended(asides)
-        for aside in asides:
-            if not aside.cancelled():
-                aside.result()  # which raises
+                errors = [aside.exception() for aside in asides if not aside.cancelled()]
+        for error in filter(None, errors):
+            raise error
 
     async def _look(self, loop: Loop) -> None:
         try:

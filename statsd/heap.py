@@ -7,7 +7,6 @@ then on.
 
 import ctypes
 import os
-from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -27,12 +26,12 @@ _SETTINGS = (
 )
 
 
-def give_back(environment: Mapping[str, str] = os.environ) -> None:
+def give_back() -> None:
     """Have the C library give back what is free, but for what those variables say.
 
     Other libraries than glibc have no such settings, and are left alone.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     for setting in _SETTINGS:
-        if mallopt and setting.variable not in environment:
+        if mallopt and setting.variable not in os.environ:
             mallopt(setting.parameter, setting.value)
