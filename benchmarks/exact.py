@@ -14,15 +14,17 @@ from redis.asyncio import Redis
 from benchmarks import floors
 from benchmarks.result import say
 from benchmarks.webapp import Webapp
-from statsd import embedded, keys, urls
+from statsd import keys, urls
 from statsd.calculators import scoreboard
 from statsd.calculators.activity import Activity
+from statsd.calculators.catalog import calculator_of
 from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.standing import solves_in
-from statsd.compare import Comparison
-from statsd.database import Database
-from statsd.refresh import Refresh
-from statsd.statistics import calculator_of, every_statistic
+from statsd.calculators.user_entries import solves_in
+from statsd.consistency.compare import Comparison
+from statsd.consistency.existing import every_statistic
+from statsd.dev import embedded
+from statsd.job import Refresh
+from statsd.servers.database import Database
 
 RESTED = 15.0  # seconds in which an array is exported again
 LOOK = 1.0  # seconds

@@ -17,8 +17,9 @@ import redis
 import uvloop
 from redis.asyncio import Redis
 
-from statsd import embedded, keys
-from statsd.statistics import CALCULATORS
+from statsd import keys
+from statsd.calculators.catalog import CALCULATORS
+from statsd.dev import embedded
 
 SQL = Path(__file__).parent / "sql"
 KINDS = tuple(calculator.refresh.kind for calculator in CALCULATORS)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import statsd
-from statsd import binaries
+from statsd.dev import binaries
 
 PACKAGES = ("asyncpg", "hiredis", "msgspec", "orjson", "redis", "SQLAlchemy", "uvloop")
 

@@ -18,12 +18,12 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from benchmarks import samples, stage
 from benchmarks.webapp import Solve
 from statsd import urls
-from statsd.calculators import crews, dojo_boards, dojo_stats, standing
+from statsd.calculators import crews, dojo_boards, dojo_stats, user_entries
+from statsd.calculators.catalog import CALCULATORS
 from statsd.calculators.dojo_stats import DojoStats
-from statsd.calculators.standing import Standing
-from statsd.database import CUSTOM, GENERIC, UNAIDED, Database
+from statsd.calculators.user_entries import Standing
 from statsd.handlers import solve
-from statsd.statistics import CALCULATORS
+from statsd.servers.database import CUSTOM, GENERIC, UNAIDED, Database
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS)"
 DIALECT = dialect()  # type: ignore[no-untyped-call]
@@ -53,7 +53,7 @@ async def hot(database: Database, pairs: Sequence[Solve], now: datetime) -> list
             statements = [*calculator.statements]
             if calculator.refresh.kind == "scoreboard":
                 statements += [dojo_boards.ACTIVE, crews.CHALLENGES]
-                parameters = standing.parameters(now) | dict(parameters)
+                parameters = user_entries.parameters(now) | dict(parameters)
             in_parts = calculator.is_large
             settings = PLAN + CUSTOM + (UNAIDED if in_parts else "")
             for number, statement in enumerate(statements, start=1):
@@ -68,11 +68,11 @@ def _of_solves(solves: Sequence[Solve], now: datetime) -> Iterator[Hot]:
     users = [each.user_id for each in solves]
     touched = {"challenge_ids": challenges, "user_ids": users, "distinct_ids": [*{*challenges}]}
     pairs = [Standing(each.dojo_id, each.user_id) for each in solves]
-    standings = standing.parameters(now) | standing.pairs(pairs)
+    standings = user_entries.parameters(now) | user_entries.pairs(pairs)
     told = dojo_stats.parameters([*{DojoStats(each.dojo_id) for each in solves}], now)
     for name, statement, parameters in (
         ("what a solve touches", solve.LANDED_AND_DOJOS, touched),
-        ("standing", standing.STANDINGS, standings),
+        ("standing", user_entries.STANDINGS, standings),
         ("what dojos have", dojo_stats.DOJOS, told),
     ):
         yield Hot(f"{name}, {len(solves)} solves at once", statement, parameters, PLAN + GENERIC)
@@ -124,7 +124,7 @@ def main() -> None:
         "--scale", choices=samples.SCALES, default="M", help="of the sample; M is the default"
     )
     with stage.at(parser.parse_args().scale, stage.FULL) as own:
-        solves = own.webapp.open_pairs(standing.BATCH)
+        solves = own.webapp.open_pairs(user_entries.BATCH)
         asyncio.run(_explain_all(own.servers.database_url, solves))
 
 

@@ -21,7 +21,7 @@ from benchmarks.stage import Stage
 from benchmarks.waiting import wait
 from benchmarks.webapp import Solve, Webapp
 from statsd import keys
-from statsd.status import Status, status
+from statsd.observability.status import Status, status
 
 WATCHED = 40  # quiet dojos
 LOOK = 0.25  # seconds between two looks at what is owed

@@ -14,11 +14,12 @@ from pathlib import Path
 import statsd
 from benchmarks import machine
 from benchmarks.result import say
-from statsd import binaries, embedded, sample
+from statsd.dev import binaries, embedded
+from statsd.dev.sample import load
 
-SCALES = {"S": sample.SMALL, "M": sample.MEDIUM, "L": sample.LARGE}
+SCALES = {"S": load.SMALL, "M": load.MEDIUM, "L": load.LARGE}
 OLDEST = 86_400.0  # seconds
-MADE_BY = ("sample.py", "sample_history.py", "sample_rows.py", "schema.py")
+MADE_BY = ("dev/sample/load.py", "dev/sample/history.py", "dev/sample/rows.py", "schema.py")
 
 
 def folder() -> Path:
@@ -61,12 +62,12 @@ async def _fill(database_url: str, name: str) -> None:
             shown = tenth
             say(f"sample {name}: {done:,} of {total:,} solves")
 
-    await sample.create_tables(database_url)
-    await sample.load(database_url, SCALES[name], progress=progress)
+    await load.create_tables(database_url)
+    await load.load(database_url, SCALES[name], progress=progress)
 
 
 def _form() -> str:
     """Return a name for what a sample depends on: the code that makes it, and the server."""
-    sources = [Path(statsd.__file__).with_name(name).read_bytes() for name in MADE_BY]
+    sources = [(Path(statsd.__file__).parent / name).read_bytes() for name in MADE_BY]
     server = machine.version(binaries.find_postgres()).encode()
     return hashlib.blake2b(b"".join([*sources, server]), digest_size=6).hexdigest()

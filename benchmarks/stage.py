@@ -21,7 +21,8 @@ from benchmarks import exact, floors, samples, waiting
 from benchmarks.result import Aim
 from benchmarks.waiting import wait
 from benchmarks.webapp import Webapp
-from statsd import embedded, keys
+from statsd import keys
+from statsd.dev import embedded
 
 END_DEADLINE = 60  # seconds
 SHOWN = 2000  # characters of a log

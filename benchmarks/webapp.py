@@ -13,9 +13,10 @@ import psycopg2.extras
 import redis
 
 from benchmarks.waiting import DEADLINE, LOOK, see_that_daemons_live
-from statsd import embedded, keys
-from statsd.calculators.standing import solves_in
-from statsd.refresh import Priority
+from statsd import keys
+from statsd.calculators.user_entries import solves_in
+from statsd.dev import embedded
+from statsd.job import Priority
 
 TICK = 0.02  # seconds between two transactions of a stream of solves
 URGENT = (Priority.MISSED, Priority.INTERACTIVE, Priority.ORDINARY)

@@ -8,7 +8,7 @@ import statsd.identity  # noqa: F401 - refuses the wrong distribution
 def main() -> None:
     """Run the command line, or say what to install for it."""
     try:
-        from statsd.cli import app  # noqa: PLC0415 - the base install has no command line
+        from statsd.cli.app import app  # noqa: PLC0415 - the base install has no command line
 
         app()
     except ModuleNotFoundError as error:

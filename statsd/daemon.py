@@ -17,39 +17,41 @@ from redis.asyncio import Redis
 
 import statsd
 import statsd.handlers
-from statsd import heap, report, watch
-from statsd.audit import Audit, Auditor
-from statsd.beat import Beat
-from statsd.bell import Bell, FirstOf, Ring
-from statsd.boards import LiveBoards
-from statsd.claims import Claims
-from statsd.consumer import Consumer
-from statsd.containers import Containers, Engines
-from statsd.database import ANSWER_MARGIN, CONNECT_TIMEOUT, POOL_TIMEOUT, Database
-from statsd.endpoint import Endpoint, serving
-from statsd.gate import Gate
-from statsd.loop_watch import watched
-from statsd.marks import Marks
-from statsd.name import Name
-from statsd.outage import Servers, brief, is_outage, passes, pause_unless, wait_for
-from statsd.parts import at_once
-from statsd.performers import statistics_of
-from statsd.probes import Probes
-from statsd.progress import Progress
-from statsd.reconcile import Reconcile, Reconciler
-from statsd.refresh import Mark, Priority
-from statsd.servers import COMMAND_TIMEOUT, READ_MARGIN, checked, redis_client
+from statsd.boards.executors import statistics_of
+from statsd.boards.live_boards import LiveBoards
+from statsd.consistency import missed_solves
+from statsd.consistency.drift_audit import Audit, Auditor
+from statsd.consistency.missed_solves import MissedSolves, Watch
+from statsd.consistency.missing_keys import Sweep
+from statsd.consistency.reconcile import Reconcile, Reconciler
+from statsd.job import Priority
+from statsd.jobs.cancellation import ended
+from statsd.jobs.load_shedder import Gate
+from statsd.jobs.parts import at_once
+from statsd.jobs.pending import Mark
+from statsd.jobs.queue import Marks
+from statsd.jobs.schedule import Timer
+from statsd.jobs.wakeup import Bell, FirstOf, Ring
+from statsd.jobs.worker import Performer, Worker
+from statsd.observability import daemon_report, heap
+from statsd.observability.counters import Tally
+from statsd.observability.http import Endpoint, serving
+from statsd.observability.loop_lag import Beat
+from statsd.observability.loop_watch import watched
+from statsd.observability.probes import Probes
+from statsd.observability.progress import Progress
+from statsd.observability.reporter import BLOCKED, Sight, Vitals
+from statsd.observability.watchdog import Watchdog
+from statsd.servers.database import ANSWER_MARGIN, CONNECT_TIMEOUT, POOL_TIMEOUT, Database
+from statsd.servers.docker import Containers, Engines
+from statsd.servers.outages import Servers, brief, is_outage, passes, pause_unless, wait_for
+from statsd.servers.redis_client import COMMAND_TIMEOUT, READ_MARGIN, checked, redis_client
 from statsd.settings import Settings, declared
-from statsd.sight import BLOCKED, Sight, Vitals
-from statsd.stream import Stream
-from statsd.sweep import Sweep
-from statsd.tally import Tally
-from statsd.tasks import ended
-from statsd.timer import Timer
+from statsd.stream.consumer import Consumer
+from statsd.stream.consumer_name import Name
+from statsd.stream.event_stream import Stream
+from statsd.stream.takeover import Claims
 from statsd.urls import without_password
-from statsd.watch import MissedSolves, Watch
-from statsd.watchdog import Watchdog
-from statsd.worker import Performer, Worker
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +192,7 @@ class Daemon:
             "progress": Progress(marks, gate),
             "claims": Claims(self._stream, marks, self._consumer),
             "sweep": Sweep(self._cache, marks, refill=not settings.skip_cold_start),
-            "watch": Timer(marks, bell, MissedSolves(), watch.INTERVAL),
+            "watch": Timer(marks, bell, MissedSolves(), missed_solves.INTERVAL),
         }
         if settings.audit_interval:
             loops["audit"] = Timer(marks, bell, Audit(), settings.audit_interval)
@@ -348,7 +350,7 @@ class Daemon:
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 released = await self._marks.release()
-                await report.leave(self._cache, self._name.text)
+                await daemon_report.leave(self._cache, self._name.text)
                 await self._name.leave()
                 return released
         except Exception as error:

@@ -19,11 +19,12 @@ import redis
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from statsd import embedded, keys, schema, urls
+from statsd import keys, schema, urls
 from statsd.calculators import dojo_stats
 from statsd.client import AsyncReader, Publisher, Reader, listen
-from tests.support import daemon, environment, eventually
-from tests.webapp import Dojo, DojoChallenge, Submission, User, WebApp, now
+from statsd.dev import embedded
+from tests.support.processes import daemon, environment, eventually
+from tests.support.webapp import Dojo, DojoChallenge, Submission, User, WebApp, now
 
 
 class Stack(NamedTuple):

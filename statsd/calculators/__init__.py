@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from statsd.refresh import Priority, Refresh, register_kind
+from statsd.job import Priority, Refresh, register_kind
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from statsd import keys
 from statsd.calculators import Calculator, Values
 from statsd.calculators.counted import among, leaves
-from statsd.refresh import Priority, Refresh
+from statsd.job import Priority, Refresh
 from statsd.schema import CORRECT, submissions as solve, users
 
 YEAR = timedelta(days=365)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from statsd import keys
 from statsd.calculators import Calculator, Values
 from statsd.calculators.counted import single
-from statsd.refresh import Refresh
+from statsd.job import Refresh
 from statsd.schema import awards, users
 
 COLORS = ("orange", "yellow", "green", "purple", "blue", "brown", "red", "black")

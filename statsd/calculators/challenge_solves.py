@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from statsd import keys
 from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
 from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, places
-from statsd.refresh import Priority, Refresh
+from statsd.job import Priority, Refresh
 from statsd.schema import dojo_challenges as row
 
 TOGETHER = 20  # dojos

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from statsd.refresh import TICK
+from statsd.job import TICK
 from statsd.schema import (
     CORRECT,
     dojo_challenge_visibilities as visibility,

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from statsd import keys
 from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
 from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, places
+from statsd.calculators.crew_tags import Member, ranked, tag_in
 from statsd.calculators.scoreboard import WINDOWS, standings, starts, window_of, within
-from statsd.crews import Member, ranked, tag_in
-from statsd.refresh import Priority, Refresh
+from statsd.job import Priority, Refresh
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
 
 BATCH = 50  # dojos

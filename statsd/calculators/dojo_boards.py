@@ -14,7 +14,7 @@ from statsd.calculators import crews, dojo_stats, scoreboard
 from statsd.calculators.counted import counted_solves
 from statsd.calculators.dojo_stats import CHART_DAYS, charted
 from statsd.calculators.scoreboard import WINDOWS
-from statsd.calculators.standing import chart_of, newest_columns, newest_of, record_of, score
+from statsd.calculators.user_entries import chart_of, newest_columns, newest_of, record_of, score
 from statsd.schema import dojo_challenges as row, submissions as solve
 
 

@@ -18,7 +18,7 @@ from statsd.calculators.counted import (
     row_and_visibility,
     visible_at,
 )
-from statsd.refresh import Refresh
+from statsd.job import Refresh
 from statsd.schema import (
     dojo_challenge_visibilities as visibility,
     dojo_challenges as row,

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from statsd import keys
 from statsd.calculators import Calculator, Values
 from statsd.calculators.counted import open_to_all, single
-from statsd.refresh import Refresh
+from statsd.job import Refresh
 from statsd.schema import awards, dojos, users
 
 CUSTOM = "CUSTOM"

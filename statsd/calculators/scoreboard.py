@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 from statsd import keys
 from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
 from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, leaves, places
-from statsd.refresh import Priority, Refresh
+from statsd.job import Priority, Refresh
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
 
 WINDOWS = (0, 7, 30)  # days; 0 is all time

@@ -16,15 +16,8 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from statsd import keys
 from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
-from statsd.calculators.counted import (
-    DOJO_IDS,
-    among,
-    every_dojo,
-    open_to_all,
-    places,
-    with_solves,
-)
-from statsd.refresh import Priority, Refresh
+from statsd.calculators.counted import DOJO_IDS, among, every_dojo, open_to_all, places, with_solves
+from statsd.job import Priority, Refresh
 from statsd.schema import dojo_challenges as row, submissions as solve
 
 BATCH = 50  # dojos

@@ -11,7 +11,7 @@ import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd.client.publisher import AsyncPublisher, Publisher
 
 if TYPE_CHECKING:
-    from statsd.client.listeners import listen
+    from statsd.client.listeners.sessions import listen
     from statsd.client.pages import CrewPage, ScoreboardEntry, ScoreboardPage
     from statsd.client.reader import AsyncReader, Reader
 
@@ -32,7 +32,7 @@ _NEED_SQLALCHEMY = {
     "Reader": "statsd.client.reader",
     "ScoreboardEntry": "statsd.client.pages",
     "ScoreboardPage": "statsd.client.pages",
-    "listen": "statsd.client.listeners",
+    "listen": "statsd.client.listeners.sessions",
 }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 from statsd import keys, scripts
-from statsd.calculators import standing
+from statsd.calculators import user_entries
 
 MOST = 2**31  # more than there are entries on a board
 
@@ -144,10 +144,10 @@ def read_part(reply: Sequence[Any]) -> ScoreboardPage | None:
 
 
 def _live(rank: int, user_id: bytes, number: bytes, text: bytes) -> ScoreboardEntry:
-    name, email = standing.person_in(text)
+    name, email = user_entries.person_in(text)
     return {
         "rank": rank + 1,
-        "solves": standing.solves_in(int(number)),
+        "solves": user_entries.solves_in(int(number)),
         "user_id": int(user_id),
         "name": name,
         "email": email,

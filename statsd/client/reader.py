@@ -11,6 +11,17 @@ from collections.abc import Iterable
 from typing import Any
 
 from statsd.calculators import belts, emojis
+from statsd.client.base_reader import AsyncReading, Reading
+from statsd.client.cache_items import (
+    activity_of,
+    belts_of_all,
+    challenge_solves_of,
+    containers_of_all,
+    crews_of,
+    dojo_stats_of,
+    emojis_of_all,
+    scores_of,
+)
 from statsd.client.pages import (
     Board,
     CrewPage,
@@ -20,17 +31,6 @@ from statsd.client.pages import (
     entry_alone,
     mode_of,
     part_of,
-)
-from statsd.client.reading import AsyncReading, Reading
-from statsd.client.wanted import (
-    activity_of,
-    belts_of_all,
-    challenge_solves_of,
-    containers_of_all,
-    crews_of,
-    dojo_stats_of,
-    emojis_of_all,
-    scores_of,
 )
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from statsd.calculators.activity import Activity
 from statsd.events import ActivityUpdate
-from statsd.refresh import Mark, now_and_again
-from statsd.registry import Lookup, handles
+from statsd.handlers.registry import Lookup, handles
+from statsd.jobs.pending import Mark, now_and_again
 
 
 @handles(ActivityUpdate)

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from statsd.calculators.belts import Belts
 from statsd.calculators.emojis import Emojis
 from statsd.events import BeltsUpdate, EmojisUpdate
-from statsd.refresh import Mark, now_and_again
-from statsd.registry import Lookup, handles
+from statsd.handlers.registry import Lookup, handles
+from statsd.jobs.pending import Mark, now_and_again
 
 
 @handles(BeltsUpdate)

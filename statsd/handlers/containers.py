@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from statsd.containers import Containers
 from statsd.events import ContainerStatsUpdate
-from statsd.refresh import Mark, now_and_again
-from statsd.registry import Lookup, handles
+from statsd.handlers.registry import Lookup, handles
+from statsd.jobs.pending import Mark, now_and_again
+from statsd.servers.docker import Containers
 
 
 @handles(ContainerStatsUpdate)

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
+from statsd.calculators.catalog import of_dojo
 from statsd.calculators.emojis import Emojis
 from statsd.events import DojoStatsUpdate
-from statsd.refresh import Mark, Priority, now_and_again
-from statsd.registry import Lookup, handles
-from statsd.statistics import of_dojo
+from statsd.handlers.registry import Lookup, handles
+from statsd.job import Priority
+from statsd.jobs.pending import Mark, now_and_again
 
 
 @handles(DojoStatsUpdate)

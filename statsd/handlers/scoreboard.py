@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from statsd.calculators.challenge_solves import ChallengeSolves
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.events import ModuleId, ScoreboardUpdate
-from statsd.refresh import Mark, Refresh, now_and_again
-from statsd.registry import Lookup, handles
+from statsd.handlers.registry import Lookup, handles
+from statsd.job import Refresh
+from statsd.jobs.pending import Mark, now_and_again
 
 
 @handles(ScoreboardUpdate)

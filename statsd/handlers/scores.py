@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from statsd.calculators.counted import open_to_all
 from statsd.calculators.scores import Scores
 from statsd.events import ScoresUpdate
-from statsd.refresh import Mark, now_and_again
-from statsd.registry import Lookup, handles
+from statsd.handlers.registry import Lookup, handles
+from statsd.jobs.pending import Mark, now_and_again
 from statsd.schema import dojos
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from statsd.calculators.activity import Activity
+from statsd.calculators.catalog import of_solver
 from statsd.calculators.counted import among, paired
 from statsd.events import ChallengeSolve
-from statsd.refresh import RECHECK_DELAY, Covered, Mark, Record
-from statsd.registry import Lookup, handles
+from statsd.handlers.registry import Lookup, handles
+from statsd.jobs.pending import RECHECK_DELAY, Covered, Mark, Record
 from statsd.schema import CORRECT, dojo_challenges as row, submissions
-from statsd.statistics import of_solver
 
 
 @handles(ChallengeSolve)

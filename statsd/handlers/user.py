@@ -7,13 +7,14 @@ import sqlalchemy as sa
 
 from statsd.calculators.activity import Activity
 from statsd.calculators.belts import Belts
+from statsd.calculators.catalog import of_dojo, of_solver
 from statsd.calculators.counted import among
 from statsd.calculators.emojis import Emojis
 from statsd.events import UserUpdate
-from statsd.refresh import Mark, Refresh, now_and_again
-from statsd.registry import Lookup, handles
+from statsd.handlers.registry import Lookup, handles
+from statsd.job import Refresh
+from statsd.jobs.pending import Mark, now_and_again
 from statsd.schema import CORRECT, dojo_challenges as row, dojos, submissions, users
-from statsd.statistics import of_dojo, of_solver
 
 
 @handles(UserUpdate)

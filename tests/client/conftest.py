@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool
 
-from statsd import embedded, keys, schema
+from statsd import keys, schema
 from statsd.client import AsyncPublisher, AsyncReader, Publisher, Reader, listen
+from statsd.dev import embedded
 from statsd.events import Event, decode
 from tests.client import ctfd
 

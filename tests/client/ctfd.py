@@ -14,13 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import column_property, declarative_base, deferred, relationship
 
-from statsd.events import (
-    DojoStatsUpdate,
-    Event,
-    ModuleId,
-    ScoreboardUpdate,
-    ScoresUpdate,
-)
+from statsd.events import DojoStatsUpdate, Event, ModuleId, ScoreboardUpdate, ScoresUpdate
 
 Base: Any = declarative_base()
 

@@ -11,8 +11,9 @@ import pytest
 import redis
 from sqlalchemy.orm import sessionmaker
 
-from statsd import embedded, keys
+from statsd import keys
 from statsd.client import AsyncPublisher, Publisher, listen
+from statsd.dev import embedded
 from statsd.errors import SettingsError
 from statsd.events import BeltsUpdate, ChallengeSolve, Event, UserUpdate, decode
 from tests.client import ctfd

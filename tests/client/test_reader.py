@@ -10,9 +10,10 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from statsd import embedded, keys, schema
+from statsd import keys, schema
 from statsd.calculators.dojo_stats import DojoStats, empty
 from statsd.client import AsyncReader, Reader
+from statsd.dev import embedded
 from tests.client import ctfd
 from tests.client.ctfd import DOJO, LONG_AGO
 

@@ -8,13 +8,14 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from statsd import embedded, keys, schema
+from statsd import keys, schema
 from statsd.calculators import activity, belts, emojis
 from statsd.calculators.activity import Activity
 from statsd.calculators.belts import COLORS, Belts
 from statsd.calculators.crews import Crews
 from statsd.calculators.emojis import Emojis
 from statsd.client import CrewPage, Reader
+from statsd.dev import embedded
 from tests.client.conftest import Read
 from tests.client.ctfd import DOJO, OTHER_DOJO
 

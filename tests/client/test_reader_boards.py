@@ -9,12 +9,13 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from statsd import embedded, keys, schema
-from statsd.calculators import standing
+from statsd import keys, schema
+from statsd.calculators import user_entries
 from statsd.calculators.challenge_solves import ChallengeSolves
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.scores import Scores
 from statsd.client import Reader, ScoreboardEntry, ScoreboardPage
+from statsd.dev import embedded
 from tests.client.conftest import Read
 from tests.client.ctfd import DOJO, OTHER_DOJO
 
@@ -50,12 +51,14 @@ def board(cache: redis.Redis) -> None:
 def live(cache: redis.Redis) -> str:
     """The prefix of live boards of the same users, in another order than the array's."""
     prefix = keys.boards(DOJO)
-    scores = {n: standing.score(n, n) for n in range(1, 46)}
+    scores = {n: user_entries.score(n, n) for n in range(1, 46)}
     cache.hset(prefix, "token", NEWER)
     cache.zadd(f"{prefix}:dojo:0", {"-": -1} | {f"{1000 + n}": scores[n] for n in scores})
     cache.hset(
         f"{prefix}:users",
-        mapping={f"{1000 + n}": standing.record_of([0] * 4, f"u{n}", "a|b", []) for n in scores},
+        mapping={
+            f"{1000 + n}": user_entries.record_of([0] * 4, f"u{n}", "a|b", []) for n in scores
+        },
     )
     return prefix
 

@@ -13,14 +13,14 @@ import sqlalchemy as sa
 
 from statsd import keys, schema
 from statsd.calculators import Calculator
+from statsd.calculators.catalog import CALCULATORS
 from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.standing import Standing
-from statsd.reconcile import Reconcile
-from statsd.refresh import Priority, Refresh, known
-from statsd.statistics import CALCULATORS
-from statsd.watch import Watermark
+from statsd.calculators.user_entries import Standing
+from statsd.consistency.missed_solves import Watermark
+from statsd.consistency.reconcile import Reconcile
+from statsd.job import Priority, Refresh, known
 from tests.faults.school import Note
-from tests.live import live_board
+from tests.oracles.stored_boards import live_board
 
 SOON = 30  # seconds: marks due later than this wait for a moment, such as midnight
 OWED_KINDS = {each.refresh.kind for each in CALCULATORS} | {Standing.kind, Reconcile.kind}

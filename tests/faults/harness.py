@@ -15,14 +15,15 @@ import redis
 import sqlalchemy as sa
 from sqlalchemy.orm import sessionmaker
 
-from statsd import embedded, keys, schema
+from statsd import keys, schema
 from statsd.client import listen
 from statsd.client.publisher import sync_client
+from statsd.dev import embedded
 from tests.faults.figures import Debts, Figures, compare, debts, drifted, lost, watched
 from tests.faults.form import OUTAGE, SEED, pass_time
 from tests.faults.school import Recorder, School
-from tests.support import Daemon, eventually
-from tests.webapp import WebApp
+from tests.support.processes import Daemon, eventually
+from tests.support.webapp import WebApp
 
 SETTLE = 60.0  # seconds until everything is answered: leases, claims and pauses among it
 HEAL = 90.0  # seconds until what was never published is found

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from statsd.client import Publisher
 from statsd.events import Event
 from tests.faults.form import pass_time
-from tests.webapp import (
+from tests.support.webapp import (
     Base,
     Dojo,
     DojoChallenge,

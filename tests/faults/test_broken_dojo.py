@@ -18,8 +18,8 @@ from tests.faults.figures import Debts, compare, debts
 from tests.faults.form import sized
 from tests.faults.harness import SETTLE, Site
 from tests.faults.school import CHALLENGES
-from tests.support import environment, eventually
-from tests.webapp import Dojo
+from tests.support.processes import environment, eventually
+from tests.support.webapp import Dojo
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -11,8 +11,8 @@ from statsd.calculators.dojo_stats import DojoStats
 from statsd.events import ChallengeSolve, DojoStatsUpdate, Event, encode
 from tests.faults.form import pass_time, sized
 from tests.faults.harness import BLOCKED, Site
-from tests.support import eventually
-from tests.webapp import Dojo, Membership, Submission, solve_of
+from tests.support.processes import eventually
+from tests.support.webapp import Dojo, Membership, Submission, solve_of
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -11,7 +11,7 @@ from statsd import keys
 from tests.faults import hostile
 from tests.faults.form import sized
 from tests.faults.harness import Site
-from tests.support import eventually
+from tests.support.processes import eventually
 
 pytestmark = pytest.mark.timeout(900)
 

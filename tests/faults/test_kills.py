@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.form import pass_time, sized
 from tests.faults.harness import Site
-from tests.support import Daemon
+from tests.support.processes import Daemon
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -7,8 +7,8 @@ from statsd import keys
 from statsd.events import DojoStatsUpdate
 from tests.faults.harness import Site
 from tests.faults.test_broken_dojo import BREAKS_CALCULATION
-from tests.scrape import described, documented, scraped
-from tests.support import eventually, free_port, get
+from tests.support.processes import eventually, free_port, get
+from tests.support.scrape import described, documented, scraped
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.faults.form import pass_time, sized
 from tests.faults.harness import Site
-from tests.support import eventually
+from tests.support.processes import eventually
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -13,7 +13,7 @@ from statsd import keys
 from statsd.events import ChallengeSolve, encode
 from tests.faults.form import sized
 from tests.faults.harness import Site
-from tests.support import eventually
+from tests.support.processes import eventually
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -10,8 +10,8 @@ from statsd import keys
 from statsd.events import ChallengeSolve
 from tests.faults.form import FULL, OUTAGE, pass_time, sized
 from tests.faults.harness import BLOCKED, Site
-from tests.support import eventually
-from tests.webapp import Dojo
+from tests.support.processes import eventually
+from tests.support.webapp import Dojo
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from statsd import embedded
+from statsd.dev import embedded
 from statsd.events import ChallengeSolve, DojoStatsUpdate
-from statsd.sight import BLOCKED as BLOCKED_AFTER
+from statsd.observability.reporter import BLOCKED as BLOCKED_AFTER
 from tests.faults.form import pass_time
 from tests.faults.harness import BLOCKED, Site
-from tests.support import Daemon, environment, eventually, free_port, get
+from tests.support.processes import Daemon, environment, eventually, free_port, get
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from statsd.events import DojoStatsUpdate
 from tests.faults.form import pass_time, sized
 from tests.faults.harness import BLOCKED, Site
-from tests.support import eventually
+from tests.support.processes import eventually
 
 pytestmark = pytest.mark.timeout(600)
 

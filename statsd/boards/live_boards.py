@@ -1,0 +1,282 @@
+"""Live boards: a dojo's scoreboards as sorted sets, and its totals, which a solve moves at once.
+
+Rewriting a scoreboard costs as much as the dojo has solves. So beside the exported arrays the
+daemon keeps sorted sets: a solve makes one `Standing` stale, whose answer is put into them, and
+from what they hold the dojo's statistics and its crews follow without reading its solves. All of a
+dojo's boards are built together, from the same pass as its exported scoreboards, by the refresh
+`Scoreboard`.
+
+How they lie in Redis is said in `statsd/lua/boards.lua`.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+
+from statsd import keys, scripts
+from statsd.calculators import crews, dojo_boards, dojo_stats, scoreboard, user_entries
+from statsd.calculators.crews import Crews
+from statsd.calculators.dojo_boards import Boards
+from statsd.calculators.dojo_stats import RECENT, RECENT_SOLVES, DojoStats, Newest, Totals
+from statsd.calculators.scoreboard import Scoreboard
+from statsd.calculators.user_entries import Standing
+from statsd.job import microseconds
+from statsd.jobs.parts import Parts
+from statsd.jobs.queue import Answer, Attempt
+from statsd.jobs.worker import calculated, calculated_in_parts
+from statsd.servers.database import Database
+from statsd.servers.snapshot import Groups
+
+SENTINEL = "-"
+EXPIRE = "EXPIRE"
+UPLOAD_TTL = 600  # seconds until boards that were never put in place go
+CHUNK = 1000  # entries in one command
+BOARDS_PAGE = 8  # boards that are read at once, each with all its entries
+USERS_PAGE = 500  # other rows that are read at once, most of them of a user each
+MEMBERS = 200  # of crews, of whom Redis is asked at once: some milliseconds
+TRIES = 3  # at reading all members of a dojo while nothing is put down
+
+Member = tuple[int, bytes, dict[str, Sequence[int]]]
+"""A user, the JSON that is kept of it, and by place its ranks, from 0, in the windows."""
+
+
+class LiveBoards:
+    """Answers `Scoreboard`, `Standing`, `DojoStats` and `Crews`."""
+
+    def __init__(self, redis: Redis, database: Database) -> None:
+        self._redis = redis
+        self._database = database
+        self._members = redis.register_script(scripts.source("members"))
+
+    async def rebuild(self, wanted: Sequence[Scoreboard], attempt: Attempt) -> Parts:
+        """Compute all scoreboards of dojos anew, from one pass: the arrays, and the boards.
+
+        The rows of all of them together are many, so they are read as they come, dojo by dojo.
+        """
+        parameters = user_entries.parameters(attempt.now) | dict(
+            scoreboard.parameters(wanted, attempt.now)
+        )
+        async with self._database.snapshot(considerate=True) as snapshot:
+            found = [
+                await snapshot.groups(statement, parameters, page=page)
+                for statement, page in zip(_STATEMENTS, _PAGES, strict=True)
+            ]
+            for dojo_id in sorted(refresh.dojo_id for refresh in wanted):
+                yield {Scoreboard(dojo_id): await self._built(dojo_id, found, attempt)}
+
+    async def _built(self, dojo_id: int, found: Sequence[Groups], attempt: Attempt) -> Answer:
+        """Return the arrays of a dojo, and its boards, which lie beside those in place by now."""
+        shaped = await _shaped(dojo_id, found)
+        if not shaped:
+            return Answer({}, boards={"gone": str(dojo_id)})
+        values, built = shaped
+        prefix = await self._upload(dojo_id, built, attempt)
+        return Answer(values, boards={"install": [str(dojo_id), prefix]})
+
+    async def _upload(self, dojo_id: int, boards: Boards, attempt: Attempt) -> str:
+        """Write boards beside those in place; return what their keys begin with."""
+        prefix = f"{keys.boards(dojo_id)}@{attempt.token}"
+        for some in _in_parts(_commands(prefix, boards, attempt)):
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                for command in some:
+                    pipeline.execute_command(*command)
+                await pipeline.execute()
+        return prefix
+
+    async def stand(
+        self, wanted: Sequence[Standing], attempt: Attempt
+    ) -> Mapping[Standing, Answer]:
+        """Look up what users have on the boards of dojos."""
+        parameters = user_entries.parameters(attempt.now) | user_entries.pairs(wanted)
+        rows = await self._database.alone(user_entries.STANDINGS, parameters)
+        found = {Standing(row.dojo_id, row.user_id): user_entries.entries(row) for row in rows}
+        day = attempt.now.date().isoformat()
+        answers = {}
+        for refresh in wanted:
+            own = found.get(refresh, user_entries.NOTHING)
+            action: list[Any] = [
+                str(refresh.dojo_id),
+                str(refresh.user_id),
+                day,
+                own.scores,
+                own.record.decode() or False,
+                own.crew.decode() or False,
+                own.until is not None and microseconds(own.until),
+            ]
+            answers[refresh] = Answer({}, boards={"stand": action})
+        return answers
+
+    async def dojo_stats(
+        self, wanted: Sequence[DojoStats], attempt: Attempt
+    ) -> Mapping[DojoStats, Answer]:
+        """Compute the statistics of dojos, from their boards where they can be."""
+        facts = _known(wanted, attempt)
+        answers = await self._from_facts(facts, attempt.now) if facts else {}
+        rest = [refresh for refresh in wanted if refresh not in facts]
+        if rest:
+            async with self._database.snapshot() as snapshot:
+                answers |= await calculated(dojo_stats.calculator, snapshot, rest, attempt)
+        return answers
+
+    async def _from_facts(
+        self, facts: Mapping[DojoStats, tuple[Totals, list[Newest]]], now: datetime
+    ) -> dict[DojoStats, Answer]:
+        """Return the statistics of dojos from what their boards say, and what the dojos have."""
+        answers = {}
+        parameters = dojo_stats.parameters(list(facts), now)
+        for dojo in await self._database.alone(dojo_stats.DOJOS, parameters):
+            refresh = DojoStats(dojo.dojo_id)
+            total, newest = facts[refresh]
+            oldest = newest[-1].date if newest else None
+            answers[refresh] = Answer(
+                dojo_stats.value(dojo, total, newest),
+                until=dojo_stats.next_change(dojo, oldest, now),
+            )
+        return answers
+
+    async def crews(self, wanted: Sequence[Crews], attempt: Attempt) -> Parts:
+        """Tell the crews of dojos, from their boards where they can be."""
+        rest = []
+        for refresh in wanted:
+            found = await self._members_of(str(refresh.dojo_id))
+            if found:
+                value = await asyncio.to_thread(crews.value, refresh.dojo_id, *found)
+                yield {refresh: Answer(value)}
+            else:
+                rest.append(refresh)
+        if rest:
+            parts = calculated_in_parts(crews.calculator, self._database, rest, attempt)
+            async with aclosing(parts):
+                async for answers in parts:
+                    yield answers
+
+    async def _members_of(self, dojo: str) -> tuple[list[str], list[Member]] | None:
+        """Return the places of a dojo's boards and who has a tag; None where they do not say.
+
+        There may be many, of whom Redis is asked in parts. If something was put down meanwhile they
+        are asked for again, some times; what was put down owes them anyhow.
+        """
+        for _ in range(TRIES):
+            first = await self._members(args=[scripts.encode({"dojo": dojo})])
+            if not first:
+                return None
+            state, places, users = first
+            people: list[Member] = []
+            states = {state}
+            for start in range(0, len(users), MEMBERS):
+                some = [user.decode() for user in users[start : start + MEMBERS]]
+                request = {"dojo": dojo, "users": some}
+                part = await self._members(args=[scripts.encode(request)])
+                if not part:
+                    return None
+                states.add(part[0])
+                people += map(_member, part[1])
+            if len(states) == 1:
+                break
+        return [place.decode() for place in places], people
+
+
+def _known(
+    wanted: Sequence[DojoStats], attempt: Attempt
+) -> dict[DojoStats, tuple[Totals, list[Newest]]]:
+    """Return what the boards said, of those dojos whose boards were whole and of this day."""
+    today = attempt.now.date().isoformat().encode()
+    found = [(refresh, attempt.facts.get(refresh.name)) for refresh in wanted]
+    return {
+        refresh: _facts(facts, attempt.now)
+        for refresh, facts in found
+        if facts and facts[0] == today
+    }
+
+
+_STATEMENTS = (*scoreboard.calculator.statements, dojo_boards.ACTIVE, crews.CHALLENGES)
+_PAGES = (USERS_PAGE, BOARDS_PAGE, USERS_PAGE, USERS_PAGE)
+
+
+async def _shaped(
+    dojo_id: int, found: Sequence[Groups]
+) -> tuple[Mapping[str, orjson.Fragment], Boards] | None:
+    """Return the arrays and the boards of a dojo that exists; its rows end here."""
+    places, rows, active, tagged = [await groups.of(dojo_id) for groups in found]
+    if not places:
+        return None
+    values = await asyncio.to_thread(_arrays, places, rows)
+    return values, await asyncio.to_thread(dojo_boards.boards_of, places, rows, active, tagged)
+
+
+def _arrays(places: Sequence[Any], rows: Sequence[Any]) -> Mapping[str, orjson.Fragment]:
+    """Return the arrays of a dojo by key, in JSON, which takes far less memory than the objects."""
+    boards = scoreboard.boards_of(places, rows)
+    return {key: orjson.Fragment(orjson.dumps(entries)) for _, key, entries in boards}
+
+
+def _facts(reply: Sequence[Any], now: datetime) -> tuple[Totals, list[Newest]]:
+    _, solves, users, chart, records = reply
+    newest = sorted(
+        (
+            solved
+            for record in filter(None, records)
+            for solved in user_entries.newest_in(record)
+            if solved.date >= now - RECENT
+        ),
+        key=lambda solved: solved.order,
+        reverse=True,
+    )
+    return Totals(solves, users, [tuple(day) for day in chart]), newest[:RECENT_SOLVES]
+
+
+def _member(found: Sequence[Any]) -> Member:
+    user, text, ranks = found
+    return int(user), text, {place.decode(): of_windows for place, *of_windows in ranks}
+
+
+def _commands(prefix: str, boards: Boards, attempt: Attempt) -> Iterator[tuple[Any, ...]]:
+    """Yield the commands that write all boards of a dojo under a prefix."""
+    fields: dict[str, Any] = {
+        "epoch": attempt.epoch,
+        "token": attempt.token,
+        "day": attempt.now.date().isoformat(),
+        "modules": json.dumps(boards.module_indexes),
+        "solves": boards.solves,
+        "puts": 0,
+    }
+    for number, (solves, users) in enumerate(boards.chart, start=1):
+        fields |= {f"solves{number}": solves, f"users{number}": users}
+    yield from _written("HSET", prefix, list(fields.items()))
+    yield from _written("HSET", f"{prefix}:users", [(SENTINEL, ""), *boards.records.items()])
+    yield from _written("HSET", f"{prefix}:crews", [(SENTINEL, ""), *boards.crews.items()])
+    moments = [(microseconds(date), user) for user, date in boards.newest.items()]
+    yield from _written("ZADD", f"{prefix}:newest", [(-1, SENTINEL), *moments])
+    leaving = [(microseconds(until), user) for user, until in boards.until.items()]
+    yield from _written("ZADD", f"{prefix}:until", [("+inf", SENTINEL), *leaving])
+    for (place, days), scores in boards.scores.items():
+        entries = [(score, user) for user, score in scores.items()]
+        yield from _written("ZADD", f"{prefix}:{place}:{days}", [(-1, SENTINEL), *entries])
+
+
+def _written(command: str, key: str, pairs: Sequence[tuple[Any, Any]]) -> Iterator[tuple[Any, ...]]:
+    """Yield the commands that write one key, which goes again unless it is put in place."""
+    for first in range(0, len(pairs), CHUNK):
+        yield command, key, *(part for pair in pairs[first : first + CHUNK] for part in pair)
+        yield EXPIRE, key, UPLOAD_TTL
+
+
+def _in_parts(commands: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield commands in parts of about the same size: packing one holds up all else.
+
+    No part ends between what writes a key and what lets it go again.
+    """
+    part, size = [], 0
+    for command in commands:
+        part.append(command)
+        size += len(command)
+        if size >= CHUNK and command[0] == EXPIRE:
+            yield part
+            part, size = [], 0
+    yield part

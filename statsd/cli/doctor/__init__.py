@@ -1,0 +1,1 @@
+"""The command `statsd doctor`: its checks, and how it prints what they find."""

@@ -1,0 +1,1 @@
+"""For development: servers from wheels, sample data, the demonstration."""

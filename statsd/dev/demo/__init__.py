@@ -1,0 +1,1 @@
+"""The demonstration: servers, a daemon, and students who solve challenges."""

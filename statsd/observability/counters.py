@@ -1,0 +1,64 @@
+"""What one daemon has done since it started, for its heartbeat and its metrics."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from statsd.jobs.queue import Settled
+from statsd.observability.histogram import Durations
+
+
+class Tally:
+    """Counters that only grow. They are added to by the loop, and read by the HTTP threads."""
+
+    def __init__(self) -> None:
+        self.kinds: Sequence[str] = ()
+        """Of the refreshes that this daemon answers."""
+        self.events: Counter[str] = Counter()
+        """Accepted, by type."""
+        self.dead_events = 0
+        self.batches = 0
+        self.marks = 0
+        """Set for events."""
+        self.merged = 0
+        """Of those, the ones that were owed already."""
+        self.answers: Counter[tuple[str, str]] = Counter()
+        """By kind and by what became of them: see `statsd.marks.Settled`."""
+        self.unchanged: Counter[str] = Counter()
+        """Values that were not written again, by kind."""
+        self.slow: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+        self.buried: Counter[str] = Counter()
+        self.lost_servers = 0
+        self.queued: dict[str, Durations] = defaultdict(Durations)
+        """How long the oldest of each batch was due, by kind."""
+        self.took: dict[str, Durations] = defaultdict(Durations)
+        """How long each batch was worked on, by kind."""
+        self.waited: dict[str, Durations] = defaultdict(Durations)
+        """From the publishing of an event until the cache had it, by kind."""
+
+    def accepted(self, types: Iterable[str], *, dead: int, marks: int, merged: int) -> None:
+        """Count a batch of events."""
+        self.events.update(types)
+        self.batches += 1
+        self.dead_events += dead
+        self.marks += marks
+        self.merged += merged
+
+    def answered(
+        self, kind: str, settled: Sequence[Settled], *, queued: float, took: float
+    ) -> None:
+        """Count a batch of refreshes; durations are in seconds."""
+        self.queued[kind].add(queued)
+        self.took[kind].add(took)
+        for each in settled:
+            self.answers[kind, each.status] += 1
+            self.unchanged[kind] += each.unchanged
+            if each.waited is not None:
+                self.waited[kind].add(each.waited)
+
+    @property
+    def refreshes(self) -> int:
+        """How many were answered."""
+        return sum(
+            count for (_, status), count in dict(self.answers).items() if status == "settled"
+        )

@@ -1,0 +1,48 @@
+"""Whether this host's daemon is well: what a container's health check asks."""
+
+from typing import Any
+
+from redis.asyncio import Redis
+
+from statsd import keys
+from statsd.jobs.queue import SECOND
+from statsd.observability import daemon_report
+from statsd.observability.probes import failing
+from statsd.servers.database import Database
+from statsd.servers.redis_client import checked, redis_client
+from statsd.settings import Settings
+
+PATIENCE = 5.0  # seconds for each server
+FRESH = 6.0  # seconds that a report is old at the most, where all is well
+
+
+async def trouble(settings: Settings) -> list[str]:
+    """Return what is wrong, a sentence each; nothing when all is well."""
+    database = Database(
+        settings.database_url, pool_size=2, statement_timeout=PATIENCE, prepared_statements=False
+    )
+    try:
+        async with redis_client(settings.redis_url) as cache:
+            reasons = [
+                await failing("Redis", checked(cache.ping), PATIENCE),
+                await failing("PostgreSQL", checked(database.check), PATIENCE),
+            ]
+            if not reasons[0]:
+                reasons += await _troubles_of(cache, settings.consumer_name)
+    finally:
+        await database.close()
+    return list(dict.fromkeys(reason for reason in reasons if reason))
+
+
+async def _troubles_of(cache: Redis, name: str) -> list[str]:
+    """Return what is wrong with a daemon, by its sign of life and its report."""
+    if not await cache.exists(keys.alive(name)):
+        return [f"no daemon named {name} has shown a sign of life lately; does it run?"]
+    own = {each.name: each for each in await daemon_report.reports(cache)}.get(name)
+    if own is None:
+        return []  # it has only just begun
+    time: Any = await cache.time()
+    age = time[0] + time[1] / SECOND - own.at
+    if age > FRESH:
+        return [f"the daemon {name} has not reported for {age:.0f} seconds"]
+    return own.troubles

@@ -1,0 +1,112 @@
+"""How all daemons are, on one screen: what `statsd status` and `statsd top` show."""
+
+from collections.abc import Iterator
+
+import msgspec
+from redis.asyncio import Redis
+
+from statsd.observability import daemon_report
+from statsd.observability.daemon_report import Report
+from statsd.observability.queue_stats import Overview, overview
+
+STATE = 16  # characters
+SILENT = 6.0  # seconds; a daemon reports every two
+UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
+
+
+class Status(msgspec.Struct, frozen=True):
+    """One look at Redis, and what each daemon last said of itself."""
+
+    overview: Overview
+    daemons: list[Report]
+    troubles: list[str]
+    """What is wrong, a sentence each; nothing when all is well."""
+
+
+async def status(redis: Redis) -> Status:
+    """Look once."""
+    seen = await overview(redis)
+    found = await daemon_report.reports(redis)
+    return Status(seen, found, list(_troubles(seen, found)))
+
+
+def _troubles(seen: Overview, daemons: list[Report]) -> Iterator[str]:
+    living = [each for each in daemons if _age(each, seen) <= SILENT]
+    if not living:
+        yield "no daemon runs; start one: `statsd run`"
+    for each in daemons:
+        if each not in living:
+            age = duration(_age(each, seen))
+            yield f"{each.name} has not reported for {age}; does it run? See its log"
+        else:
+            yield from (f"{each.name}: {trouble}" for trouble in each.troubles)
+    if seen.dead:
+        yield f"dead letters: {seen.dead}, see `statsd dead list`"
+
+
+def _age(each: Report, seen: Overview) -> float:
+    return max(0.0, seen.moment - each.at)
+
+
+def screen(found: Status) -> str:
+    """Return the status as lines for people."""
+    return "\n".join([*_summary(found), "", *_daemons(found), "", *_latencies(found)])
+
+
+def _summary(found: Status) -> Iterator[str]:
+    seen = found.overview
+    filling = "; a cold start or a rebuild is under way" if seen.is_filling else ""
+    yield f"{'in trouble' if found.troubles else 'well'}{filling}"
+    yield from (f"  {trouble}" for trouble in found.troubles)
+    yield ""
+    yield f"events   {seen.unread} unread, {seen.pending} pending, lag {duration(seen.lag)}"
+    owed = ", ".join(
+        f"{count} {name}"
+        + (f" (due for {duration(seen.overdue[name])})" if seen.overdue[name] else "")
+        for name, count in seen.owed.items()
+        if count
+    )
+    yield f"owed     {owed or 'nothing'}; {seen.working} worked on, {seen.later} later"
+    drift = ", ".join(f"{count} {kind}" for kind, count in seen.drift.items()) or "none"
+    missed = f"{seen.missed} solves without an event"
+    yield f"wrong    {seen.dead} dead letters, drift: {drift}, {missed}"
+
+
+def _daemons(found: Status) -> Iterator[str]:
+    width = max([6, *(len(each.name) for each in found.daemons)])
+    yield (
+        f"{'daemon':<{width}}  {'state':<{STATE}}  {'up':>7}  events/s  refreshes/s  lag, ms"
+        "  memory  pool  version"
+    )
+    for each in found.daemons:
+        age = _age(each, found.overview)
+        state = "not ready" if each.unready else "ready"
+        state = state if age <= SILENT else f"silent for {duration(age)}"
+        up = duration(max(0.0, each.at - each.started))
+        yield (
+            f"{each.name:<{width}}  {state:<{STATE}}  {up:>7}  {each.events_per_second:>8.1f}"
+            f"  {each.refreshes_per_second:>11.1f}  {each.loop_lag * 1000:>7.0f}"
+            f"  {each.memory / 1e6:>3.0f} MB  {each.pool_in_use}/{each.pool_size:<2}"
+            f"  {each.version}"
+        )
+        if age <= SILENT:
+            yield from (f"  {reason}" for reason in each.unready if reason not in each.troubles)
+
+
+def _latencies(found: Status) -> Iterator[str]:
+    """Yield the latest quantiles of each kind; of several daemons the worst."""
+    worst: dict[str, tuple[float, ...]] = {}
+    for each in found.daemons:
+        for kind, own in each.latency.items():
+            worst[kind] = tuple(map(max, own, worst.get(kind, own)))
+    yield f"{'milliseconds from publishing to cache':<38}{'p50':>9}{'p95':>9}{'p99':>9}"
+    for kind, quantiles in sorted(worst.items()):
+        yield f"  {kind:<36}" + "".join(f"{each:>9.1f}" for each in quantiles)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people, in its largest unit."""
+    for size, unit in UNITS:
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1f} s"

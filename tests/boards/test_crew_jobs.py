@@ -1,0 +1,179 @@
+"""When crews are owed, and that they follow from the boards without the database."""
+
+from typing import Any
+
+import pytest
+import redis
+import sqlalchemy as sa
+
+from statsd import keys
+from statsd.boards.live_boards import LiveBoards
+from statsd.calculators.crews import Crews
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.calculators.user_entries import Standing
+from statsd.jobs.pending import Mark
+from statsd.jobs.queue import Answer
+from statsd.servers.database import Database
+from tests.oracles.naive_crews import crews as naive_crews
+from tests.oracles.stored_boards import check, value_of, world_of
+from tests.support.board_school import School, accept
+from tests.support.daemon_parts import together
+from tests.support.webapp import DojoChallenge, Module, User, now
+
+pytestmark = pytest.mark.usefixtures("publishing")
+
+
+def rename(school: School, user: int, name: str) -> None:
+    with school.webapp.sessions.begin() as session:
+        session.get_one(User, school.users[user].id).name = name
+
+
+def crews_of(school: School) -> Crews:
+    return Crews(school.dojo.dojo_id)
+
+
+def check_crews(school: School, cache: "redis.Redis") -> None:
+    wanted = naive_crews(world_of(school.webapp.engine), school.row, now())
+    assert {key: value_of(cache, key) for key in wanted} == wanted
+
+
+@pytest.fixture
+async def crew(school: School) -> School:
+    """The first two students are a crew."""
+    for user in (0, 1):
+        rename(school, user, f"{user} [crew]")
+    await school.solve(1, 0)
+    await school.answer()
+    return school
+
+
+async def test_where_nobody_has_a_tag_a_solve_owes_no_crews(
+    school: School, cache: "redis.Redis"
+) -> None:
+    assert value_of(cache, keys.crews(school.dojo.dojo_id)) == []
+    await school.solve(1, 0)
+    assert crews_of(school).name not in await school.answer()
+
+
+async def test_crews_follow_from_the_boards_alone(crew: School, cache: "redis.Redis") -> None:
+    """Nobody serves at the address of the database, and no pass is made."""
+    nowhere = "postgresql+asyncpg://nobody@127.0.0.1:1/none"
+    unreachable = Database(nowhere, pool_size=1, statement_timeout=1, prepared_statements=False)
+    boards = LiveBoards(crew.cache, unreachable)
+    token = cache.hget(crew.prefix, "token")
+    await crew.solve(2, 0)  # one who is in no crew, and who takes a rank from its members
+    await crew.solve(2, 1)
+    await crew.solve(0, 3)
+    await crew.answer({Standing.kind, DojoStats.kind})
+    attempt = await crew.lease(crews_of(crew))
+    cache.hdel(keys.mark(crews_of(crew).name), "full")  # that the test asks is no reason for doubt
+    answers = await together(boards.crews([crews_of(crew)], attempt))
+    await crew.marks.settle(attempt, {crews_of(crew).name: answers[crews_of(crew)]})
+    check_crews(crew, cache)
+    assert cache.hget(crew.prefix, "token") == token
+    await unreachable.close()
+
+
+async def test_whoever_solves_something_moves_the_ranks_in_crews(
+    crew: School, cache: "redis.Redis"
+) -> None:
+    for challenge in (1, 2):
+        await crew.solve(2, challenge)
+    assert crews_of(crew).name in await crew.answer({Standing.kind, Crews.kind})
+    check_crews(crew, cache)
+    [found] = value_of(cache, keys.crews(crew.dojo.dojo_id))
+    assert found["best_rank"] == 2
+
+
+async def test_the_last_one_who_leaves_a_crew_ends_it(crew: School, cache: "redis.Redis") -> None:
+    for user in (0, 1):
+        rename(crew, user, "nobody")
+    await crew.consume()
+    assert value_of(cache, keys.crews(crew.dojo.dojo_id)) == []
+    check(cache, world_of(crew.webapp.engine))
+
+
+async def test_a_tag_that_only_a_full_calculation_saw_goes_again(
+    school: School, cache: "redis.Redis"
+) -> None:
+    """It was given and taken away between two answers of its user, who never had one then."""
+    rename(school, 0, "0 [crew]")
+    attempt = await school.lease(crews_of(school))
+    answer = (await together(school.boards.crews([crews_of(school)], attempt)))[crews_of(school)]
+    assert answer.values[keys.crews(school.dojo.dojo_id)]
+    rename(school, 0, "nobody")
+    await accept(school)
+    await school.answer({Standing.kind})  # while it is computed: it is owed again
+    await school.marks.settle(attempt, {crews_of(school).name: answer})
+    await school.answer()
+    assert value_of(cache, keys.crews(school.dojo.dojo_id)) == []
+
+
+async def test_a_tag_that_is_in_the_value_alone_goes_again(
+    school: School, cache: "redis.Redis"
+) -> None:
+    rename(school, 0, "0 [crew]")
+    attempt = await school.lease(crews_of(school))
+    answer = (await together(school.boards.crews([crews_of(school)], attempt)))[crews_of(school)]
+    await school.marks.settle(attempt, {crews_of(school).name: answer})
+    assert value_of(cache, keys.crews(school.dojo.dojo_id))
+    rename(school, 0, "nobody")
+    await accept(school)
+    await school.answer({Standing.kind, Crews.kind})
+    assert value_of(cache, keys.crews(school.dojo.dojo_id)) == []
+
+
+async def test_what_is_kept_of_a_module_that_the_boards_do_not_know_is_not_used(
+    crew: School, cache: "redis.Redis"
+) -> None:
+    crew.webapp.add(
+        Module(dojo_id=crew.dojo.dojo_id, module_index=5, id="n", name="New"),
+        DojoChallenge(
+            dojo_id=crew.dojo.dojo_id,
+            module_index=5,
+            challenge_index=0,
+            challenge_id=crew.challenges[0],
+            required=True,
+        ),
+    )
+    await accept(crew)
+    standing = Standing(crew.dojo.dojo_id, crew.users[0].id)
+    attempt = await crew.lease(standing)
+    await crew.marks.settle(
+        attempt, {standing.name: (await crew.boards.stand([standing], attempt))[standing]}
+    )
+    for name in (crew.scoreboard.name, crews_of(crew).name):
+        cache.hdel(keys.mark(name), "full")  # without the doubt that is there for it
+    attempt = await crew.lease(crews_of(crew))
+    cache.hdel(keys.mark(crews_of(crew).name), "full")
+    answer: Answer = (await together(crew.boards.crews([crews_of(crew)], attempt)))[crews_of(crew)]
+    assert keys.crews(crew.dojo.dojo_id, 5) in answer.values
+
+
+async def test_the_crews_of_a_dojo_that_is_gone_go(crew: School, cache: "redis.Redis") -> None:
+    crew.webapp.delete([crew.dojo])
+    await crew.consume()
+    assert not cache.keys("stats:crews:*")
+    assert not cache.keys(f"{keys.BOARDS}*")
+
+
+async def test_crews_of_boards_that_cannot_be_built_are_computed_in_full(
+    crew: School, cache: "redis.Redis"
+) -> None:
+    attempt = await crew.lease(crew.scoreboard)
+    with crew.webapp.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE users SET name = 'x [other]'"))
+    await crew.marks.fail(attempt, [], {"error": "no"})
+    assert crews_of(crew).name in await crew.answer({Crews.kind})
+    check_crews(crew, cache)
+
+
+async def test_a_mark_of_crews_that_a_page_missed_is_answered_in_full(
+    crew: School, cache: "redis.Redis"
+) -> None:
+    with crew.webapp.engine.begin() as connection:  # nobody tells of it
+        connection.execute(sa.text("UPDATE users SET name = 'x [other]'"))
+    await crew.marks.mark([Mark(crews_of(crew))])
+    await crew.answer({Crews.kind})
+    found: Any = value_of(cache, keys.crews(crew.dojo.dojo_id))
+    assert [each["key"] for each in found] == ["other"]

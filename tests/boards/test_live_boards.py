@@ -1,0 +1,236 @@
+"""The property: whatever happens, boards, arrays and statistics end as the definition says."""
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+import redis
+import sqlalchemy as sa
+from redis.asyncio import Redis
+
+from statsd import keys
+from statsd.calculators.crews import Crews
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.calculators.scoreboard import Scoreboard
+from statsd.calculators.user_entries import Standing
+from statsd.job import parse
+from statsd.jobs.pending import Mark
+from statsd.jobs.queue import Choice
+from statsd.servers.database import Database
+from tests.oracles import naive
+from tests.oracles.histories import History
+from tests.oracles.stored_boards import check, check_live, value_of, world_of
+from tests.support.daemon_parts import Parts, together
+from tests.support.webapp import Challenge, DojoChallenge, Membership, Module, User, WebApp, now
+from tests.support.workers import Workers
+
+HISTORIES, STEPS = 6, 40
+AGES = [timedelta(minutes=minutes) for minutes in (0, 1, 2, 3, 60, 24 * 60, 7 * 24 * 60 - 60)]
+AGES += [timedelta(days=days) for days in (7, 8, 29, 31, 60, 400)]
+
+
+class School(History):
+    """An application in which anything may happen."""
+
+    def __init__(self, webapp: WebApp, chance: random.Random) -> None:
+        super().__init__(webapp, chance, AGES)
+        self.users = [webapp.create_user() for _ in range(6)]
+        self.users += [webapp.create_user(name=f"member {i} [x]") for i in range(3)]
+        self.flickering: int | None = None
+        self.dojos = [
+            webapp.create_dojo(4),
+            webapp.create_dojo(4, data={"type": "course"}),
+            webapp.create_dojo(3, official=True),
+        ]
+        for dojo in self.dojos:  # a module more, with a challenge of the first dojo
+            webapp.add(Module(dojo_id=dojo.dojo_id, module_index=1, id="n", name="Module"))
+            webapp.add(self._row(dojo.dojo_id, 1, 0, webapp.challenge_ids(self.dojos[0])[0]))
+
+    def _row(self, dojo_id: int, module: int, index: int, challenge_id: int) -> DojoChallenge:
+        return DojoChallenge(
+            dojo_id=dojo_id, module_index=module, challenge_index=index,
+            challenge_id=challenge_id, id=f"c{index}", name=f"<{module}/{index}>", required=True,
+        )  # fmt: skip
+
+    def act(self, *, of_users: bool = False) -> None:
+        """Do something; `of_users`: what only changes what one user has on the boards."""
+        own: dict[Callable[[], None], int] = {
+            self.solve: 12,
+            self.unsolve: 4,
+            self.hide: 4,
+            self.rename: 2,
+        }
+        others: dict[Callable[[], None], int] = {
+            self.join: 3,
+            self.leave: 1,
+            self.restrict: 1,
+            self.add_module: 1,
+            self.remove_module: 1,
+        }
+        actions = own if of_users else own | others
+        [action] = self.chance.choices(list(actions), list(actions.values()))
+        action()
+
+    def hide(self) -> None:
+        """Hide or show somebody; often the one of the last time again."""
+        with self.webapp.sessions.begin() as session:
+            if self.flickering is None or self.chance.random() < 0.4:
+                self.flickering = self.pick(session, User).id
+            user = session.get_one(User, self.flickering)
+            user.hidden = not user.hidden
+
+    def rename(self) -> None:
+        with self.webapp.sessions.begin() as session:
+            tag = self.chance.choice(["", "[x]", "[X]", "[y]"])
+            self.pick(session, User).name = f"<{self.chance.random()}>{tag}"
+
+    def join(self) -> None:
+        with self.webapp.sessions.begin() as session:
+            dojo, user = self.chance.choice(self.dojos), self.pick(session, User)
+            kind = self.chance.choice(["member", "admin", "student"])
+            session.merge(Membership(dojo_id=dojo.dojo_id, user_id=user.id, type=kind))
+
+    def leave(self) -> None:
+        with self.webapp.sessions.begin() as session:
+            if membership := self.pick(session, Membership):
+                session.delete(membership)
+
+    def restrict(self) -> None:
+        with self.webapp.sessions.begin() as session:
+            self.pick(session, DojoChallenge).required = self.chance.random() < 0.7
+
+    def add_module(self) -> None:
+        with self.webapp.sessions.begin() as session:
+            dojo = self.chance.choice(self.dojos)
+            challenge = self.pick(session, Challenge)
+            if session.get(Module, (dojo.dojo_id, 2)) is None:
+                session.add(Module(dojo_id=dojo.dojo_id, module_index=2, id="o", name="Module"))
+                session.flush()
+                session.add(self._row(dojo.dojo_id, 2, 0, challenge.id))
+
+    def remove_module(self) -> None:
+        with self.webapp.sessions.begin() as session:
+            module = session.get(Module, (self.chance.choice(self.dojos).dojo_id, 2))
+            if module is not None:
+                session.execute(
+                    sa.delete(DojoChallenge).filter_by(dojo_id=module.dojo_id, module_index=2)
+                )
+                session.delete(module)
+
+
+@pytest.mark.usefixtures("publishing")
+@pytest.mark.parametrize("seed", range(HISTORIES))
+async def test_histories_end_as_the_definition_says(
+    async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp, seed: int
+) -> None:
+    chance = random.Random(seed)
+    school = School(webapp, chance)
+    workers = Workers(async_cache, snapshots, chance)
+    await workers.start()
+    for _ in range(STEPS):
+        school.act()
+        await workers.work()
+        if chance.random() < 0.1:
+            workers.repeat(cache)
+        if chance.random() < 0.03:
+            workers.lose(cache)
+    await workers.finish()
+    check(cache, world_of(webapp.engine))
+
+
+@pytest.mark.usefixtures("publishing")
+@pytest.mark.parametrize("seed", range(HISTORIES))
+async def test_what_users_have_is_kept_right_by_itself(
+    async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp, seed: int
+) -> None:
+    """Boards that are built meanwhile come and go in any order; none is built at the end."""
+    chance = random.Random(1000 + seed)
+    school = School(webapp, chance)
+    for _ in range(STEPS):
+        school.act()
+    workers = Workers(async_cache, snapshots, chance)
+    await workers.start()
+    await workers.consume()
+    for _ in range(2 * STEPS):
+        school.act(of_users=True)
+        await workers.work()
+    while workers.is_busy:
+        await workers.end()
+    await workers.marks.release()
+    while cache.xlen(keys.STREAM):
+        await workers.consumer.step()
+    await workers.answer({Standing.kind, DojoStats.kind, Crews.kind})
+    world = world_of(webapp.engine)
+    for dojo in world.dojos:
+        check_live(cache, world, dojo)
+    await workers.answer()
+    check(cache, world)
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_a_solve_leaves_the_boards_of_others_alone(
+    async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp
+) -> None:
+    """Only the entries of the solver are written, and the board is not built anew for it."""
+    parts = Parts(async_cache, snapshots)
+    users = [webapp.create_user() for _ in range(3)]
+    dojo = webapp.create_dojo(3)
+    first, second, _ = webapp.challenge_ids(dojo)
+    for user in users:
+        webapp.solve(user, first)
+    await parts.start()
+    await parts.consume()
+    token = cache.hget(keys.boards(dojo.dojo_id), "token")
+    board = f"{keys.boards(dojo.dojo_id)}:dojo:0"
+    cache.zadd(board, {str(users[1].id): 1})  # what nobody looks at stays as it is
+    webapp.solve(users[0], second)
+    while cache.xlen(keys.STREAM):
+        await parts.consumer.step()
+    attempt = (await parts.marks.take(Choice({Standing.kind: 10}))).attempt
+    assert attempt is not None
+    [refresh] = map(parse, attempt.names)
+    answers = await parts.boards.stand([refresh], attempt)  # type: ignore[list-item]
+    await parts.marks.settle(attempt, {refresh.name: answers[refresh]})  # type: ignore[index]
+    assert cache.hget(keys.boards(dojo.dojo_id), "token") == token
+    assert cache.zscore(board, str(users[1].id)) == 1
+    assert cache.zrevrank(board, str(users[0].id)) == 0
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_boards_of_a_day_that_has_ended_are_built_anew(
+    async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp
+) -> None:
+    """Until then the dojo's statistics do not follow from them."""
+    parts = Parts(async_cache, snapshots)
+    user = webapp.create_user()
+    dojo = webapp.create_dojo(3)
+    first, second, third = webapp.challenge_ids(dojo)
+    webapp.solve(user, first, ago=timedelta(days=1))
+    await parts.start()
+    await parts.consume()
+    prefix = keys.boards(dojo.dojo_id)
+    cache.hset(prefix, mapping={"day": "2026-01-01", "solves1": 77})
+    webapp.solve(user, second)
+    while cache.xlen(keys.STREAM):
+        await parts.consumer.step()
+    await parts.answer({Standing.kind, DojoStats.kind})
+    world = world_of(webapp.engine)
+    reference = keys.reference_id(dojo.dojo_id, dojo.id, official=False)
+    [row] = world.dojos
+    naive.check_dojo_stats(
+        value_of(cache, keys.dojo_stats(reference)), naive.dojo_stats(world, row, now())
+    )
+    # A build that began before the next answer was put down:
+    await parts.marks.mark([Mark(Scoreboard(dojo.dojo_id))])
+    attempt = (await parts.marks.take(Choice({Scoreboard.kind: 1}))).attempt
+    assert attempt is not None
+    built = await together(parts.boards.rebuild([Scoreboard(dojo.dojo_id)], attempt))
+    webapp.solve(user, third, ago=timedelta(days=1))
+    while cache.xlen(keys.STREAM):
+        await parts.consumer.step()
+    await parts.answer({Standing.kind, DojoStats.kind})
+    await parts.marks.settle(attempt, {each.name: answer for each, answer in built.items()})
+    assert await parts.answer({Standing.kind, DojoStats.kind}) == {DojoStats(dojo.dojo_id).name}
+    await parts.answer({Crews.kind})
+    check_live(cache, world_of(webapp.engine), row)

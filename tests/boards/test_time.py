@@ -1,0 +1,171 @@
+"""What time alone changes is right at its moment, without any event: tests move the clock."""
+
+import random
+from collections.abc import Iterator
+from datetime import datetime, time, timedelta
+
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from statsd import keys
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.calculators.user_entries import Standing
+from statsd.jobs.pending import Mark
+from statsd.servers.database import Database
+from tests.oracles import naive_awards
+from tests.oracles.naive import World
+from tests.oracles.stored_boards import check, check_live, value_of, world_of
+from tests.support.board_school import School
+from tests.support.daemon_parts import Parts
+from tests.support.webapp import DojoChallenge, Module, Visibility, WebApp, now, solve_of
+
+MOMENT = timedelta(milliseconds=5)  # in which the answers are found
+AHEAD = timedelta(days=33)
+WINDOWS = [timedelta(days=days) for days in (7, 30, 365)]
+
+
+class Site(Parts):
+    """Two dojos in which students of all sorts have solved something, some of it long ago."""
+
+    def __init__(self, cache: Redis, database: Database, webapp: WebApp, seed: int) -> None:
+        super().__init__(cache, database)
+        self.webapp = webapp
+        chance = random.Random(seed)
+        users = [webapp.create_user(name=f"u{i}{tag}") for i, tag in enumerate(["", " [x]", "[x]"])]
+        users.append(webapp.create_user(hidden=True))
+        for official in (True, False):
+            dojo = webapp.create_dojo(4, official=official)
+            challenges = webapp.challenge_ids(dojo)
+            webapp.add(Module(dojo_id=dojo.dojo_id, module_index=1, id="n", name="N"))
+            webapp.add(
+                DojoChallenge(
+                    dojo_id=dojo.dojo_id, module_index=1, challenge_index=0, id="again",
+                    challenge_id=challenges[0], required=True,
+                )
+            )  # fmt: skip
+            soon = [now() + timedelta(days=chance.uniform(0, 20)) for _ in range(2)]
+            for index, bounds in enumerate([{"start": soon[0]}, {"stop": soon[1]}]):
+                webapp.add(
+                    Visibility(
+                        dojo_id=dojo.dojo_id, module_index=0, challenge_index=index, **bounds
+                    )
+                )
+            for user in users:
+                for challenge_id in chance.sample(challenges, 3):
+                    days = chance.choice([0, 5, 20, 29, 350]) + chance.random()
+                    webapp.add(solve_of(user, challenge_id, timedelta(days=days)))
+
+    def check(self, cache: "redis.Redis", moment: datetime) -> None:
+        """Assert that all values are what the definition says of a moment."""
+        world = world_of(self.webapp.engine)
+        check(cache, world, moment)
+        for key, value in naive_awards.site(world, moment).items():
+            assert (value_of(cache, key) or value) == value
+            assert value_of(cache, key) is not None or not value.get("total_solves")
+
+
+def turns(world: World, begin: datetime) -> Iterator[datetime]:
+    """Yield the moments at which something may change by itself."""
+    for solve in world.submissions:
+        yield from (solve["date"] + window for window in WINDOWS)
+    for bounds in world.dojo_challenge_visibilities:
+        yield from filter(None, (bounds["start"], bounds["stop"]))
+    midnight = datetime.combine(begin.date(), time.min)
+    yield from (midnight + timedelta(days=days) for days in range(1, AHEAD.days))
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_all_is_right_before_and_after_each_moment_at_which_something_changes(
+    async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp, seed: int
+) -> None:
+    site = Site(async_cache, snapshots, webapp, seed)
+    await site.start()
+    begin = await site.now()
+    site.check(cache, begin)
+    moments = sorted(set(turns(world_of(webapp.engine), begin)))
+    ahead = [moment for moment in moments if begin + MOMENT < moment < begin + AHEAD]
+    assert len(ahead) > 40
+    for moment in ahead:
+        for around in (moment - MOMENT, moment + timedelta(microseconds=1)):
+            if around > await site.now():
+                await site.move(around)
+                await site.answer()
+                site.check(cache, await site.now())
+
+
+async def test_a_solve_leaves_each_window_at_its_own_moment(
+    async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp
+) -> None:
+    user, dojo = webapp.create_user(), webapp.create_dojo()
+    solve = solve_of(user, webapp.challenge_ids(dojo)[0])
+    webapp.add(solve)
+    parts = Parts(async_cache, snapshots)
+    await parts.start()
+
+    def windows() -> list[int]:
+        return [len(value_of(cache, keys.scoreboard(dojo.dojo_id, None, d))) for d in (0, 7, 30)]
+
+    for days, before, after in ((7, [1, 1, 1], [1, 0, 1]), (30, [1, 0, 1], [1, 0, 0])):
+        leaves = solve.date + timedelta(days=days)
+        await parts.move(leaves - MOMENT)
+        await parts.answer()
+        assert windows() == before
+        await parts.move(leaves)
+        await parts.answer()
+        assert windows() == after
+    key = keys.activity(user.id)
+    await parts.move(solve.date + timedelta(days=365) - MOMENT)
+    await parts.answer()
+    assert value_of(cache, key)["total_solves"] == 1
+    await parts.move(solve.date + timedelta(days=365))
+    await parts.answer()
+    assert value_of(cache, key)["total_solves"] == 0
+
+
+async def test_what_has_nothing_ahead_is_owed_no_more(
+    async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp
+) -> None:
+    """Of a dojo that is gone, and of solves that were deleted."""
+    user, dojo = webapp.create_user(), webapp.create_dojo()
+    webapp.solve(user, webapp.challenge_ids(dojo)[0])
+    parts = Parts(async_cache, snapshots)
+    await parts.start()
+    assert cache.zcard(f"{keys.INTERNAL}changes") == 2
+    assert cache.zrange(f"{keys.INTERNAL}aging", 0, -1) == [str(dojo.dojo_id).encode()]
+    webapp.delete([dojo, user])
+    await parts.marks.mark([])
+    await parts.cache.delete(f"{keys.INTERNAL}watermark")
+    await parts.look()
+    assert cache.zcard(f"{keys.INTERNAL}changes") == 0
+    assert cache.zcard(f"{keys.INTERNAL}aging") == 0
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_a_solve_that_came_after_the_boards_were_built_leaves_them_too(
+    school: School, cache: "redis.Redis"
+) -> None:
+    await school.solve(1, 1)
+    await school.answer({Standing.kind, DojoStats.kind})
+    world = world_of(school.webapp.engine)
+    await school.move(world.submissions[-1]["date"] + timedelta(days=7))
+    await school.answer({Standing.kind, DojoStats.kind})
+    check_live(cache, world, school.row, await school.now())
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_statistics_of_a_dojo_without_boards_change_by_themselves_too(
+    school: School, cache: "redis.Redis"
+) -> None:
+    cache.delete(school.prefix)
+    await school.marks.mark([Mark(school.stats)])
+    await school.answer({DojoStats.kind})
+    [solve] = world_of(school.webapp.engine).submissions
+    leaves = solve["date"] + timedelta(days=7)
+    await school.move(datetime.combine(leaves.date(), time.min))
+    await school.answer({DojoStats.kind})
+    reference = keys.dojo_stats(school.dojo.reference_id)
+    assert value_of(cache, reference)["recent_solves"]
+    await school.move(leaves)
+    await school.answer({DojoStats.kind})
+    assert not value_of(cache, reference)["recent_solves"]

@@ -1,0 +1,354 @@
+"""`statsd doctor`, on systems that are well and on such as are not."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic, time
+from typing import Any
+
+import orjson
+import psycopg2
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from statsd import keys, settings
+from statsd.cli.doctor.checks import examine
+from statsd.cli.doctor.finding import Finding, Level
+from statsd.dev import embedded
+from statsd.stream.event_stream import Stream
+from tests.support.commands import Run, run_with
+from tests.support.daemon_parts import Parts
+from tests.support.processes import daemon
+
+OK, WARNING, DANGER = Level
+NOBODY = "redis://127.0.0.1:1"
+NOWHERE = "postgresql://web:secret@127.0.0.1:1/ctfd"
+SUBJECTS_OF_REDIS = (
+    "role of Redis",
+    "cluster mode",
+    "memory",
+    "persistence",
+    "acknowledging",
+    "daemons",
+    "consumers",
+    "events",
+    "pending entries",
+    "dead letters",
+    "clock of this host",
+    "clock of PostgreSQL",
+)
+
+
+@pytest.fixture
+def own_redis() -> Iterator[embedded.Redis]:
+    """A Redis of the test's own, as it should be."""
+    with embedded.redis(arguments=["--appendonly", "yes"]) as server:
+        yield server
+
+
+async def examined(variables: dict[str, str], **others: str) -> dict[str, Finding]:
+    """Return the findings by subject; of those about one, the last."""
+    patience = float(others.pop("patience", "5"))
+    given = variables | others
+    found = [each async for each in examine(settings.load(given), given, patience=patience)]
+    assert all(bool(each.advice) == (each.level is not OK) for each in found)
+    return {each.subject: each for each in found}
+
+
+def execute(database: str, *statements: str) -> None:
+    connection = psycopg2.connect(database)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+    connection.close()
+
+
+# --- all is well
+
+
+def test_a_system_that_is_well(own_redis: embedded.Redis, database: str, tmp_path: Path) -> None:
+    variables = {"DATABASE_URL": database, "REDIS_URL": own_redis.url}
+    with daemon(tmp_path / "log", STATSD_CONSUMER_SUFFIX="own", **variables) as process:
+        process.started()
+        code, said, complaint = run_with(variables)("doctor")
+        assert [line for line in said.splitlines() if not line.startswith("ok       ")] == []
+        assert (code, complaint) == (0, "")
+        assert "ok       daemons: 1: " in said
+        assert "-own\n" in said
+        findings = orjson.loads(run_with(variables)("doctor", "--json").said)
+        told = [f"{each['level']:<7}  {each['subject']}: {each['sentence']}" for each in findings]
+        assert told == said.splitlines()
+
+
+@pytest.mark.every_redis
+async def test_every_redis_is_told_by_its_version_and_can_do_all_that_is_asked(
+    async_cache: Redis, variables: dict[str, str]
+) -> None:
+    stream = Stream(async_cache, async_cache, "one", block=0.05, dead_limit=10)
+    await stream.prepare()
+    found = await examined(variables)
+    version = (await async_cache.info("server")).get("valkey_version") or stream.server_version
+    assert found["Redis"].sentence.endswith(f" {version}")
+    assert found["acknowledging"].sentence == stream.acknowledges_with
+    wrong = {subject for subject, each in found.items() if each.level is not OK}
+    assert wrong == {"daemons", "persistence"}
+
+
+# --- Redis
+
+
+async def test_a_redis_that_evicts_is_warned_of_where_it_can_be_full(
+    own_redis: embedded.Redis, database: str
+) -> None:
+    variables = {"DATABASE_URL": database, "REDIS_URL": own_redis.url}
+    with redis.Redis.from_url(own_redis.url) as cache:
+        cache.config_set("maxmemory-policy", "allkeys-lru")
+        unlimited = await examined(variables)
+        cache.config_set("maxmemory", "1gb")
+        spacious = await examined(variables)
+        cache.config_set("maxmemory-policy", "noeviction")
+        memory: Any = cache.info("memory")
+        cache.config_set("maxmemory", int(memory["used_memory"] * 1.05))
+        narrow = await examined(variables)
+    levels = [
+        [each[name].level for name in ("memory", "eviction")]
+        for each in (unlimited, spacious, narrow)
+    ]
+    assert levels == [[OK, OK], [OK, WARNING], [WARNING, OK]]
+    assert "allkeys-lru, without a maxmemory" in unlimited["eviction"].sentence
+    assert spacious["memory"].sentence.endswith(" of 1024 MiB are used")
+
+
+async def test_a_replica_and_a_cluster_are_dangers(
+    redis_server: embedded.Redis, database: str
+) -> None:
+    primary = ["--replicaof", "127.0.0.1", str(redis_server.port)]
+    with (
+        embedded.redis(arguments=primary) as replica,
+        embedded.redis(arguments=["--cluster-enabled", "yes"]) as cluster,
+    ):
+        of_replica = await examined({"DATABASE_URL": database, "REDIS_URL": replica.url})
+        of_cluster = await examined({"DATABASE_URL": database, "REDIS_URL": cluster.url})
+    assert of_replica["role of Redis"].level is DANGER
+    assert of_cluster["role of Redis"].level is OK
+    assert of_replica["cluster mode"].level is OK
+    assert of_cluster["cluster mode"].level is DANGER
+
+
+async def test_what_a_managed_redis_forbids_is_told_and_no_more(
+    own_redis: embedded.Redis, database: str
+) -> None:
+    with redis.Redis.from_url(own_redis.url) as cache:
+        cache.acl_setuser(
+            "watcher",
+            enabled=True,
+            passwords=["+secret"],
+            keys=["*"],
+            categories=["+@all"],
+            commands=["-info", "-config", "-command"],
+        )
+        cache.xgroup_create(keys.STREAM, keys.GROUP, "0", mkstream=True)
+    url = own_redis.url.replace("127", "watcher:secret@127")
+    found = await examined({"DATABASE_URL": database, "REDIS_URL": url})
+    assert found["Redis"].level is DANGER
+    assert "INFO" in found["Redis"].sentence
+    for subject in ("role of Redis", "cluster mode", "memory", "persistence", "acknowledging"):
+        assert found[subject].level is WARNING
+        assert found[subject].sentence.startswith("could not be looked at: NoPermissionError")
+    for subject in ("events", "pending entries", "consumers", "dead letters"):
+        assert found[subject].level is OK
+    assert not any(word in str(found) for word in ("watcher", "secret"))
+
+
+# --- the stream
+
+
+async def test_a_consumer_that_died_is_warned_of_with_what_it_holds(
+    parts: Parts, variables: dict[str, str], cache: "redis.Redis"
+) -> None:
+    cache.set(keys.alive("one"), "a sign of life")
+    cache.xadd(keys.STREAM, {"data": "{}"}, id=f"{int(time() - 300) * 1000}-0")
+    cache.xreadgroup(keys.GROUP, "host\x1b-1", {keys.STREAM: ">"})
+    cache.xadd(keys.DEAD_LETTERS, {"error": "an error"})
+    await parts.stream.read(">", 1)
+    found = await examined(variables)
+    levels = {name: found[name].level for name in ("daemons", "consumers", "pending entries")}
+    assert levels == {"daemons": OK, "consumers": WARNING, "pending entries": WARNING}
+    assert found["daemons"].sentence == "1: one"
+    assert "host\\x1b-1 (1 pending, silent for 0 s)" in found["consumers"].sentence
+    assert found["pending entries"].sentence == "1, the oldest published 5 min ago"
+    assert found["dead letters"].level is WARNING
+    assert "statsd dead list" in found["dead letters"].advice
+
+
+async def test_a_stream_that_nobody_reads_is_warned_of(
+    variables: dict[str, str], cache: "redis.Redis"
+) -> None:
+    cache.xadd(keys.STREAM, {"data": "{}"}, id=f"{int(time() - 59) * 1000}-0")
+    without = await examined(variables)
+    cache.xgroup_create(keys.STREAM, keys.GROUP, "0")
+    fresh = await examined(variables)
+    with cache.pipeline(transaction=False) as pipeline:
+        for _ in range(9_999):
+            pipeline.xadd(keys.STREAM, {"data": "{}"})
+        pipeline.execute()
+    many = await examined(variables)
+    cache.delete(keys.STREAM)
+    cache.xadd(keys.STREAM, {"data": "{}"}, id=f"{int(time() - 300) * 1000}-0")
+    cache.xgroup_create(keys.STREAM, keys.GROUP, "0")
+    late = await examined(variables)
+    found = [each["events"] for each in (without, fresh, many, late)]
+    assert [each.level for each in found] == [WARNING, OK, WARNING, WARNING]
+    assert found[0].sentence == "1 not accepted yet, as there is no group stats-workers"
+    assert found[2].sentence.startswith("10000 not accepted yet, 10000 of them not read; ")
+    assert found[3].sentence.endswith("; the oldest for 5 min")
+    assert late["daemons"].level is DANGER
+
+
+# --- PostgreSQL
+
+
+async def test_a_table_that_is_missing_and_one_that_may_not_be_read_are_dangers(
+    database: str, variables: dict[str, str]
+) -> None:
+    execute(database, "CREATE ROLE looks_on LOGIN")
+    try:
+        url = database.replace("//postgres@", "//looks_on@")
+        barred = await examined(variables, DATABASE_URL=url)
+    finally:
+        execute(database, "DROP ROLE looks_on")
+    execute(database, "ALTER TABLE awards DROP COLUMN icon", "DROP INDEX submissions_solves")
+    missing = await examined(variables)
+    for found, what in ((barred, "lacks SELECT"), (missing, "wanted: table awards with id")):
+        assert found["tables"].level is DANGER
+        assert what in found["tables"].sentence
+        assert found["PostgreSQL"].level is OK
+        assert found["prepared statements"].level is OK
+    assert "looks_on" not in str(barred)
+    assert barred["indexes"].level is OK
+    assert missing["indexes"].level is WARNING
+    assert "(challenge_id, user_id)" in missing["indexes"].sentence
+    assert "dojo_challenges" not in missing["indexes"].sentence
+
+
+async def test_a_pooler_has_to_suit_the_setting(pgbouncer: str, variables: dict[str, str]) -> None:
+    subject, off = "prepared statements", {"STATSD_PREPARED_STATEMENTS": "0"}
+    lost = (await examined(variables, DATABASE_URL=pgbouncer))[subject]
+    assert lost.level is DANGER
+    assert lost.advice == "set STATSD_PREPARED_STATEMENTS=0"
+    through = await examined(variables, DATABASE_URL=pgbouncer, **off)
+    assert (through[subject].level, through["tables"].level) == (OK, OK)
+    direct = (await examined(variables, **off))[subject]
+    assert direct.level is OK
+    assert "STATSD_PREPARED_STATEMENTS=1 is faster" in direct.sentence
+
+
+async def test_a_standby_is_a_danger(redis_server: embedded.Redis) -> None:
+    with embedded.postgres() as server:
+        server.stop()
+        (server.data / "standby.signal").touch()
+        server.start()
+        found = await examined({"DATABASE_URL": server.url, "REDIS_URL": redis_server.url})
+    assert found["role of PostgreSQL"].level is DANGER
+    assert "DATABASE_URL" in found["role of PostgreSQL"].advice
+
+
+async def test_a_clock_that_is_wrong_is_warned_of(database: str, variables: dict[str, str]) -> None:
+    """PostgreSQL's, in that its function is another one here."""
+    name = database.rpartition("/")[2]
+    execute(
+        database,
+        "CREATE SCHEMA late",
+        "CREATE FUNCTION late.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS"
+        " $$ SELECT pg_catalog.clock_timestamp() - interval '5 s' $$",
+        f"ALTER DATABASE {name} SET search_path = late, pg_catalog, public",
+    )
+    found = await examined(variables)
+    assert found["clock of this host"].level is OK
+    assert found["clock of PostgreSQL"].level is WARNING
+    assert found["clock of PostgreSQL"].sentence == "5.0 s behind that of Redis"
+
+
+# --- servers that are gone
+
+
+async def test_without_redis_all_the_rest_is_looked_at(variables: dict[str, str]) -> None:
+    found = await examined(variables, REDIS_URL=NOBODY)
+    assert found["Redis"].level is DANGER
+    assert found["Redis"].sentence.startswith("does not serve: ConnectionError")
+    for subject in SUBJECTS_OF_REDIS:
+        assert found[subject].sentence == "not looked at, as Redis does not serve"
+    rest = set(found) - {"Redis", *SUBJECTS_OF_REDIS}
+    assert rest == {
+        "settings",
+        "PostgreSQL",
+        "role of PostgreSQL",
+        "tables",
+        "indexes",
+        "prepared statements",
+    }
+    assert all(found[subject].level is OK for subject in rest)
+
+
+def test_without_postgresql_all_the_rest_is_looked_at(run: Run, cache: "redis.Redis") -> None:
+    assert cache.ping()
+    code, said, complaint = run("doctor", DATABASE_URL=NOWHERE)
+    assert (code, complaint) == (1, "")
+    assert "\nok       Redis: version " in said
+    assert "\ndanger   PostgreSQL: does not serve: " in said
+    assert said.count("not looked at, as PostgreSQL does not serve -> mend PostgreSQL first\n") == 5
+    assert not any(word in said for word in ("web", "secret"))
+
+
+async def test_a_server_that_hangs_is_waited_for_once(
+    own_redis: embedded.Redis, variables: dict[str, str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        nowhere = f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]}/ctfd"
+        os.kill(own_redis.pid, signal.SIGSTOP)
+        began = monotonic()
+        found = await examined(
+            variables, REDIS_URL=own_redis.url, DATABASE_URL=nowhere, patience="0.5"
+        )
+    assert 1 < monotonic() - began < 4
+    for server in ("Redis", "PostgreSQL"):
+        assert found[server].level is DANGER
+        assert found[server].sentence == "does not serve: no answer within 0.5 s"
+    assert found["memory"].sentence == "not looked at, as Redis does not serve"
+    assert found["tables"].sentence == "not looked at, as PostgreSQL does not serve"
+
+
+async def test_who_may_not_log_in_is_told_and_not_named(
+    own_redis: embedded.Redis, variables: dict[str, str]
+) -> None:
+    url = own_redis.url.replace("127", "watcher:secret@127")
+    found = await examined(variables, REDIS_URL=url)
+    assert found["Redis"].level is DANGER
+    assert found["Redis"].sentence.startswith("REDIS_URL: the server refused")
+    assert found["memory"].sentence == "not looked at, as Redis does not serve"
+    nobody = variables["DATABASE_URL"].replace("//postgres@", "//watcher:secret@")
+    found |= await examined(variables, DATABASE_URL=nobody)
+    assert found["PostgreSQL"].level is DANGER
+    assert found["tables"].sentence == "not looked at, as PostgreSQL does not serve"
+    assert not any(word in str(found) for word in ("watcher", "secret"))
+
+
+# --- settings
+
+
+async def test_settings_that_are_none_are_warned_of(variables: dict[str, str]) -> None:
+    found = await examined(variables, STATSD_LEASES="3")
+    assert found["settings"].level is WARNING
+    assert found["settings"].sentence == "STATSD_LEASES is no setting; is STATSD_LEASE meant?"
+    switched_off = await examined(variables, BACKGROUND_STATS_ENABLED="0")
+    assert switched_off["settings"].level is WARNING
+
+
+def test_settings_that_are_wrong_end_it(run: Run) -> None:
+    code, said, complaint = run("doctor", STATSD_LEASE="long")
+    assert (code, said) == (2, "")
+    assert complaint.startswith("statsd: STATSD_LEASE='long'")

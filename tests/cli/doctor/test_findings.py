@@ -1,0 +1,95 @@
+"""What the doctor makes of versions, memory, clocks and consumers that no test can have."""
+
+import pytest
+
+from statsd.cli.doctor import clocks, postgres, redis, stream
+from statsd.cli.doctor.finding import Level
+from statsd.cli.doctor.stream import Consumer, duration
+from statsd.urls import credentials
+
+
+@pytest.mark.parametrize(
+    ("info", "level", "sentence"),
+    [
+        ({"redis_version": "6.2.14"}, Level.DANGER, "version 6.2.14"),
+        ({"redis_version": "7.0.0"}, Level.OK, "version 7.0.0"),
+        ({"redis_version": "10.0.1"}, Level.OK, "version 10.0.1"),
+        ({"redis_version": "7.2.4", "valkey_version": "8.1.0"}, Level.OK, "Valkey 8.1.0"),
+    ],
+)
+def test_an_old_redis_is_a_danger(info: dict[str, str], level: Level, sentence: str) -> None:
+    finding = redis.version(info)
+    assert (finding.level, finding.sentence) == (level, sentence)
+
+
+@pytest.mark.parametrize("version", ["8.2.0", "8.2.1", "8.2.2"])
+def test_an_unsafe_xackdel_is_not_used_and_named(version: str) -> None:
+    finding = redis.strategy(version, knows=True)
+    assert finding.level is Level.WARNING
+    assert finding.sentence.startswith("XACK and XDEL, as ")
+    assert "8.2.3" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("version", "knows", "sentence"),
+    [("8.2.3", True, "XACKDEL"), ("8.4.0", True, "XACKDEL"), ("7.2.4", False, "XACK and XDEL")],
+)
+def test_the_strategy_of_other_servers_is_right(version: str, knows: bool, sentence: str) -> None:
+    finding = redis.strategy(version, knows=knows)
+    assert (finding.level, finding.sentence) == (Level.OK, sentence)
+
+
+@pytest.mark.parametrize(
+    ("major", "level"), [(14, Level.WARNING), (15, Level.OK), (18, Level.OK), (19, Level.OK)]
+)
+def test_an_old_postgresql_is_warned_of(major: int, level: Level) -> None:
+    finding = postgres.version(f"{major}.3", major)
+    assert finding.level is level
+    assert finding.sentence.startswith(f"version {major}.3")
+    assert ("not tested" in finding.sentence) == (major > 18)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "level", "sentence"),
+    [
+        (0.9, Level.OK, "it agrees with that of Redis"),
+        (-0.9, Level.OK, "it agrees with that of Redis"),
+        (1.5, Level.WARNING, "1.5 s ahead of that of Redis"),
+        (-61.0, Level.WARNING, "61.0 s behind that of Redis"),
+    ],
+)
+def test_a_clock_may_be_a_second_off(ahead: float, level: Level, sentence: str) -> None:
+    finding = clocks.judged("clock", ahead)
+    assert (finding.level, finding.sentence) == (level, sentence)
+
+
+def test_consumers_that_are_gone_are_named_a_few_at_a_time() -> None:
+    living = Consumer("living", pending=7, idle=9000, lives=True)
+    brief = Consumer("brief", pending=0, idle=3599, lives=False)
+    assert stream.gone([living, brief]).level is Level.OK
+    silent = [Consumer(f"host-{i}", pending=0, idle=7200, lives=False) for i in range(7)]
+    finding = stream.gone([living, *silent, brief])
+    assert finding.level is Level.WARNING
+    assert finding.sentence.startswith("7 gone, and not taken over: host-0 ")
+    assert "host-4 (0 pending, silent for 2 h) and 2 more" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (20_000 * 86_400, "20000 d")],
+)
+def test_durations_are_told_in_the_unit_that_suits(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis://cache:6379/0", set()),
+        ("redis://:p%40ss@cache", {"p@ss"}),
+        ("unix:///run/redis.sock?username=bob&password=a%20b", {"bob", "a b"}),
+        ("postgresql+asyncpg://web:secret@db/ctfd?user=other", {"web", "secret", "other"}),
+    ],
+)
+def test_who_logs_in_is_known_from_an_address(url: str, words: set[str]) -> None:
+    assert set(credentials(url)) == words

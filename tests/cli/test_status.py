@@ -1,0 +1,173 @@
+"""`statsd status`, `top` and `why`, on a healthy system and on a sick one."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from statsd import keys
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.dev import embedded
+from statsd.jobs.pending import Mark
+from statsd.jobs.queue import Answer, Choice, Marks
+from tests.support.commands import Run, run_with
+from tests.support.processes import Daemon, daemon, eventually
+from tests.support.webapp import Dojo, WebApp, solves_of
+
+BATCHES = Choice({DojoStats.kind: 1})
+STATS = DojoStats(-5)
+
+
+@pytest.fixture
+def statsd(redis_server: embedded.Redis, cache: "redis.Redis") -> Run:  # noqa: ARG001 - it is empty
+    return run_with({"REDIS_URL": redis_server.url})
+
+
+@pytest.fixture
+def process(
+    database: str,
+    redis_server: embedded.Redis,
+    publishing: None,  # noqa: ARG001 - for as long as the daemon is there
+    tmp_path: Path,
+) -> Iterator[Daemon]:
+    variables = {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
+    with daemon(tmp_path / "log", STATSD_CONSUMER_SUFFIX="one", **variables) as process:
+        yield process.started()
+
+
+@pytest.fixture
+def dojo(webapp: WebApp, process: Daemon, cache: "redis.Redis") -> Dojo:  # noqa: ARG001
+    """A dojo in which somebody solved something, which the cache knows."""
+    dojo = webapp.create_dojo()
+    webapp.solve(webapp.create_user(), webapp.challenge_ids(dojo)[0])
+    eventually(lambda: solves_of(cache, dojo)() == 1, "the solve is in the cache")
+    return dojo
+
+
+def line_of(text: str, subject: str) -> str:
+    """Return what a text says of a subject."""
+    return next(line for line in text.splitlines() if line.startswith(subject))
+
+
+def test_a_healthy_system_is_well(statsd: Run, process: Daemon, dojo: Dojo) -> None:
+    [started] = process.lines("started")
+    text = eventually(lambda: shown(statsd, "well", "standing", " ready"), "all is well")
+    assert line_of(text, "events").endswith(" 0 unread, 0 pending, lag 0.0 s")
+    assert "  ready  " in line_of(text, started["consumer"])
+    assert dojo.name not in text
+    found = orjson.loads(statsd("status", "--json").said)
+    assert found["troubles"] == []
+    assert found["overview"]["unread"] == found["overview"]["dead"] == 0
+    [report] = found["daemons"]
+    assert report["name"] == started["consumer"]
+    assert report["latency"]["standing"][0] > 0
+    assert report["memory"] > 10_000_000
+
+
+def shown(statsd: Run, *parts: str) -> str | None:
+    """Return what `status` says, if all of these are in it and it is well."""
+    code, text, _ = statsd("status")
+    return text if code == 0 and all(part in text for part in parts) else None
+
+
+@pytest.mark.usefixtures("dojo")
+def test_top_shows_the_same_until_it_is_over(statsd: Run) -> None:
+    code, text, _ = statsd("top", "--seconds", "1", "--interval", "0.2")
+    assert code == 0
+    assert "refreshes/s" in text
+    assert line_of(text, "events")
+
+
+def test_without_a_daemon_nothing_is_well(statsd: Run, cache: "redis.Redis") -> None:
+    cache.xadd(keys.STREAM, {"data": b"no event"})
+    code, text, _ = statsd("status")
+    assert code == 1
+    assert text.splitlines()[:2] == [
+        "in trouble",
+        "  no daemon runs; start one: `statsd run`",
+    ]
+    assert "1 unread" in text
+
+
+def test_a_daemon_that_was_killed_is_missed(statsd: Run, process: Daemon) -> None:
+    [started] = process.lines("started")
+    eventually(lambda: shown(statsd, "well"), "all is well")
+    process.stop(signal.SIGKILL)
+    eventually(
+        lambda: f"{started['consumer']} has not reported for" in statsd("status").said,
+        "it is missed",
+    )
+    assert statsd("status").code == 1
+
+
+def test_a_server_that_is_gone_is_one_line() -> None:
+    for command in (("status",), ("top",), ("why", "stats:belts")):
+        ended = run_with({"REDIS_URL": "redis://127.0.0.1:1"})(*command)
+        assert (ended.code, ended.said) == (1, "")
+        assert ended.complaint.startswith("statsd: Redis (REDIS_URL) does not serve: ")
+        assert len(ended.complaint.splitlines()) == 1
+
+
+def test_why_tells_of_the_event_and_of_the_answer(
+    statsd: Run, dojo: Dojo, cache: "redis.Redis"
+) -> None:
+    key = keys.dojo_stats(dojo.reference_id)
+    eventually(lambda: line_of(statsd("why", key).said, "owed").endswith("  no"), "it is not owed")
+    code, text, _ = statsd("why", key)
+    assert code == 0
+    assert line_of(text, "answered by").endswith(f" {DojoStats(dojo.dojo_id).name}")
+    assert f" {cache.strlen(key)} bytes, stamped 20" in line_of(text, "value")
+    assert " challenge_solve " in line_of(text, "last event")
+    assert " took " in line_of(text, "last answer")
+    assert ", in " in line_of(text, "changes by itself")
+    by_name = statsd("why", DojoStats(dojo.dojo_id).name).said
+    assert line_of(by_name, "last event").split(",")[0] == line_of(text, "last event").split(",")[0]
+
+
+async def test_why_tells_what_is_owed_and_what_failed(
+    statsd: Run, marks: Marks, async_cache: Redis
+) -> None:
+    async def owed() -> str:
+        return line_of(statsd("why", STATS.name).said, "owed").removeprefix("owed").strip()
+
+    assert await owed() == "no"
+    await marks.mark([Mark(STATS)])
+    assert (await owed()).startswith("interactive, due for ")
+    attempt = (await marks.take(BATCHES)).attempt
+    assert attempt is not None
+    assert await owed() == "interactive, worked on by one"
+    await marks.fail(attempt, [600.0], {"error": "ValueError: no"})
+    assert await owed() == "interactive, next run in 10 min"
+    assert "1 times: ValueError: no" in line_of(statsd("why", STATS.name).said, "failed")
+    await async_cache.zadd(keys.due(1), {STATS.name: 1})
+    attempt = (await marks.take(BATCHES)).attempt
+    assert attempt is not None
+    await marks.fail(attempt, [], {"error": "ValueError: no", "traceback": "Traceback"})
+    assert "ValueError: no" in line_of(statsd("why", STATS.name).said, "dead letter")
+    assert await owed() == "no"
+
+
+async def test_why_refuses_what_nobody_wrote(statsd: Run, marks: Marks, async_cache: Redis) -> None:
+    code, _, text = statsd("why", "stats:dojo:\x1b[31mno\n")
+    assert code == 2
+    assert "no daemon has written 'stats:dojo:\\x1b[31mno\\n'" in text
+    assert len(text.splitlines()) == 1
+    await marks.mark([Mark(STATS)])
+    attempt = (await marks.take(BATCHES)).attempt
+    assert attempt is not None
+    await marks.settle(attempt, {STATS.name: Answer({"stats:dojo:a": 1})})
+    assert "1 bytes, stamped 20" in line_of(statsd("why", "stats:dojo:a:updated").said, "value")
+    await async_cache.delete("stats:dojo:a")
+    text = statsd("why", "stats:dojo:a").said
+    assert "missing, stamped 20" in line_of(text, "value")
+    assert "no daemon runs" in line_of(text, "trouble")
+    await async_cache.set("stats:dojo:a", "{")
+    await async_cache.set("stats:dojo:a:updated", "nonsense")
+    await async_cache.xadd(keys.STREAM, {"data": b"no event"})
+    text = statsd("why", "stats:dojo:a").said
+    assert "1 bytes, garbled, no stamp" in line_of(text, "value")
+    assert "1 not accepted yet" in line_of(text, "events")

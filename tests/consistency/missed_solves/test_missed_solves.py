@@ -1,0 +1,196 @@
+"""Solves of which no event told are found, and no others."""
+
+from collections.abc import Iterable, Sequence
+from time import monotonic
+from typing import cast
+
+import pytest
+import redis
+import sqlalchemy as sa
+from redis.asyncio import Redis
+
+from statsd import keys
+from statsd.calculators.crews import Crews
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.consistency import missed_solves
+from statsd.consistency.in_flight import intake
+from statsd.consistency.missed_solves import OVERLAP, MissedSolves, Watch
+from statsd.consistency.reconcile import Reconcile, Reconciler
+from statsd.events import ChallengeSolve
+from statsd.handlers.registry import Lookup
+from statsd.handlers.solve import challenge_solved
+from statsd.job import Priority
+from statsd.jobs.pending import Mark, Record
+from statsd.jobs.queue import SECOND, Answer, Choice
+from statsd.servers.database import Database
+from statsd.servers.docker import Containers
+from tests.consistency.missed_solves.watched import Site, failed_attempts, of_everything, of_missed
+from tests.support.webapp import WebApp, solve_of
+
+CLOCK = keys.INTERNAL + "clock"
+
+
+async def test_a_solve_of_which_no_event_told_is_found_at_the_second_look(site: Site) -> None:
+    site.webapp.solve(site.user, site.challenges[0])
+    assert await site.look() == set()
+    assert await site.look() == of_missed(site)
+    assert await site.look() == set()
+    assert (await site.watermark()).missed == 1
+
+
+async def test_what_was_there_at_the_start_is_the_cold_start_s_business(
+    site: Site,
+) -> None:
+    site.webapp.solve(site.user, site.challenges[0])
+    await site.cache.flushall()
+    await site.start()
+    for _ in range(3):
+        assert await site.look() == set()
+    assert (await site.watermark()).missed == 0
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_solves_whose_events_came_are_not_looked_at_twice(site: Site) -> None:
+    for challenge_id in site.challenges:
+        site.webapp.solve(site.user, challenge_id)
+    await site.consume()
+    for _ in range(3):
+        assert await site.look() == set()
+    watermark = await site.watermark()
+    assert watermark.missed == 0
+    assert watermark.low >= len(site.challenges)
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_a_solve_whose_event_is_not_accepted_yet_is_not_missed(site: Site) -> None:
+    site.webapp.solve(site.user, site.challenges[0])
+    for _ in range(3):
+        assert await site.look() == set()
+    await site.consume()
+    assert await site.look() == set()
+    assert (await site.watermark()).missed == 0
+
+
+async def test_a_suspect_that_was_deleted_is_forgotten(site: Site) -> None:
+    solve = solve_of(site.user, site.challenges[0])
+    site.webapp.add(solve)
+    assert await site.look() == set()
+    site.webapp.delete([solve])
+    for _ in range(2):
+        assert await site.look() == set()
+    assert (await site.watermark()).suspects == ()
+
+
+async def test_entries_that_were_acknowledged_and_left_in_the_stream_hold_nothing_up(
+    site: Site, cache: "redis.Redis"
+) -> None:
+    entry = cache.xadd(keys.STREAM, {"data": b"left"})
+    cache.xreadgroup(keys.GROUP, "another", {keys.STREAM: ">"})
+    cache.xack(keys.STREAM, keys.GROUP, entry)
+    site.webapp.solve(site.user, site.challenges[0])
+    found = [await site.look() for _ in range(2)]
+    assert found == [set(), of_missed(site)]
+
+
+async def test_a_clock_that_is_set_back_holds_nothing_up(
+    async_cache: Redis, snapshots: Database, webapp: WebApp, cache: "redis.Redis"
+) -> None:
+    """Tokens go on by ones then until the clock is where it was, and so do the stream's ids."""
+    site = Site(async_cache, snapshots, webapp, grace=0.2)
+    await site.start()
+    hour = 3600 * SECOND
+    [last, seen] = map(int, cache.hmget(CLOCK, "last", "seen"))  # type: ignore[arg-type]
+    cache.hset(CLOCK, mapping={"last": last + hour, "seen": seen + hour})
+    cache.xadd(keys.STREAM, {"data": b"in an hour"}, id=f"{(seen + hour) // 1000}-0")
+    site.webapp.solve(site.user, site.challenges[0])
+    deadline = monotonic() + 10
+    found: set[str] = set()
+    # In the last hour of a day the statistics of the dojo are owed at once, for the next one.
+    while found != of_missed(site) and monotonic() < deadline:
+        found = await site.look()
+        await site.consume()
+    assert found == of_missed(site)
+
+
+async def test_reconciling_marks_statistics_and_nothing_else(
+    site: Site, cache: "redis.Redis"
+) -> None:
+    site.webapp.solve(site.user, site.challenges[0])
+    await site.look()
+    await site.audit()
+    await site.marks.mark([Mark(Reconcile())])
+    attempt = (await site.marks.take(Choice({Reconcile.kind: 1}))).attempt
+    assert attempt is not None
+    reconciler = Reconciler(site.marks, site.database, only_present=False)
+    [answer] = (await reconciler.perform([Reconcile()], attempt)).values()
+    idle, others = (
+        cast("list[tuple[bytes, float]]", cache.zrange(keys.due(each), 0, -1, withscores=True))
+        for each in (Priority.IDLE, Priority.BACKGROUND)
+    )
+    owed = {name.decode() for name, _ in (*idle, *others)}
+    assert owed == of_everything(site) | {Containers.kind}
+    assert {name.partition(b":")[0].decode() for name, _ in idle} == {DojoStats.kind, Crews.kind}
+    # No boards are older than the marks of what they answer, however soon they are taken.
+    assert max(due for _, due in idle) < min(due for _, due in others)
+    assert answer == Answer({})
+
+
+async def test_solves_of_nothing_are_left_alone(site: Site) -> None:
+    """The column allows it, and no dojo contains it."""
+    odd, missed = (solve_of(site.user, challenge_id) for challenge_id in site.challenges[:2])
+    odd.challenge_id = None
+    site.webapp.add(odd, missed)
+    found = [await site.look() for _ in range(2)]
+    assert found == [set(), of_missed(site)]
+    await site.look()
+    assert (await site.watermark()).low == missed.id
+
+
+async def test_a_solve_that_cannot_be_handled_hides_no_other(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is reconciled instead."""
+    first, second = site.challenges[:2]
+
+    async def handler(events: Sequence[ChallengeSolve], lookup: Lookup) -> Iterable[Record]:
+        if any(event.challenge_id == first for event in events):
+            raise ValueError("not this one")
+        return await challenge_solved(events, lookup)
+
+    monkeypatch.setattr(missed_solves, "handler_of", lambda _: handler)
+    site.webapp.solve(site.user, first)
+    site.webapp.solve(site.user, second)
+    found = [await site.look() for _ in range(4)]
+    assert found == [set(), of_everything(site), set(), set()]
+    assert "cannot be handled; reconciling" in caplog.text
+    assert (await site.watermark()).low == 2
+
+
+async def test_the_grace_begins_when_a_solve_was_seen(site: Site) -> None:
+    """Between a look's beginning and its snapshot there may be seconds."""
+    await site.marks.mark([Mark(MissedSolves())])
+    attempt = (await site.marks.take(Choice({MissedSolves.kind: 1}))).attempt
+    assert attempt is not None
+    site.webapp.solve(site.user, site.challenges[0])
+    seen = (await intake(site.cache)).moment
+    [answer] = (await Watch(site.cache, site.database).perform([MissedSolves()], attempt)).values()
+    assert answer.values[keys.WATERMARK]["wait"]["since"] > seen > attempt.moment
+
+
+async def test_a_suspect_is_not_forgotten_when_many_others_come_before_it_is_judged(
+    site: Site,
+) -> None:
+    with site.webapp.engine.begin() as connection:
+        early = connection.scalar(sa.text("SELECT nextval('submissions_id_seq')"))
+    await failed_attempts(site, OVERLAP // 2)
+    for _ in range(3):
+        await site.look()
+    await site.cache.xadd(keys.STREAM, {"data": b"not accepted yet"})
+    solve = solve_of(site.user, site.challenges[0])
+    solve.id = early
+    site.webapp.add(solve)
+    for _ in range(4):
+        assert await site.look() == set()
+        await failed_attempts(site, OVERLAP)
+    await site.consume()
+    assert await site.look() == of_missed(site)

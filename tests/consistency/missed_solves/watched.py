@@ -1,0 +1,41 @@
+"""A daemon's parts beside an application, for tests of the watch over solves."""
+
+from redis.asyncio import Redis
+
+from statsd.servers.database import Database
+from tests.support.daemon_parts import Parts
+from tests.support.job_names import after_solve, of_all
+from tests.support.webapp import WebApp, solve_of
+
+
+class Site(Parts):
+    """A daemon's parts, and an application with a student and a dojo."""
+
+    def __init__(
+        self, cache: Redis, database: Database, webapp: WebApp, *, grace: float = 0
+    ) -> None:
+        super().__init__(cache, database, grace=grace)
+        self.webapp = webapp
+        self.user = webapp.create_user()
+        self.dojo = webapp.create_dojo(8)
+        self.challenges = webapp.challenge_ids(self.dojo)
+
+
+def of_missed(site: Site) -> set[str]:
+    """What is computed when a solve of the student was found."""
+    return after_solve(site.user, site.dojo)
+
+
+def of_everything(site: Site) -> set[str]:
+    """What is computed when all is reconciled."""
+    return of_all(site.dojo, solvers=[site.user])
+
+
+async def failed_attempts(site: Site, count: int) -> None:
+    """Most submissions are no solves."""
+    attempts = []
+    for _ in range(count):
+        attempt = solve_of(site.user, site.challenges[0])
+        attempt.type = "incorrect"
+        attempts.append(attempt)
+    site.webapp.add(*attempts)

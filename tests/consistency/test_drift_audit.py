@@ -1,0 +1,342 @@
+"""Values that no event will put right are found; what is under way is left alone."""
+
+from datetime import UTC, timedelta
+from typing import Any
+
+import orjson
+import pytest
+import redis
+import sqlalchemy as sa
+from redis.asyncio import Redis
+
+from statsd import keys, urls
+from statsd.calculators import dojo_stats
+from statsd.calculators.activity import Activity
+from statsd.calculators.catalog import of_dojo
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.calculators.scoreboard import Scoreboard
+from statsd.consistency import drift_audit
+from statsd.consistency.drift_audit import Audit
+from statsd.job import Priority
+from statsd.jobs.pending import Mark
+from statsd.jobs.queue import Choice
+from statsd.servers.database import Database
+from tests.support.daemon_parts import Parts
+from tests.support.job_names import after_solve, all_of_dojos, of_all, of_dojos
+from tests.support.webapp import Dojo, WebApp, now
+
+
+class Site(Parts):
+    """A daemon's parts, and an application that publishes nothing, with a few dojos."""
+
+    def __init__(
+        self, cache: Redis, database: Database, webapp: WebApp, *, refill: bool = True
+    ) -> None:
+        super().__init__(cache, database, refill=refill)
+        self.webapp = webapp
+        self.user = webapp.create_user()
+        self.dojos = [webapp.create_dojo() for _ in range(3)]
+
+    def solve(self, dojo: Dojo) -> None:
+        self.webapp.solve(self.user, self.webapp.challenge_ids(dojo)[0])
+
+    async def publish(self, dojo: Dojo) -> None:
+        """Tell of the dojo, and of the user, who may have solved something there."""
+        for kind, payload in (
+            ("dojo_stats_update", {"dojo_id": dojo.dojo_id}),
+            ("activity_update", {"user_id": self.user.id}),
+        ):
+            data = orjson.dumps({"type": kind, "payload": payload})
+            await self.cache.xadd(keys.STREAM, {"data": data})
+
+    async def solves(self, dojo: Dojo) -> int:
+        raw: Any = await self.cache.get(keys.dojo_stats(dojo.reference_id))
+        return int(orjson.loads(raw)["solves"])
+
+    async def slug_of(self, dojo: Dojo) -> str:
+        """Read it as a calculator does."""
+        async with self.database.snapshot() as snapshot:
+            wanted = dojo_stats.parameters([DojoStats(dojo.dojo_id)], now())
+            [row] = await snapshot.rows(dojo_stats.DOJOS, wanted)
+            return str(row.id)
+
+    async def judge(self) -> set[str]:
+        """Compare; return all that had drifted, which stays owed."""
+        await self.marks.mark([Mark(Audit())])
+        await self.answer({Audit.kind})
+        names: Any = await self.cache.zrange(keys.due(Priority.ORDINARY), 0, -1)
+        return {name.decode() for name in names}
+
+    async def suspects(self) -> set[str]:
+        return set((await self.rotation()).suspects)
+
+
+@pytest.fixture(autouse=True)
+def one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare all there is in one step."""
+    monkeypatch.setattr(drift_audit, "PAGE", 100)
+
+
+@pytest.fixture
+async def site(async_cache: Redis, snapshots: Database, webapp: WebApp) -> Site:
+    site = Site(async_cache, snapshots, webapp)
+    await site.start()
+    return site
+
+
+def name_of(dojo: Dojo) -> str:
+    return DojoStats(dojo.dojo_id).name
+
+
+def names_of_boards(*dojos: Dojo) -> set[str]:
+    """The statistics of dojos, and the boards that they may have followed from."""
+    return {name_of(dojo) for dojo in dojos} | {Scoreboard(dojo.dojo_id).name for dojo in dojos}
+
+
+async def test_where_all_is_right_nothing_is_suspect(site: Site) -> None:
+    for _ in range(3):
+        assert await site.audit() == set()
+    rotation = await site.rotation()
+    assert (rotation.compared, rotation.rounds) == (3 * len(of_all(*site.dojos)), 3)
+    assert (rotation.suspects, rotation.drift) == ({}, {})
+
+
+async def test_a_change_of_which_no_event_tells_is_found_counted_and_put_right(site: Site) -> None:
+    first, *_ = site.dojos
+    site.solve(first)
+    assert await site.audit() == set()
+    assert await site.suspects() == after_solve(site.user, first)
+    assert await site.audit() == after_solve(site.user, first)
+    assert await site.solves(first) == 1
+    assert await site.audit() == set()
+    rotation = await site.rotation()
+    kinds = ["dojo_stats", "scoreboard", "challenge_solves", "scores", "activity"]
+    assert (rotation.suspects, rotation.drift) == ({}, dict.fromkeys(kinds, 1))
+
+
+async def test_a_dojo_that_came_and_went_before_it_was_computed_has_not_drifted(
+    site: Site,
+) -> None:
+    dojo = site.webapp.create_dojo()
+    assert await site.audit() == set()
+    assert await site.suspects() == all_of_dojos(dojo)
+    site.webapp.delete([dojo])
+    assert await site.audit() == set()
+    rotation = await site.rotation()
+    assert (rotation.suspects, rotation.drift) == ({}, {})
+
+
+async def test_an_event_that_is_not_accepted_yet_is_waited_for(site: Site) -> None:
+    first, *_ = site.dojos
+    site.solve(first)
+    await site.publish(first)
+    for _ in range(3):
+        assert await site.audit() == set()
+        assert await site.suspects() == after_solve(site.user, first)
+    await site.consume()
+    assert await site.audit() == set()
+    rotation = await site.rotation()
+    assert (rotation.suspects, rotation.drift) == ({}, {})
+
+
+async def test_what_is_owed_is_waited_for(site: Site) -> None:
+    """As long as its retry is put off, for example."""
+    first, *_ = site.dojos
+    site.solve(first)
+    for refresh in (*of_dojo(first.dojo_id), Activity(site.user.id)):
+        await site.marks.mark([Mark(refresh)])
+        attempt = (await site.marks.take(Choice({refresh.kind: 1}))).attempt
+        assert attempt is not None
+        await site.marks.fail(attempt, [3600.0], {"error": "no"})
+    for _ in range(3):
+        assert await site.audit() == set()
+    rotation = await site.rotation()
+    assert (set(rotation.suspects), rotation.drift) == (after_solve(site.user, first), {})
+
+
+async def test_a_value_that_somebody_changed_is_put_right(site: Site, cache: "redis.Redis") -> None:
+    first, second, _ = site.dojos
+    cache.set(keys.dojo_stats(first.reference_id), b'{"solves": 99}')
+    cache.set(keys.dojo_stats(second.reference_id), b"99")
+    await site.audit()
+    assert await site.audit() == names_of_boards(first, second)
+    assert await site.solves(first) == 0
+    assert (await site.rotation()).drift == {"dojo_stats": 2}
+
+
+async def test_judging_takes_no_longer_than_comparing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not judged in time is judged in the next step; one that takes too long is left."""
+    for dojo in site.dojos:
+        site.solve(dojo)
+    await site.audit()
+    assert await site.suspects() == after_solve(site.user, *site.dojos)
+    order = list((await site.rotation()).suspects)
+    slow = max(site.dojos, key=lambda dojo: order.index(name_of(dojo)))  # two come before it
+    with site.webapp.engine.begin() as connection:
+        connection.exec_driver_sql(_SLOW_SLUG.format(dojo_id=slow.dojo_id))
+    with pytest.raises(ConnectionError):  # the first to ask again is told that tables changed
+        await site.slug_of(site.dojos[0])
+    monkeypatch.setattr(drift_audit, "LONGEST_COMPARISON", 1.0)
+    monkeypatch.setattr(drift_audit, "LONGEST_STEP", -1.0)
+    judged: set[str] = set()
+    for _ in range(2):
+        found = await site.judge()
+        assert len(found - judged) <= 2  # a dojo's statistics take its boards along
+        judged |= found
+        assert judged | await site.suspects() == after_solve(site.user, *site.dojos)
+    monkeypatch.setattr(drift_audit, "LONGEST_STEP", 30.0)
+    judged |= await site.judge()
+    assert judged == after_solve(site.user, *site.dojos) - {name_of(slow)}
+
+
+async def test_what_was_deleted_or_evicted_has_not_drifted(
+    site: Site, cache: "redis.Redis"
+) -> None:
+    """The sweep fills it in again, whatever else of the same refresh there is."""
+    first, *_ = site.dojos
+    key = keys.scoreboard(first.dojo_id, days=7)
+    cache.delete(key, keys.updated(key), keys.dojo_stats(first.reference_id))
+    for _ in range(3):
+        assert await site.audit() == set()
+    assert ((await site.rotation()).drift, await site.suspects()) == ({}, set())
+
+
+async def test_whatever_somebody_put_there_is_computed_anew(
+    site: Site, cache: "redis.Redis"
+) -> None:
+    first, second, third = (keys.dojo_stats(dojo.reference_id) for dojo in site.dojos)
+    cache.set(first, b"\xff{no JSON")
+    cache.set(second, b"null")
+    cache.set(third, b"{}")
+    cache.set(keys.updated(second), b"-62135596800")
+    cache.set(keys.updated(third), b"1e999")
+    await site.audit()
+    assert await site.audit() == names_of_boards(*site.dojos)
+    for dojo in site.dojos:
+        assert await site.solves(dojo) == 0
+
+
+@pytest.mark.parametrize("state", [b'{"cursor": 7}', b"\xff"])
+async def test_a_rotation_that_is_not_understood_begins_anew(
+    site: Site, cache: "redis.Redis", state: bytes
+) -> None:
+    cache.set(keys.AUDIT, state)
+    await site.audit()
+    assert (await site.rotation()).compared == len(of_all(*site.dojos))
+
+
+async def test_a_dojo_that_was_made_or_deleted_unnoticed_is_found(
+    site: Site, cache: "redis.Redis"
+) -> None:
+    first, *_ = site.dojos
+    made = site.webapp.create_dojo()
+    site.webapp.delete([first])
+    await site.audit()
+    assert await site.audit() == all_of_dojos(first, made)
+    assert await site.solves(made) == 0
+    assert not cache.exists(keys.dojo_stats(first.reference_id))
+
+
+async def test_without_a_cold_start_absent_values_stay_absent(
+    async_cache: Redis, snapshots: Database, webapp: WebApp, cache: "redis.Redis"
+) -> None:
+    site = Site(async_cache, snapshots, webapp, refill=False)
+    await site.start()
+    first, second, _ = site.dojos
+    for dojo in (first, second):
+        await site.marks.mark([Mark(refresh) for refresh in of_dojo(dojo.dojo_id)])
+    await site.answer()
+    site.solve(first)
+    key = keys.dojo_stats(second.reference_id)
+    cache.delete(key, keys.updated(key))
+    await site.audit()
+    assert await site.audit() == of_dojos(first)
+    assert not cache.exists(key)
+
+
+async def test_what_time_alone_changes_is_no_drift(site: Site, cache: "redis.Redis") -> None:
+    """The value is that of eight days ago: its newest solve has left the week since."""
+    first, *_ = site.dojos
+    [challenge_id, *_] = site.webapp.challenge_ids(first)
+    site.webapp.solve(site.user, challenge_id, ago=timedelta(days=9))
+    await site.publish(first)
+    await site.consume()
+    moment = now() - timedelta(days=8)
+    with site.webapp.engine.connect() as connection:
+        wanted = [DojoStats(first.dojo_id)]
+        [values] = dojo_stats.calculator.compute(connection, wanted, moment).values()
+    [(key, value)] = values.items()
+    assert value["recent_solves"]
+    stamp = moment.replace(tzinfo=UTC).timestamp()
+    cache.mset({key: orjson.dumps(value), keys.updated(key): f"{stamp:.6f}"})
+    for _ in range(3):
+        assert await site.audit() == set()
+    assert await site.suspects() == set()
+
+
+async def test_a_key_that_two_dojos_claim_is_no_drift(site: Site, webapp: WebApp) -> None:
+    twins = [webapp.create_dojo(id="twin", official=True) for _ in range(2)]
+    site.solve(twins[0])
+    for dojo in twins:
+        await site.publish(dojo)
+    await site.consume()
+    for _ in range(3):
+        assert await site.audit() == set()
+    assert (await site.rotation()).drift == {}
+
+
+async def test_one_value_that_cannot_be_computed_does_not_hide_another(
+    site: Site, webapp: WebApp
+) -> None:
+    first, second, _ = site.dojos
+    with webapp.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE dojos RENAME TO real_dojos"))
+        connection.execute(
+            sa.text(
+                "CREATE VIEW dojos AS SELECT dojo_id, id, name, password, data,"
+                f" CASE WHEN dojo_id = {first.dojo_id} THEN (1 / (dojo_id - dojo_id))::bool"
+                " ELSE official END AS official FROM real_dojos"
+            )
+        )
+    site.solve(second)
+    await site.audit()
+    assert await site.suspects() == after_solve(site.user, second)
+    assert await site.audit() == after_solve(site.user, second)
+
+
+@pytest.mark.parametrize(("longest", "limit"), [(5.0, 30.0), (30.0, 2.0)])
+async def test_one_value_that_takes_too_long_does_not_stop_the_audit(  # noqa: PLR0917 - fixtures
+    async_cache: Redis,
+    database: str,
+    webapp: WebApp,
+    monkeypatch: pytest.MonkeyPatch,
+    longest: float,
+    limit: float,
+) -> None:
+    """Whichever is less: what a statement may take, or what the audit waits."""
+    monkeypatch.setattr(drift_audit, "LONGEST_COMPARISON", limit)
+    url = urls.database_url(database)
+    # Nothing is prepared, as the tables change.
+    impatient = Database(url, pool_size=4, statement_timeout=longest, prepared_statements=False)
+    site = Site(async_cache, impatient, webapp)
+    await site.start()
+    first, second, _ = site.dojos
+    with webapp.engine.begin() as connection:
+        connection.exec_driver_sql(_SLOW_SLUG.format(dojo_id=first.dojo_id))
+    site.solve(second)
+    await site.audit()
+    assert await site.suspects() == after_solve(site.user, second)
+    assert (await site.rotation()).rounds == 1
+    await impatient.close()
+
+
+_SLOW_SLUG = """
+CREATE FUNCTION slowly(slug text) RETURNS text STABLE LANGUAGE plpgsql
+AS $$ BEGIN PERFORM pg_sleep(30); RETURN slug; END $$;
+ALTER TABLE dojos RENAME TO real_dojos;
+CREATE VIEW dojos AS
+SELECT dojo_id, CASE WHEN dojo_id = {dojo_id} THEN slowly(id) ELSE id END AS id,
+  name, official, data FROM real_dojos
+"""

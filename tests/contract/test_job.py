@@ -1,0 +1,109 @@
+from typing import ClassVar
+
+import pytest
+from hypothesis import given, strategies as st
+
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.consistency.reconcile import Reconcile
+from statsd.errors import DuplicateError
+from statsd.job import Priority, Refresh, UnknownKindError, parse, register_kind
+from statsd.jobs.pending import RECHECK_DELAY, Mark, now_and_again
+
+
+class Pair(Refresh, frozen=True):
+    """A refresh of two integers, not as urgent as others."""
+
+    kind: ClassVar[str] = "pair_of_this_test"
+    priority: ClassVar[Priority] = Priority.EXPORT
+    dojo_id: int
+    user_id: int
+
+
+register_kind(Pair)
+
+dojo_ids = st.integers(-(2**31), 2**31 - 1)
+
+
+@pytest.mark.parametrize(
+    ("refresh", "name"),
+    [
+        (Reconcile(), "reconcile"),
+        (DojoStats(-5), "dojo_stats:-5"),
+        (Pair(-5, 7), "pair_of_this_test:-5:7"),
+    ],
+)
+def test_a_refresh_is_named_by_its_kind_and_its_integers(refresh: Refresh, name: str) -> None:
+    assert refresh.name == name
+    assert parse(name) == refresh
+
+
+@given(dojo_ids, dojo_ids)
+def test_a_name_is_parsed_to_the_refresh_it_came_from(dojo_id: int, user_id: int) -> None:
+    for refresh in (DojoStats(dojo_id), Pair(dojo_id, user_id)):
+        parsed = parse(refresh.name)
+        assert type(parsed) is type(refresh)
+        assert parsed == refresh
+
+
+def test_refreshes_of_equal_names_are_one() -> None:
+    assert {DojoStats(1), DojoStats(1), DojoStats(2)} == {DojoStats(1), DojoStats(2)}
+
+
+def test_a_refresh_is_made_from_its_integers_in_the_order_of_its_fields() -> None:
+    assert Pair.of(1, 2) == Pair(dojo_id=1, user_id=2)
+
+
+@pytest.mark.parametrize("numbers", [(), (1,), (1, 2, 3)])
+def test_a_refresh_is_not_made_from_too_few_or_too_many_integers(numbers: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="argument"):
+        Pair.of(*numbers)
+
+
+@pytest.mark.parametrize("name", ["teleport:1", "teleport", "", ":", "DOJO_STATS:1", "dojo_stats "])
+def test_a_name_of_an_unknown_kind_is_said_to_be_one(name: str) -> None:
+    with pytest.raises(UnknownKindError) as unknown:
+        parse(name)
+    assert repr(name.partition(":")[0]) in str(unknown.value)
+
+
+def test_a_kind_is_registered_once() -> None:
+    class Impostor(Refresh, frozen=True):
+        kind: ClassVar[str] = Pair.kind
+        other_id: int
+
+    with pytest.raises(DuplicateError, match=Pair.kind):
+        register_kind(Impostor)
+    assert parse("pair_of_this_test:1:2") == Pair(1, 2)
+
+
+def test_a_mark_is_packed_as_name_class_and_microseconds() -> None:
+    assert Mark(Pair(1, 2)).packed() == ("pair_of_this_test:1:2", 3, 0)
+    assert Mark(DojoStats(5), 2.5).packed() == ("dojo_stats:5", 1, 2_500_000)
+
+
+@pytest.mark.parametrize("priority", Priority)
+def test_a_mark_may_have_another_class_than_its_refresh(priority: Priority) -> None:
+    packed = Mark(Pair(1, 2), priority=priority).packed()
+    assert packed == ("pair_of_this_test:1:2", int(priority), 0)
+    assert all(type(part) in {str, int} for part in packed)
+
+
+def test_classes_are_those_that_the_scripts_know() -> None:
+    assert [(priority.name, int(priority)) for priority in Priority] == [
+        ("MISSED", 0),
+        ("INTERACTIVE", 1),
+        ("ORDINARY", 2),
+        ("EXPORT", 3),
+        ("BACKGROUND", 4),
+        ("IDLE", 5),
+    ]
+
+
+def test_what_may_not_have_landed_is_marked_now_and_once_more() -> None:
+    marks = list(now_and_again([DojoStats(1), DojoStats(2)]))
+    assert sorted(mark.packed() for mark in marks) == [
+        ("dojo_stats:1", 1, 0),
+        ("dojo_stats:1", 1, int(RECHECK_DELAY * 1_000_000)),
+        ("dojo_stats:2", 1, 0),
+        ("dojo_stats:2", 1, int(RECHECK_DELAY * 1_000_000)),
+    ]

@@ -1,0 +1,103 @@
+"""The rules of marks, leases, tokens and stamps suffice, and which of them are needed for what.
+
+Every order of events is tried in small worlds (`tests/fencing_model.py`). `pytest -rP` prints
+how many states there were, and for each rule the shortest way to harm without it.
+"""
+
+import pytest
+
+from tests.fencing.model import Model, Rule
+from tests.fencing.search import search
+from tests.fencing.state import World
+
+LOSSES = frozenset({"crash", "flush", "lose key", "lose stamp", "lose clock"})
+WORLDS = {
+    # A change published before its commit, then one that deletes the thing.
+    "order": World((0, 0, None), (True, False), frozenset({"crash"}), 1),
+    # The key goes from one refresh to another, and in the second world back again.
+    "takeover": World((0, 1), (True,)),
+    "there and back": World((0, 1, 0), (False, False)),
+    # Anything may be lost, twice, around a deletion.
+    "losses": World((0, None), (False,), LOSSES | {"set back"}, 2),
+    # The clock is lost while the server's shows less than its tokens, and an attempt is the last.
+    "clock": World((0, 0), (True,), frozenset({"set back", "lose clock", "bury"}), 3, workers=1),
+    # The server's clock is set back, and a worker dies.
+    "leases": World((0, 0), (True,), frozenset({"set back", "crash"}), 2),
+}
+
+FORGOTTEN = "the cache differs from the database, and nothing is owed"
+OLDER = "the value went back to an older one"
+STAMP = "the stamp went back"
+STUCK = "the work never ends"
+
+# What goes wrong without a rule, or without all of several that stand in for one another.
+NEEDED: list[tuple[str, str, frozenset[Rule]]] = [
+    ("order", FORGOTTEN, frozenset({Rule.MARK_BEFORE_ACKNOWLEDGING})),
+    ("order", FORGOTTEN, frozenset({Rule.RECHECK})),
+    ("order", FORGOTTEN, frozenset({Rule.LEASE})),
+    ("order", FORGOTTEN, frozenset({Rule.SNAPSHOT_AFTERWARDS})),
+    ("order", FORGOTTEN, frozenset({Rule.UNMARK_ANSWERED})),
+    ("order", OLDER, frozenset({Rule.LEASE_FENCE})),
+    ("takeover", STAMP, frozenset({Rule.STAMP_GUARD})),
+    ("losses", FORGOTTEN, frozenset({Rule.RECONCILE})),
+    ("losses", FORGOTTEN, frozenset({Rule.SWEEP})),
+    ("losses", FORGOTTEN, frozenset({Rule.NEVER_BACK})),
+    ("losses", FORGOTTEN, frozenset({Rule.CATCH_UP})),
+    ("leases", STUCK, frozenset({Rule.OFFSET})),
+    ("clock", FORGOTTEN, frozenset({Rule.LEASES_END_WITH_THE_CLOCK})),
+    ("clock", FORGOTTEN, frozenset({Rule.EPOCH_FENCE, Rule.LEASES_END_WITH_THE_CLOCK})),
+    ("takeover", FORGOTTEN, frozenset({Rule.OWNERS, Rule.SWEEP})),
+    ("takeover", FORGOTTEN, frozenset({Rule.DELETION_GUARD, Rule.LEASE_FENCE})),
+]
+
+# What does no harm to leave out, as long as the others are there. The epoch fence: an attempt of
+# another life has no lease. The books' guards: who holds the lease has the newest token of its
+# name, and what is deleted wrongly is missed by the sweep. A token for each attempt: an older one
+# claims less than the snapshot shows; without it a stamp is too modest, and answers come too late.
+SPARE = [
+    ("clock", Rule.EPOCH_FENCE),
+    ("takeover", Rule.OWNERS),
+    ("takeover", Rule.DELETION_GUARD),
+    ("takeover", Rule.RENEWED_EACH_TIME),
+]
+
+
+def show(*lines: object) -> None:
+    print(*lines, sep="\n")  # noqa: T201 - pytest keeps it, and shows it when asked
+
+
+def test_every_rule_is_tried() -> None:
+    tried = {rule for *_, rules in NEEDED for rule in rules} | {rule for _, rule in SPARE}
+    assert tried == set(Rule)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_in_every_order_the_cache_comes_to_what_the_database_holds(name: str) -> None:
+    found = search(Model(WORLDS[name]))
+    show(found)
+    assert found.wrong is None, str(found)
+    assert found.states > 1000  # else the world has become too small to show anything
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "rules"),
+    [
+        pytest.param(*needed, id="-".join(sorted(rule.name for rule in needed[-1])))
+        for needed in NEEDED
+    ],
+)
+def test_without_a_rule_the_search_finds_the_harm(
+    name: str, harm: str, rules: frozenset[Rule]
+) -> None:
+    found = search(Model(WORLDS[name], rules))
+    show(*(f"without the rule that {rule}:" for rule in sorted(rules)), found)
+    assert found.wrong == harm, str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [pytest.param(*spare, id=spare[1].name) for spare in SPARE]
+)
+def test_a_spare_rule_alone_does_no_harm_to_leave_out(name: str, rule: Rule) -> None:
+    found = search(Model(WORLDS[name], frozenset({rule})))
+    show(f"without the rule that {rule}:", found)
+    assert found.wrong is None, str(found)

@@ -1,0 +1,300 @@
+"""What each type of event makes stale, through the stream; and what becomes of the values."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+import redis
+import sqlalchemy as sa
+from redis.asyncio import Redis
+
+from statsd import keys
+from statsd.calculators.activity import Activity
+from statsd.calculators.catalog import of_solver
+from statsd.calculators.challenge_solves import ChallengeSolves
+from statsd.calculators.scoreboard import Scoreboard
+from statsd.calculators.scores import Scores
+from statsd.client import Publisher, listen
+from statsd.dev import embedded
+from statsd.job import Priority
+from statsd.servers.database import Database
+from tests.support.daemon_parts import Parts
+from tests.support.job_names import after_change, after_solve, of_dojos
+from tests.support.webapp import Dojo, DojoChallenge, Module, User, WebApp
+
+NOBODY = 2**31 - 1
+AWARDS = {"belts", "emojis"}
+
+
+class Site(Parts):
+    """A daemon's parts, and an application with two dojos, of which one user knows the first."""
+
+    def __init__(self, cache: Redis, database: Database, webapp: WebApp) -> None:
+        super().__init__(cache, database)
+        self.webapp = webapp
+        self.user = webapp.create_user()
+        self.dojo = webapp.create_dojo()
+        self.other = webapp.create_dojo(official=True, data=None)
+        self.private = webapp.create_dojo(data={"type": "course"})
+        self.challenges = webapp.challenge_ids(self.dojo)
+        webapp.solve(self.user, self.challenges[0])
+
+    async def stale_after(self, kind: str, **payload: object) -> set[str]:
+        """Publish an event, accept it, and return what is owed for it."""
+        await self.accept(kind, **payload)
+        owed: set[str] = set()
+        for priority in Priority:
+            names: Any = await self.cache.zrange(keys.due(priority), 0, -1)
+            owed |= {name.decode() for name in names}
+        await self.answer()
+        return owed
+
+    async def accept(self, kind: str, **payload: object) -> None:
+        data = orjson.dumps({"type": kind, "payload": payload})
+        await self.cache.xadd(keys.STREAM, {"data": data})
+        while await self.cache.xlen(keys.STREAM):
+            await self.consumer.step()
+
+    async def owed_again(self) -> set[str]:
+        """Return what is owed once more, when a commit has had time to land."""
+        later: Any = await self.cache.zrange(f"{keys.INTERNAL}later", 0, -1)
+        return {entry.decode().split("|")[2] for entry in later}
+
+    async def value(self, key: str) -> Any:
+        raw: Any = await self.cache.get(key)
+        return None if raw is None else orjson.loads(raw)
+
+    async def keys_of(self, dojo: Dojo) -> set[bytes]:
+        found: Any = await self.cache.keys(f"stats:*:{dojo.dojo_id}*")
+        return {key for key in found if b":internal:" not in key}
+
+
+@pytest.fixture
+async def site(async_cache: Redis, snapshots: Database, webapp: WebApp) -> Site:
+    site = Site(async_cache, snapshots, webapp)
+    await site.start()
+    return site
+
+
+@pytest.fixture
+def publishing(site: Site, redis_server: embedded.Redis) -> Iterator[None]:
+    """Let the application publish what it commits, from when the cache is filled."""
+    publisher = Publisher.from_url(redis_server.url)
+    forget = listen(site.webapp.sessions, publisher)
+    yield
+    forget()
+    publisher.close()
+
+
+def of_solve(user: User, *dojos: Dojo) -> set[str]:
+    """What a solve of a user makes stale by itself."""
+    stale = {refresh.name for dojo in dojos for refresh in of_solver(dojo.dojo_id, user.id)}
+    return stale | {Activity(user.id).name}
+
+
+# --- events
+
+
+async def test_a_solve_concerns_the_dojos_that_require_the_challenge(site: Site) -> None:
+    place = {"module_index": 0, "challenge_index": 9, "id": "same"}
+    row = {"challenge_id": site.challenges[0]} | place
+    site.webapp.add(
+        DojoChallenge(dojo_id=site.other.dojo_id, required=False, **row),
+        DojoChallenge(dojo_id=site.private.dojo_id, required=True, **row),
+    )
+    solve = {"user_id": site.user.id, "challenge_id": site.challenges[0]}
+    stale = await site.stale_after("challenge_solve", **solve)
+    assert stale == of_solve(site.user, site.dojo, site.private)
+    assert await site.owed_again() == set()
+
+
+async def test_a_solve_that_changes_the_boards_concerns_what_follows_from_them(site: Site) -> None:
+    await site.answer()
+    site.webapp.solve(site.user, site.challenges[1])
+    solve = {"user_id": site.user.id, "challenge_id": site.challenges[1]}
+    await site.accept("challenge_solve", **solve)
+    stale = after_solve(site.user, site.dojo)
+    assert await site.answer() == stale
+    await site.accept("challenge_solve", **solve)  # again: the boards do not change
+    assert await site.answer() == stale - {Scoreboard(site.dojo.dojo_id).name}
+
+
+async def test_a_solve_that_is_not_there_yet_is_looked_at_again(site: Site) -> None:
+    solve = {"user_id": site.user.id, "challenge_id": site.challenges[1]}
+    stale = await site.stale_after("challenge_solve", **solve)
+    assert stale == await site.owed_again() == of_solve(site.user, site.dojo)
+
+
+async def test_a_changed_dojo_concerns_all_of_it(site: Site) -> None:
+    changed = await site.stale_after("dojo_stats_update", dojo_id=site.dojo.dojo_id)
+    assert changed == await site.owed_again() == after_change(site.dojo)
+
+
+async def test_standings_of_a_dojo_are_its_scoreboards(site: Site) -> None:
+    stale = await site.stale_after(
+        "scoreboard_update", model_type="dojo", model_id=site.dojo.dojo_id
+    )
+    assert stale == await site.owed_again() == {Scoreboard(site.dojo.dojo_id).name}
+
+
+async def test_standings_of_a_module_are_scoreboards_and_solves_of_challenges(site: Site) -> None:
+    dojo_id = site.dojo.dojo_id
+    module = {"dojo_id": dojo_id, "module_index": 0}
+    stale = await site.stale_after("scoreboard_update", model_type="module", model_id=module)
+    assert stale == {Scoreboard(dojo_id).name, ChallengeSolves(dojo_id).name}
+    assert await site.owed_again() == stale
+
+
+async def test_scores_of_a_dojo_are_that_alone(site: Site) -> None:
+    stale = await site.stale_after("scores_update", dojo_id=site.dojo.dojo_id)
+    assert stale == await site.owed_again() == {Scores(site.dojo.dojo_id).name}
+
+
+async def test_scores_of_no_dojo_are_those_of_all_that_have_any(site: Site) -> None:
+    expected = {Scores(dojo.dojo_id).name for dojo in (site.dojo, site.other)}
+    assert await site.stale_after("scores_update") == expected
+    assert await site.owed_again() == expected
+
+
+async def test_a_changed_user_concerns_the_dojos_in_which_they_solved(site: Site) -> None:
+    stale = await site.stale_after("user_update", user_id=site.user.id)
+    assert stale == await site.owed_again() == of_solve(site.user, site.dojo) | AWARDS
+
+
+async def test_a_user_who_is_gone_concerns_all_dojos(site: Site) -> None:
+    stale = await site.stale_after("user_update", user_id=NOBODY)
+    of_all_dojos = after_change(site.dojo, site.other, site.private)
+    assert stale == await site.owed_again() == of_all_dojos | {"belts", f"activity:{NOBODY}"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "stale"),
+    [
+        ("belts_update", {}, "belts"),
+        ("emojis_update", {}, "emojis"),
+        ("activity_update", {"user_id": 1}, "activity:1"),
+        ("container_stats_update", {}, "containers"),
+        ("challenge_solve", {"user_id": 1, "challenge_id": NOBODY}, "activity:1"),
+    ],
+)
+async def test_what_concerns_no_dojo_is_one_value(
+    site: Site, kind: str, payload: dict[str, int], stale: str
+) -> None:
+    assert await site.stale_after(kind, **payload) == {stale}
+    assert await site.owed_again() == {stale}
+
+
+async def test_large_values_wait_for_what_is_urgent(site: Site, cache: "redis.Redis") -> None:
+    await site.accept("dojo_stats_update", dojo_id=site.dojo.dojo_id)
+    names = of_dojos(site.dojo)
+    classes = {name: cache.hget(keys.mark(name), "class") for name in names}
+    urgent = f"dojo_stats:{site.dojo.dojo_id}"
+    assert classes == dict.fromkeys(names, b"3") | {urgent: b"1"}
+
+
+# --- values
+
+
+def entry(user: User, solves: int) -> dict[str, object]:
+    return {
+        "rank": 1,
+        "solves": solves,
+        "user_id": user.id,
+        "name": user.name,
+        "email": user.email,
+    }
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_a_solve_is_in_every_value(site: Site) -> None:
+    dojo_id, user_id = site.dojo.dojo_id, str(site.user.id)
+    site.webapp.solve(site.user, site.challenges[1])
+    await site.consume()
+    for module_index in (None, 0):
+        for days in (0, 7, 30):
+            board = await site.value(keys.scoreboard(dojo_id, module_index, days))
+            assert board == [entry(site.user, 2)]
+        score = await site.value(keys.scores(dojo_id, module_index))
+        assert score == {"ranks": [site.user.id], "solves": {user_id: 2}}
+    counts = await site.value(keys.challenge_solves(dojo_id, 0))
+    assert counts == dict.fromkeys(map(str, site.challenges[:2]), 1)
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_a_renamed_user_has_the_new_name(site: Site) -> None:
+    with site.webapp.sessions.begin() as session:
+        user = session.merge(site.user)
+        user.name, user.email = "[x] <b>näme</b>\u202e", None
+    await site.consume()
+    board = await site.value(keys.scoreboard(site.dojo.dojo_id))
+    assert board == [entry(user, 1)]
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_a_hidden_user_is_on_no_scoreboard_and_keeps_the_score(site: Site) -> None:
+    dojo_id = site.dojo.dojo_id
+    with site.webapp.sessions.begin() as session:
+        session.merge(site.user).hidden = True
+    await site.consume()
+    assert await site.value(keys.scoreboard(dojo_id, 0)) == []
+    assert await site.value(keys.challenge_solves(dojo_id, 0)) == {}
+    assert (await site.value(keys.scores(dojo_id)))["ranks"] == [site.user.id]
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_a_deleted_user_is_nowhere(site: Site) -> None:
+    dojo_id = site.dojo.dojo_id
+    site.webapp.delete([site.user])
+    await site.consume()
+    assert await site.value(keys.scoreboard(dojo_id)) == []
+    assert await site.value(keys.challenge_solves(dojo_id, 0)) == {}
+    assert await site.value(keys.scores(dojo_id, 0)) == {"ranks": [], "solves": {}}
+
+
+async def test_solves_that_outlive_their_user_count_for_scores_alone(site: Site) -> None:
+    """A database may keep them; ours takes them along."""
+    dojo_id = site.dojo.dojo_id
+    with site.webapp.engine.begin() as connection:
+        for statement in (
+            "ALTER TABLE submissions DROP CONSTRAINT submissions_user_id_fkey",
+            f"DELETE FROM users WHERE id = {site.user.id}",
+        ):
+            connection.execute(sa.text(statement))
+    await site.stale_after("user_update", user_id=site.user.id)
+    assert await site.value(keys.scoreboard(dojo_id)) == []
+    assert await site.value(keys.challenge_solves(dojo_id, 0)) == {}
+    assert (await site.value(keys.scores(dojo_id)))["ranks"] == [site.user.id]
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_the_keys_of_a_deleted_dojo_go_and_no_others(site: Site) -> None:
+    before = await site.keys_of(site.other)
+    site.webapp.delete([site.dojo])
+    await site.consume()
+    assert await site.keys_of(site.dojo) == set()
+    assert await site.keys_of(site.other) == before
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_the_keys_of_a_deleted_module_go_and_the_dojo_follows(site: Site) -> None:
+    dojo_id = site.dojo.dojo_id
+    with site.webapp.sessions.begin() as session:
+        session.delete(session.get_one(Module, (dojo_id, 0)))
+    await site.consume()
+    left: Any = await site.cache.keys(f"stats:*:module:{dojo_id}:*")
+    assert left == []
+    assert await site.value(keys.scoreboard(dojo_id)) == []
+    assert await site.value(keys.scores(dojo_id)) == {"ranks": [], "solves": {}}
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_a_dojo_that_becomes_private_loses_its_scores(
+    site: Site, cache: "redis.Redis"
+) -> None:
+    dojo_id = site.dojo.dojo_id
+    with site.webapp.sessions.begin() as session:
+        session.merge(site.dojo).data = {"type": "course"}
+    await site.consume()
+    assert cache.keys(f"stats:scores:*{dojo_id}*") == []
+    assert await site.value(keys.scoreboard(dojo_id)) == []  # the solver is no member

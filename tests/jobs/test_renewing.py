@@ -1,0 +1,83 @@
+"""Leases are prolonged for as long as the work goes on, and no longer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from statsd import keys
+from statsd.job import Priority
+from statsd.jobs.parts import at_once
+from statsd.jobs.pending import Mark
+from statsd.jobs.queue import Answer, Attempt, Marks
+from statsd.jobs.wakeup import Bell
+from statsd.jobs.worker import Performer, Worker
+from tests.support.plain_jobs import KEY, Thing, marks_of, nothing_due
+
+LEASE = 0.6  # seconds
+DEADLINE = 20.0  # seconds
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+
+
+def worker_of(marks: Marks, work: Callable[[], Awaitable[object]]) -> Worker:
+    async def perform(wanted: Sequence[Any], _attempt: Attempt) -> Mapping[Any, Answer]:
+        await work()
+        return {each: Answer({KEY: 1}) for each in wanted}
+
+    performers = {Thing.kind: Performer(at_once(perform), batch=1)}
+    return Worker(marks, performers, Bell(), lease=LEASE, retry_delays=(60,))
+
+
+def renewals() -> list["asyncio.Task[Any]"]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == "renew leases"]
+
+
+async def test_work_that_outlasts_its_lease_keeps_it(
+    marks: Marks, async_cache: Redis, cache: redis.Redis
+) -> None:
+    own, other = marks_of(async_cache, "own", lease=LEASE), marks_of(async_cache, "other")
+    seen: set[float] = set()
+
+    def prolonged_often() -> bool:
+        due: Any = cache.zscore(keys.due(Priority.INTERACTIVE), "thing:1")
+        seen.add(due)
+        return len(seen) > 5  # the first lease is over by then
+
+    async def work() -> None:
+        await eventually(prolonged_often)
+        assert await nothing_due(other)
+
+    await marks.mark([Mark(Thing(1))])
+    await worker_of(own, work).step()
+    assert cache.exists(KEY)
+    assert not cache.exists(keys.LEASES)
+    assert await nothing_due(other)
+    assert not renewals()
+
+
+async def test_a_lease_that_cannot_be_prolonged_takes_back_nothing_that_was_settled(
+    marks: Marks, async_cache: Redis, cache: redis.Redis
+) -> None:
+    """The failure is raised, so that the worker puts things right."""
+    aside = f"{keys.LEASES}-aside"
+
+    async def work() -> None:
+        cache.rename(keys.LEASES, aside)
+        cache.set(keys.LEASES, "no hash")
+        cache.config_resetstat()
+        await eventually(lambda: "errorstat_WRONGTYPE" in cache.info("errorstats"))
+        cache.rename(aside, keys.LEASES)
+
+    await marks.mark([Mark(Thing(1))])
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        await worker_of(marks_of(async_cache, "own", lease=LEASE), work).step()
+    assert cache.exists(KEY)
+    assert not renewals()

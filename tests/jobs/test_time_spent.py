@@ -1,0 +1,34 @@
+"""What refreshes take that are answered in parts."""
+
+import pytest
+
+from statsd.jobs.parts import Spent
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_what_comes_in_one_part_is_shared_by_all() -> None:
+    clock = Clock()
+    spent = Spent(4, clock)
+    clock.seconds += 2
+    assert spent.on(4) == pytest.approx(0.5)
+
+
+def test_a_part_costs_its_share_of_what_came_first_and_its_own() -> None:
+    clock = Clock()
+    spent = Spent(4, clock)
+    clock.seconds += 2
+    assert spent.on(1) == pytest.approx(0.5)
+    clock.seconds += 10  # until it is written
+    spent.go_on()
+    clock.seconds += 1
+    assert spent.on(1) == pytest.approx(1.5)
+    spent.go_on()
+    clock.seconds += 1
+    assert spent.on(2) == pytest.approx(1.0)

@@ -1,0 +1,24 @@
+"""Whether a server serves, asked with patience; however it refuses, that is an answer."""
+
+import pytest
+
+from statsd import urls
+from statsd.dev import embedded
+from statsd.observability.probes import Probes, failing
+from statsd.servers.database import Database
+
+
+async def test_a_refusal_at_connecting_is_an_answer(postgres: embedded.Postgres) -> None:
+    url = urls.database_url(postgres.url_of("no_such_database"))
+    database = Database(url, pool_size=1, statement_timeout=5, prepared_statements=True)
+    reason = await failing("PostgreSQL", database.ping, 5)
+    await database.close()
+    assert reason.startswith("PostgreSQL does not serve: InvalidCatalogNameError: ")
+
+
+async def test_what_is_no_outage_is_not_taken_for_one() -> None:
+    async def broken() -> None:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        await Probes({"Redis": broken}).step()

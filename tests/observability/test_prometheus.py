@@ -1,0 +1,142 @@
+"""The files of `deploy/`, as Prometheus takes them, and a daemon as it sees it."""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from statsd.dev import embedded
+from tests.support import deploy_files, prometheus
+from tests.support.deploy_files import selectors
+from tests.support.processes import Daemon, daemon, eventually, free_port
+from tests.support.prometheus import Prometheus, promtool
+from tests.support.scrape import documented
+from tests.support.webapp import WebApp
+
+RULE_TESTS = Path(__file__).parent / "prometheus-rules.test.yml"
+NOT_WHERE_ALL_IS_WELL = {
+    *("statsd_slow_refreshes_total", "statsd_failed_refreshes_total"),
+    *("statsd_dead_refreshes_total", "statsd_drifted_values_total"),
+}
+SOLVES = 'statsd_events_total{job="statsd", type="challenge_solve"}'
+MOVED_BY_A_SOLVE = [
+    SOLVES,
+    "statsd_event_batches_total",
+    "statsd_marks_total",
+    'statsd_refreshes_total{kind="standing", status="settled"}',
+    'statsd_publish_to_cache_seconds_count{kind="standing"}',
+    'statsd_publish_to_cache_seconds_bucket{kind="dojo_stats", le="+Inf"}',
+]
+
+pytestmark = pytest.mark.usefixtures("installed")
+
+
+@pytest.fixture(scope="module")
+def installed() -> None:
+    prometheus.require()
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def scraping(
+    installed: None,  # noqa: ARG001 - first
+    port: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Prometheus]:
+    """One for all daemons of these tests: it takes five seconds to begin."""
+    with prometheus.scraping(port, tmp_path_factory.mktemp("prometheus")) as made:
+        yield made
+
+
+@pytest.fixture
+def running(
+    database: str,
+    redis_server: embedded.Redis,
+    publishing: None,  # noqa: ARG001 - for as long as the daemon is there
+    port: int,
+    tmp_path: Path,
+) -> Iterator[Daemon]:
+    """A daemon whose web application publishes."""
+    variables = {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
+    with daemon(tmp_path / "log", STATSD_HTTP_PORT=str(port), **variables) as process:
+        yield process.started()
+
+
+@pytest.fixture
+def server(scraping: Prometheus, running: Daemon) -> Prometheus:  # noqa: ARG001 - it scrapes that
+    eventually(lambda: scraping.value("statsd_ready") == 1, "it has seen a daemon that is ready")
+    return scraping
+
+
+def solve(webapp: WebApp, server: Prometheus) -> None:
+    """Let a user solve something, and Prometheus see it."""
+    [challenge_id, *_] = webapp.challenge_ids(webapp.create_dojo())
+    before = {each: server.value(each) for each in MOVED_BY_A_SOLVE}
+    webapp.solve(webapp.create_user(), challenge_id)
+
+    def still() -> list[str]:
+        return [each for each, value in before.items() if server.value(each) <= value]
+
+    eventually(lambda: not still(), f"these move: {MOVED_BY_A_SOLVE}")
+
+
+def test_promtool_finds_no_fault() -> None:
+    assert "SUCCESS" in promtool("check", "rules", "--lint=all", "--lint-fatal", deploy_files.RULES)
+    assert "SUCCESS" in promtool("check", "config", deploy_files.DEPLOY / "prometheus.yml")
+
+
+def test_alerts_fire_when_they_should_and_are_silent_otherwise() -> None:
+    assert "SUCCESS" in promtool("test", "rules", RULE_TESTS)
+
+
+def test_every_documented_metric_is_a_series(webapp: WebApp, server: Prometheus) -> None:
+    solve(webapp, server)
+    [target] = server.targets()
+    assert (target["health"], target["labels"]["job"]) == ("up", "statsd")
+    names = {labels["__name__"] for labels, _ in server.query('{job="statsd"}')}
+    seen = {each.metric or each.name for name in names for each in selectors(name)}
+    assert seen | NOT_WHERE_ALL_IS_WELL == documented().keys()
+
+
+def test_the_dashboard_shows_what_there_is(webapp: WebApp, server: Prometheus) -> None:
+    solve(webapp, server)
+    solve(webapp, server)  # what begins with the first has no rate before the second
+    for annotation in deploy_files.annotations():
+        server.query(chosen(annotation["expr"]))
+    for expression, legend in deploy_files.targets():
+        found = server.query(chosen(expression))
+        shown = [labels for labels, value in found if not math.isnan(value)]
+        metrics = {each.metric for each in selectors(expression)}
+        assert shown or (metrics and metrics <= NOT_WHERE_ALL_IS_WELL), expression
+        wanted = set(re.findall(r"\{\{(\w+)\}\}", legend))
+        assert all(wanted <= labels.keys() for labels in shown), (expression, legend)
+
+
+def chosen(expression: str) -> str:
+    """Fill in what Grafana does."""
+    return expression.replace("$__rate_interval", "1m").replace("$job", "statsd")
+
+
+def test_the_rules_are_healthy_and_a_daemon_that_is_gone_is_missed(
+    webapp: WebApp, server: Prometheus, running: Daemon
+) -> None:
+    solve(webapp, server)
+
+    def states() -> dict[str, str]:
+        return {rule["name"]: rule["state"] for rule in server.rules() if "state" in rule}
+
+    eventually(lambda: set(states().values()) == {"inactive"}, "no alert has a reason to fire")
+    eventually(lambda: {rule["health"] for rule in server.rules()} == {"ok"}, "all were evaluated")
+    for rule, ours in zip(server.rules(), deploy_files.rules(), strict=True):
+        assert rule["name"] == ours.get("alert", ours.get("record"))
+        for name, text in rule.get("annotations", {}).items():
+            assert ours[name] == text
+        assert len(server.query(ours["expr"])) == ("record" in ours)
+    assert running.stop() == 0
+    eventually(lambda: states()["StatsdDown"] == "pending", "it is missed")

@@ -1,0 +1,341 @@
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+
+import asyncpg
+import pytest
+import redis
+import sqlalchemy.exc
+import uvloop
+from redis._parsers import BaseParser
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+
+from statsd.errors import InvalidEventError, MissingTableError, SettingsError, StatsdError
+from statsd.servers.outages import Servers, brief, is_outage, pause_unless, sqlstate, wait_for
+
+driver = PGDialect_asyncpg.import_dbapi()  # type: ignore[no-untyped-call]
+
+
+def wrapped(error: asyncpg.PostgresError, *, invalidated: bool = False) -> Exception:
+    """Return an error of asyncpg as SQLAlchemy raises it."""
+    adapted = driver.OperationalError(f"{type(error)}: {error}", error)
+    return sqlalchemy.exc.OperationalError(
+        "SELECT 1", {}, adapted, connection_invalidated=invalidated
+    )
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+def answered(text: str) -> Exception:
+    """Return the error that a client raises when Redis answers so."""
+    error = BaseParser.parse_error(text)  # type: ignore[no-untyped-call]
+    assert isinstance(error, redis.RedisError)
+    return error
+
+
+def closed() -> Exception:
+    adapted = driver.InterfaceError("connection is closed")
+    return sqlalchemy.exc.InterfaceError("SELECT 1", {}, adapted, connection_invalidated=True)
+
+
+def written_to_a_closed_connection() -> Exception:
+    """Return what uvloop raises then."""
+
+    async def write() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            transport.abort()
+            await asyncio.sleep(0)
+            transport.writelines([b"PING"])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(write())
+        except RuntimeError as error:
+            return error
+    raise AssertionError("it was written")
+
+
+OUTAGES = [
+    written_to_a_closed_connection(),
+    redis.ConnectionError("Connection refused"),
+    redis.TimeoutError("Timeout reading from socket"),
+    redis.BusyLoadingError("Redis is loading the dataset in memory"),
+    redis.AuthenticationError("WRONGPASS"),
+    ReadOnlyError("You can't write against a read only replica."),
+    OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+    answered("NOGROUP No such key 'stat:events' or consumer group 'stats-workers'"),
+    answered("UNBLOCKED the stream key no longer exists"),
+    answered("LOADING Redis is loading the dataset in memory"),
+    answered("READONLY You can't write against a read only replica."),
+    answered("OOM command not allowed when used memory > 'maxmemory'."),
+    answered("MISCONF Redis is configured to save RDB snapshots, but is unable to persist"),
+    answered("BUSY Redis is busy running a script."),
+    answered("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."),
+    answered("NOREPLICAS Not enough good replicas to write."),
+    answered("ERR max number of clients reached"),
+    ConnectionRefusedError(111, "Connect call failed"),
+    ConnectionResetError(),
+    BrokenPipeError(),
+    OSError("no such host"),
+    TimeoutError(),
+    sqlalchemy.exc.TimeoutError("QueuePool limit reached"),
+    closed(),
+    MissingTableError(),
+    caused(MissingTableError(), wrapped(asyncpg.UndefinedTableError("no such table"))),
+    *(
+        form(error("gone"))
+        for form in (wrapped, lambda error: error)
+        for error in (
+            asyncpg.ConnectionDoesNotExistError,  # 08003
+            asyncpg.ConnectionFailureError,  # 08006
+            asyncpg.ProtocolViolationError,  # 08P01
+            asyncpg.TooManyConnectionsError,  # 53300
+            asyncpg.AdminShutdownError,  # 57P01
+            asyncpg.CrashShutdownError,  # 57P02
+            asyncpg.CannotConnectNowError,  # 57P03
+            asyncpg.InvalidCatalogNameError,  # 3D000
+            asyncpg.InvalidPasswordError,  # 28P01
+            asyncpg.InvalidAuthorizationSpecificationError,  # 28000
+        )
+    ),
+    wrapped(asyncpg.DataError("whatever it is, the connection is lost"), invalidated=True),
+]
+
+FAILURES = [
+    ValueError("a bug"),
+    KeyError("missing"),
+    ZeroDivisionError(),
+    RuntimeError("connection refused, says the text"),
+    AssertionError(),
+    StatsdError(),
+    InvalidEventError(),
+    answered("ERR wrong number of arguments for 'get' command"),
+    answered("WRONGTYPE Operation against a key holding the wrong kind of value"),
+    answered("ERR it has NOGROUP further on in the text"),
+    answered("BUSYGROUP Consumer Group name already exists"),
+    answered("NOPERM this user has no permissions to run the 'eval' command"),
+    redis.DataError("Invalid input of type"),
+    NoScriptError("No matching script"),
+    sqlalchemy.exc.ArgumentError("a bug"),
+    sqlalchemy.exc.NoResultFound("no row"),
+    *(
+        form(error("wrong"))
+        for form in (wrapped, lambda error: error)
+        for error in (
+            asyncpg.UndefinedTableError,  # 42P01
+            asyncpg.UndefinedColumnError,  # 42703
+            asyncpg.PostgresSyntaxError,  # 42601
+            asyncpg.InsufficientPrivilegeError,  # 42501
+            asyncpg.QueryCanceledError,  # 57014: the statement took too long
+            asyncpg.DivisionByZeroError,  # 22012
+            asyncpg.NumericValueOutOfRangeError,  # 22003
+            asyncpg.ReadOnlySQLTransactionError,  # 25006
+        )
+    ),
+    SettingsError(),
+    caused(SettingsError("the password is wrong"), redis.AuthenticationError("WRONGPASS")),
+    caused(SettingsError("no"), wrapped(asyncpg.InvalidPasswordError("no"))),
+    caused(SettingsError("no"), ConnectionRefusedError()),
+]
+
+
+def described(error: BaseException) -> str:
+    return f"{type(error).__name__} {sqlstate(error) or ''} {str(error)[:20]!r}"
+
+
+class Probe:
+    """A server that is gone for a while: fails with each of `errors` in turn, then answers."""
+
+    def __init__(self, errors: Sequence[Exception], *, then: Callable[[], object] = int) -> None:
+        self.errors = list(errors)
+        self.then = then
+        self.calls = 0
+
+    async def __call__(self) -> None:
+        self.calls += 1
+        if self.errors:
+            error = self.errors.pop(0)
+            if not self.errors:
+                self.then()
+            raise error
+
+
+class GoneForGood:
+    """A server that never answers; `gone` is set when somebody asked."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.asked.set()
+        raise redis.ConnectionError
+
+
+@pytest.mark.parametrize("error", OUTAGES, ids=described)
+def test_a_server_that_cannot_serve_just_now_is_an_outage(error: Exception) -> None:
+    assert is_outage(error)
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=described)
+def test_what_waiting_does_not_mend_is_no_outage(error: Exception) -> None:
+    assert not is_outage(error)
+
+
+def test_a_cancellation_is_no_outage() -> None:
+    assert not is_outage(asyncio.CancelledError())
+
+
+def test_the_sqlstate_is_found_however_the_error_is_wrapped() -> None:
+    error = asyncpg.CannotConnectNowError("starting up")
+    assert sqlstate(error) == "57P03"
+    assert sqlstate(wrapped(error)) == "57P03"
+    assert sqlstate(caused(RuntimeError(), error)) == "57P03"
+    assert sqlstate(caused(RuntimeError(), wrapped(error))) == "57P03"
+    bare = caused(driver.OperationalError("without a state of its own"), error)
+    assert sqlstate(sqlalchemy.exc.OperationalError("SELECT 1", {}, bare)) == "57P03"
+
+
+@pytest.mark.parametrize("error", [None, ValueError(), redis.ConnectionError(), OSError()])
+def test_other_errors_have_no_sqlstate(error: Exception | None) -> None:
+    assert sqlstate(error) is None
+
+
+async def test_waiting_ends_at_once_when_the_server_answers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    probe = Probe([])
+    with caplog.at_level(logging.INFO):
+        await wait_for("Redis", probe, asyncio.Event())
+    assert probe.calls == 1
+    assert not caplog.records
+
+
+async def test_waiting_ends_when_the_server_is_back_and_both_are_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    probe = Probe([redis.ConnectionError("refused"), ConnectionResetError()])
+    with caplog.at_level(logging.INFO):
+        await wait_for("Redis", probe, asyncio.Event())
+    assert probe.calls == 3
+    assert [(logged.levelname, logged.getMessage()) for logged in caplog.records] == [
+        ("WARNING", "waiting for Redis"),
+        ("INFO", "Redis is back"),
+    ]
+    assert vars(caplog.records[0])["error"] == "ConnectionError: refused"
+    assert vars(caplog.records[0])["server"] == "Redis"
+
+
+async def test_waiting_ends_when_it_is_time_to_stop() -> None:
+    stopping = asyncio.Event()
+    probe = Probe([redis.ConnectionError()] * 2, then=stopping.set)
+    await wait_for("Redis", probe, stopping)
+    assert probe.calls == 2
+
+
+async def test_a_stop_is_not_held_up_by_the_pause_between_two_looks() -> None:
+    stopping, server = asyncio.Event(), GoneForGood()
+    waiting = asyncio.create_task(wait_for("Redis", server, stopping))
+    await server.asked.wait()
+    stopping.set()
+    await asyncio.wait_for(waiting, 0.09)  # the first pause is longer
+
+
+async def test_when_it_is_time_to_stop_already_the_server_is_not_asked() -> None:
+    stopping = asyncio.Event()
+    stopping.set()
+    probe = Probe([redis.ConnectionError()])
+    await wait_for("Redis", probe, stopping)
+    assert probe.calls == 0
+
+
+@pytest.mark.parametrize("before", [[], [redis.ConnectionError()]])
+async def test_what_is_no_outage_is_raised(before: list[Exception]) -> None:
+    mistake = SettingsError("the password is wrong")
+    with pytest.raises(SettingsError) as raised:
+        await wait_for("Redis", Probe([*before, mistake]), asyncio.Event())
+    assert raised.value is mistake
+
+
+async def test_a_pause_is_as_long_as_told_and_no_longer_than_until_the_stop() -> None:
+    stopping = asyncio.Event()
+    await pause_unless(stopping, 0.001)
+    stopping.set()
+    await asyncio.wait_for(pause_unless(stopping, None), 1)
+
+
+async def test_loops_that_wait_at_the_same_time_ask_each_server_once() -> None:
+    redis_probe, postgres_probe = Probe([]), Probe([])
+    servers = Servers({"Redis": redis_probe, "PostgreSQL": postgres_probe}, asyncio.Event())
+    assert not servers.waiting
+    await asyncio.gather(*(servers.wait() for _ in range(5)))
+    assert (redis_probe.calls, postgres_probe.calls) == (1, 1)
+    assert not servers.waiting
+    await servers.wait()
+    assert (redis_probe.calls, postgres_probe.calls) == (2, 2)
+
+
+async def test_while_a_server_is_waited_for_that_is_known() -> None:
+    stopping, server = asyncio.Event(), GoneForGood()
+    servers = Servers({"Redis": server}, stopping)
+    waiting = asyncio.create_task(servers.wait())
+    await server.asked.wait()
+    assert servers.waiting
+    stopping.set()
+    await waiting
+    assert not servers.waiting
+
+
+async def test_a_loop_that_is_cancelled_does_not_end_the_waiting_of_others() -> None:
+    stopping, server = asyncio.Event(), GoneForGood()
+    servers = Servers({"Redis": server}, stopping)
+    impatient, patient = (asyncio.create_task(servers.wait()) for _ in range(2))
+    await server.asked.wait()
+    impatient.cancel()
+    await asyncio.wait([impatient])
+    assert servers.waiting
+    stopping.set()
+    await patient
+
+
+async def test_loops_that_wait_together_all_get_what_is_no_outage() -> None:
+    def fail() -> Awaitable[object]:
+        raise ValueError("a bug")
+
+    servers = Servers({"Redis": fail}, asyncio.Event())
+    results = await asyncio.gather(*(servers.wait() for _ in range(3)), return_exceptions=True)
+    assert [type(result) for result in results] == [ValueError] * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("wrong"), "ValueError: wrong"),
+        (ValueError(), "ValueError: "),
+        (ValueError("first\nsecond"), "ValueError: first"),
+        (KeyError("name"), "KeyError: 'name'"),
+        (TimeoutError(), "TimeoutError: "),
+        (ConnectionRefusedError(111, "refused"), "ConnectionRefusedError: [Errno 111] refused"),
+    ],
+    ids=repr,
+)
+def test_an_error_in_brief_is_its_class_and_its_first_line(error: Exception, line: str) -> None:
+    assert brief(error) == line
+
+
+def test_an_error_in_brief_does_not_have_the_statement_that_sqlalchemy_adds() -> None:
+    text = brief(wrapped(asyncpg.UndefinedTableError('relation "dojos" does not exist')))
+    assert 'relation "dojos" does not exist' in text
+    assert "SELECT" not in text
+    assert "sqlalche.me" not in text
+
+
+def test_an_error_in_brief_is_never_long() -> None:
+    assert len(brief(ValueError("x" * 100_000))) < 400

@@ -1,0 +1,280 @@
+"""Snapshots: what they show, and connections that cannot be used any more."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import psycopg2
+import pytest
+import sqlalchemy as sa
+
+from statsd import urls
+from statsd.calculators.counted import among
+from statsd.dev import embedded
+from statsd.schema import users
+from statsd.servers.database import Database
+from statsd.servers.outages import is_outage, passes
+from statsd.servers.snapshot import Snapshot
+from tests.support.processes import eventually
+from tests.support.webapp import WebApp
+
+NAMES = sa.select(users.c.id, users.c.name).order_by(users.c.id)
+NAMED = sa.select(users.c.name).where(among(users.c.id, "ids")).order_by(users.c.id)
+WHO = sa.text("SELECT pg_backend_pid()")
+HOW = (
+    "SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only'),"
+    " current_setting('statement_timeout'), current_setting('jit'),"
+    " current_setting('plan_cache_mode')"
+)
+OURS = ("repeatable read", "on", "2s", "off", "force_generic_plan")
+
+
+@pytest.fixture
+async def single(database: str) -> AsyncIterator[Database]:
+    """A database through a single connection."""
+    single = Database(
+        urls.database_url(database), pool_size=1, statement_timeout=2, prepared_statements=True
+    )
+    yield single
+    await single.close()
+
+
+def change(database: str, statement: str) -> None:
+    """Change the database as somebody else."""
+    connection = psycopg2.connect(database)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    connection.close()
+
+
+def ask(database: str, statement: str) -> list[tuple[object, ...]]:
+    """Ask as somebody else."""
+    connection = psycopg2.connect(database)
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        found = list(cursor.fetchall())
+    connection.close()
+    return found
+
+
+async def backend(snapshot: Snapshot) -> int:
+    [pid] = await snapshot.scalars(WHO)
+    return int(pid)
+
+
+async def ask_names(snapshot: Snapshot) -> list[tuple[int, str]]:
+    return [(row.id, row.name) for row in await snapshot.rows(NAMES)]
+
+
+async def ask_who(database: Database) -> int:
+    async with database.snapshot() as snapshot:
+        return await backend(snapshot)
+
+
+async def test_all_statements_see_the_same_moment(single: Database, webapp: WebApp) -> None:
+    first = webapp.create_user()
+    async with single.snapshot() as snapshot:
+        before = await snapshot.rows(NAMES)
+        webapp.create_user()
+        assert await snapshot.rows(NAMES) == before
+        assert [(row.id, row.name) for row in before] == [(first.id, first.name)]
+    async with single.snapshot() as snapshot:
+        assert len(await snapshot.rows(NAMES)) == len(before) + 1
+
+
+async def test_rows_and_parameters(single: Database, webapp: WebApp) -> None:
+    made = [webapp.create_user() for _ in range(3)]
+    wanted = {"ids": [each.id for each in made[:2]]}
+    async with single.snapshot() as snapshot:
+        assert await snapshot.scalars(NAMED, wanted) == [each.name for each in made[:2]]
+        [row, _] = await snapshot.rows(NAMED, wanted)
+        with pytest.raises(AttributeError, match="no column 'email'"):
+            _ = row.email
+        with pytest.raises(sa.exc.InvalidRequestError, match="ids"):
+            await snapshot.rows(NAMED)
+        with pytest.raises(TypeError, match="among"):
+            await snapshot.rows(NAMES.where(users.c.id.in_([1, 2])))
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 100])
+async def test_rows_of_one_value_after_the_other_whatever_fits_on_a_page(
+    single: Database, page: int
+) -> None:
+    """Two statements at once, as what needs several of them for each value reads them."""
+    counts = {1: 3, 3: 1, 4: 5, 9: 2}
+    one = sa.select(
+        sa.func.unnest(sa.bindparam("values", type_=sa.ARRAY(sa.Integer))).label("value")
+    ).order_by("value")
+    values = [value for value, count in counts.items() for _ in range(count)]
+    async with single.snapshot(considerate=True) as snapshot:
+        both = [
+            await snapshot.groups(one, {"values": some}, page=page)
+            for some in (values[::-1], values[::2])
+        ]
+        for value in range(11):
+            found = [[row.value for row in await groups.of(value)] for groups in both]
+            assert found == [[value] * values.count(value), [value] * values[::2].count(value)]
+
+
+async def test_nothing_can_be_written(single: Database) -> None:
+    async with single.snapshot() as snapshot:
+        with pytest.raises(Exception, match="read-only"):
+            await snapshot.rows(sa.text("CREATE TABLE mine ()"))
+
+
+async def test_a_statement_alone_is_asked_as_in_a_snapshot(single: Database) -> None:
+    [found] = await single.alone(sa.text(HOW))
+    assert tuple(found) == OURS
+    with pytest.raises(Exception, match="read-only"):
+        await single.alone(sa.text("CREATE TABLE mine ()"))
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await single.alone(sa.text("SELECT pg_sleep(10)"))
+    async with single.snapshot() as snapshot:  # which has a plan of its own
+        [found] = await snapshot.rows(sa.text(HOW))
+    assert tuple(found) == (*OURS[:-1], "force_custom_plan")
+    [found] = await single.alone(sa.text(HOW))
+    assert tuple(found) == OURS
+
+
+async def test_alone_through_a_pooler_nothing_is_left_on_its_connection(
+    pgbouncer: str, database: str
+) -> None:
+    """Others get the same one next: it must be as if nobody had been there."""
+    shared = Database(
+        urls.database_url(pgbouncer), pool_size=1, statement_timeout=2, prepared_statements=False
+    )
+    for _ in range(2):
+        [found] = await shared.alone(sa.text(HOW))
+        assert tuple(found) == OURS
+        [[ours]] = await shared.alone(WHO)
+        assert ask(pgbouncer, "SELECT pg_backend_pid()") == [(ours,)]
+        assert ask(pgbouncer, HOW) == ask(database, HOW)
+    await shared.close()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_connection_that_was_closed_meanwhile_is_replaced(
+    single: Database, postgres: embedded.Postgres, turns: int
+) -> None:
+    """It may be taken before the loop has seen its end, or half of it, but not again."""
+    pid = await ask_who(single)
+    change(postgres.url, f"SELECT pg_terminate_backend({pid}, 5000)")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    try:
+        await ask_who(single)
+    except Exception as error:  # noqa: BLE001 - whichever it is
+        assert is_outage(error)  # noqa: PT017 - there may be none
+    assert await ask_who(single) != pid
+
+
+async def test_a_connection_that_is_lost_is_an_outage(
+    single: Database, postgres: embedded.Postgres
+) -> None:
+    async def lose() -> None:
+        async with single.snapshot() as snapshot:
+            pid = await backend(snapshot)
+            lost.append(pid)
+            change(postgres.url, f"SELECT pg_terminate_backend({pid}, 5000)")
+            while True:
+                await backend(snapshot)
+
+    lost: list[int] = []
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is not said
+        await lose()
+    assert is_outage(caught.value)
+    assert await ask_who(single) not in lost
+
+
+async def test_a_statement_that_failed_leaves_nothing_behind(single: Database) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is not said
+        async with single.snapshot() as snapshot:
+            await snapshot.rows(sa.text("SELECT pg_sleep(30)"))
+    assert passes(caught.value)
+    async with single.snapshot() as snapshot:
+        assert await snapshot.scalars(sa.text("SELECT 1")) == [1]
+
+
+async def test_whatever_went_wrong_no_transaction_stays_open(
+    single: Database, postgres: embedded.Postgres
+) -> None:
+    async def fail(error: BaseException) -> int:
+        async with single.snapshot() as snapshot:
+            pids.append(await backend(snapshot))
+            raise error
+
+    def is_there(pid: int) -> bool:
+        return bool(ask(postgres.url, f"SELECT FROM pg_stat_activity WHERE pid = {pid}"))
+
+    pids: list[int] = []
+    for error in (LookupError("not the database's"), asyncio.CancelledError()):
+        with pytest.raises(type(error)):
+            await fail(error)
+        eventually(lambda: not is_there(pids[-1]), "its server process has ended")
+    assert await ask_who(single) not in pids
+
+
+async def test_a_statement_that_the_server_refuses_costs_no_connection(
+    single: Database, postgres: embedded.Postgres
+) -> None:
+    pid = await ask_who(single)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        async with single.snapshot() as snapshot:
+            await snapshot.rows(sa.text("SELECT 1 / 0"))
+    [(state,)] = ask(postgres.url, f"SELECT state FROM pg_stat_activity WHERE pid = {pid}")
+    assert state == "idle"
+    assert await ask_who(single) == pid
+
+
+async def test_what_was_asked_wrongly_is_no_outage(single: Database) -> None:
+    async def ask_both() -> None:
+        async with single.snapshot() as snapshot:
+            await asyncio.gather(snapshot.rows(NAMES), snapshot.rows(NAMES))
+
+    with pytest.raises(asyncpg.InterfaceError) as caught:
+        await ask_both()
+    assert not is_outage(caught.value)
+
+
+async def test_a_cancelled_statement_gives_its_place_back(single: Database) -> None:
+    async def hang() -> None:
+        async with single.snapshot() as snapshot:
+            await snapshot.rows(sa.text("SELECT pg_sleep(30)"))
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await hang()
+    async with single.snapshot() as snapshot:
+        assert await snapshot.scalars(sa.text("SELECT 1")) == [1]
+
+
+async def test_a_migration_costs_nothing_where_a_statement_is_alone(
+    single: Database, database: str, webapp: WebApp
+) -> None:
+    user = webapp.create_user()
+    [before] = await single.alone(NAMES)
+    change(database, "ALTER TABLE users ALTER id TYPE bigint")
+    [after] = await single.alone(NAMES)
+    assert (after.id, after.name) == (before.id, before.name) == (user.id, user.name)
+    change(database, "ALTER TABLE users ALTER id TYPE integer")
+
+
+async def test_a_migration_costs_one_attempt_and_is_no_failure(
+    snapshots: Database, database: str, webapp: WebApp
+) -> None:
+    """What connections have prepared may no longer fit the tables; one of them finds out."""
+    user = webapp.create_user()
+    async with snapshots.snapshot() as first, snapshots.snapshot() as second:
+        before = [await ask_names(each) for each in (first, second)]
+    change(database, "ALTER TABLE users ALTER name TYPE varchar(500)")
+
+    async def again() -> list[tuple[int, str]]:
+        async with snapshots.snapshot() as snapshot:
+            return await ask_names(snapshot)
+
+    with pytest.raises(ConnectionError, match="Cached") as caught:
+        await again()
+    assert is_outage(caught.value)
+    after = list(await asyncio.gather(again(), again()))
+    assert after == before == [[(user.id, user.name)]] * 2

@@ -1,0 +1,116 @@
+"""One living daemon holds a name at a time."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from statsd import keys
+from statsd.dev import embedded
+from statsd.stream.consumer_name import DOUBT, Name, NameLostError
+from tests.support.processes import daemon, eventually
+
+
+@pytest.fixture
+def named(async_cache: Redis) -> Callable[[], Name]:
+    """Make daemons that all want one name."""
+    return lambda: Name(async_cache, "host")
+
+
+async def test_a_name_that_nobody_holds_is_taken_at_once(named: Callable[[], Name]) -> None:
+    name = named()
+    began = monotonic()
+    await name.take()
+    assert name.text == "host"
+    assert monotonic() - began < DOUBT
+
+
+async def test_where_the_name_is_held_the_next_number_is_taken(named: Callable[[], Name]) -> None:
+    names = []
+    async with asyncio.TaskGroup() as signs:
+        tasks = []
+        for _ in range(3):
+            name = named()
+            await name.take()
+            names.append(name.text)
+            tasks.append(signs.create_task(living(name)))
+        for task in tasks:
+            task.cancel()
+    assert names == ["host", "host-2", "host-3"]
+
+
+async def living(name: Name) -> None:
+    while True:
+        await name.step()
+
+
+async def test_the_name_of_one_who_died_is_taken_over(named: Callable[[], Name]) -> None:
+    await named().take()
+    heir = named()
+    began = monotonic()
+    await heir.take()
+    assert heir.text == "host"
+    assert DOUBT <= monotonic() - began < DOUBT + 1
+
+
+async def test_a_name_that_was_let_go_is_free_at_once(named: Callable[[], Name]) -> None:
+    first, second = named(), named()
+    await first.take()
+    await first.leave()
+    began = monotonic()
+    await second.take()
+    assert second.text == "host"
+    assert monotonic() - began < DOUBT
+
+
+async def test_one_whose_name_is_another_s_by_now_says_so(named: Callable[[], Name]) -> None:
+    silent, heir = named(), named()
+    await silent.take()
+    await heir.take()
+    with pytest.raises(NameLostError, match="Another daemon holds"):
+        await silent.step()
+    await silent.leave()
+    await heir.step()  # which is still the holder
+
+
+async def test_a_sign_that_was_deleted_is_given_anew(
+    named: Callable[[], Name], cache: "redis.Redis"
+) -> None:
+    name = named()
+    await name.take()
+    cache.flushall()
+    await name.step()
+    assert cache.exists(keys.alive("host"))
+
+
+def test_two_daemons_of_one_name_work_under_two(
+    database: str, redis_server: embedded.Redis, cache: "redis.Redis", tmp_path: Path
+) -> None:
+    variables = {
+        "DATABASE_URL": database,
+        "REDIS_URL": redis_server.url,
+        "STATSD_CONSUMER_SUFFIX": "twin",
+    }
+    with (
+        daemon(tmp_path / "one", **variables) as one,
+        daemon(tmp_path / "two", **variables) as two,
+    ):
+        lines = [each.started().lines("started")[0] for each in (one, two)]
+        names = sorted(line["consumer"] for line in lines)
+        assert names[1] == names[0] + "-2"
+        warned = [*one.lines(WARNING), *two.lines(WARNING)]
+        assert [line["consumer"] for line in warned] == names[1:]
+
+        def both() -> bool:
+            found: Any = cache.xinfo_consumers(keys.STREAM, keys.GROUP)
+            return {each["name"].decode() for each in found} == set(names)
+
+        eventually(both, "both are in the group")
+
+
+WARNING = "the name is another daemon's; set STATSD_CONSUMER_SUFFIX to tell them apart"

@@ -1,0 +1,166 @@
+"""The entries of consumers that died are taken over; those who hold nothing are dismissed."""
+
+from typing import Any
+
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from statsd import keys
+from statsd.jobs.queue import Answer, Choice, Marks
+from statsd.servers.outages import passes
+from statsd.stream.event_stream import CLAIMED_AT_ONCE, Stream
+from statsd.stream.takeover import Claims
+
+pytestmark = pytest.mark.every_redis
+
+
+class Consumer:
+    """Counts how often it is told to read its pending entries again."""
+
+    def __init__(self) -> None:
+        self.told = 0
+        self.kept: list[str] = []
+
+    def read_again(self) -> None:
+        self.told += 1
+
+
+@pytest.fixture
+async def stream(async_cache: Redis) -> Stream:
+    stream = Stream(async_cache, async_cache, "living", block=0.05, dead_limit=10)
+    await stream.prepare()
+    return stream
+
+
+@pytest.fixture
+def consumer() -> Consumer:
+    return Consumer()
+
+
+@pytest.fixture
+def claims(stream: Stream, async_cache: Redis, consumer: Consumer) -> Claims:
+    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
+    return Claims(stream, marks, consumer, interval=0, idle=0, gone=3600)
+
+
+def leave_pending(cache: "redis.Redis", events: int) -> list[str]:
+    """Read entries as a consumer that then dies."""
+    ids = [str(cache.xadd(keys.STREAM, {"data": "{}"})) for _ in range(events)]
+    cache.xreadgroup(keys.GROUP, "dead", {keys.STREAM: ">"})
+    return ids
+
+
+def holders(cache: "redis.Redis") -> dict[bytes, int]:
+    found: Any = cache.xinfo_consumers(keys.STREAM, keys.GROUP)
+    return {each["name"]: each["pending"] for each in found}
+
+
+async def test_entries_of_a_dead_consumer_become_pending_here_and_are_read(
+    claims: Claims, stream: Stream, consumer: Consumer, cache: "redis.Redis"
+) -> None:
+    ids = leave_pending(cache, 3)
+    await claims.step()
+    assert consumer.told == 1
+    entries = await stream.read("0", 100)
+    assert len(entries) == len(ids)
+
+
+async def test_many_entries_are_taken_over_page_by_page(
+    claims: Claims, consumer: Consumer, cache: "redis.Redis"
+) -> None:
+    leave_pending(cache, CLAIMED_AT_ONCE + 1)
+    await claims.step()
+    assert holders(cache) == {b"living": CLAIMED_AT_ONCE, b"dead": 1}
+    await claims.step()
+    assert holders(cache) == {b"living": CLAIMED_AT_ONCE + 1, b"dead": 0}
+    assert consumer.told == 2
+
+
+async def test_what_this_consumer_leaves_pending_itself_is_no_news(
+    claims: Claims, consumer: Consumer, cache: "redis.Redis"
+) -> None:
+    cache.xadd(keys.STREAM, {"data": "{}"})
+    cache.xreadgroup(keys.GROUP, "living", {keys.STREAM: ">"})
+    await claims.step()
+    assert consumer.told == 0
+    leave_pending(cache, 2)
+    await claims.step()
+    assert consumer.told == 1
+    assert holders(cache) == {b"living": 3, b"dead": 0}
+
+
+async def test_what_was_read_a_moment_ago_is_left_to_its_reader(
+    stream: Stream, async_cache: Redis, consumer: Consumer, cache: "redis.Redis"
+) -> None:
+    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
+    claims = Claims(stream, marks, consumer, interval=0, idle=60)
+    leave_pending(cache, 3)
+    await claims.step()
+    assert consumer.told == 0
+    assert holders(cache)[b"dead"] == 3
+
+
+async def test_pending_entries_that_were_deleted_lead_to_a_reconciliation(
+    claims: Claims, async_cache: Redis, cache: "redis.Redis"
+) -> None:
+    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
+    await marks.mark([])
+    first = (await marks.take(Choice({"reconcile": 1}))).attempt  # that of a new clock
+    assert first is not None
+    await marks.settle(first, {"reconcile": Answer({})})
+    assert (await marks.take(Choice({"reconcile": 1}))).attempt is None
+    leave_pending(cache, 3)
+    cache.xtrim(keys.STREAM, maxlen=0)
+    await claims.step()
+    assert cache.xpending(keys.STREAM, keys.GROUP)["pending"] == 0
+    attempt = (await marks.take(Choice({"reconcile": 1}))).attempt
+    assert attempt is not None
+    assert attempt.names == ("reconcile",)
+
+
+async def test_a_silent_consumer_is_dismissed_only_when_it_holds_nothing(
+    stream: Stream, async_cache: Redis, consumer: Consumer, cache: "redis.Redis"
+) -> None:
+    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
+    claims = Claims(stream, marks, consumer, interval=0, idle=60, gone=-1)
+    leave_pending(cache, 1)
+    cache.xgroup_createconsumer(keys.STREAM, keys.GROUP, "idle")
+    cache.xgroup_createconsumer(keys.STREAM, keys.GROUP, "living")
+    await claims.step()
+    assert holders(cache) == {b"dead": 1, b"living": 0}
+
+
+async def test_entries_that_a_living_consumer_leaves_alone_stay_its_own(
+    stream: Stream, async_cache: Redis, consumer: Consumer, cache: "redis.Redis"
+) -> None:
+    left, other = [str(cache.xadd(keys.STREAM, {"data": "{}"}), "ascii") for _ in range(2)]  # type: ignore[arg-type]
+    await stream.read(">", 10)
+    for entry in (left, other):  # long ago, as far as Redis knows
+        cache.xclaim(keys.STREAM, keys.GROUP, "living", 0, [entry], idle=60_000, justid=True)
+    consumer.kept = [left]
+    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
+    await Claims(stream, marks, consumer, interval=0, idle=3600).step()
+    cache.xautoclaim(keys.STREAM, keys.GROUP, "another", 30_000, justid=True)
+    assert holders(cache) == {b"living": 1, b"another": 1}
+    assert [entry.id for entry in await stream.read("0", 10)] == [left]
+
+
+async def test_a_kept_entry_that_was_deleted_is_made_up_for(
+    claims: Claims, stream: Stream, consumer: Consumer, cache: "redis.Redis"
+) -> None:
+    entry: Any = cache.xadd(keys.STREAM, {"data": "{}"})
+    await stream.read(">", 10)
+    consumer.kept = [entry.decode()]
+    cache.xdel(keys.STREAM, entry)
+    await claims.step()
+    assert consumer.told == 1
+    assert cache.exists(keys.mark("reconcile"))
+
+
+async def test_a_stream_that_is_gone_is_waited_for(claims: Claims, cache: "redis.Redis") -> None:
+    """The consumer, which makes it anew, may be waiting for PostgreSQL just then."""
+    cache.flushall()
+    with pytest.raises(redis.ResponseError, match="NOGROUP") as raised:
+        await claims.step()
+    assert passes(raised.value)

@@ -1,0 +1,70 @@
+"""A dojo with a few students whose boards are looked at; the test answers what is owed."""
+
+from datetime import timedelta
+from typing import Any
+
+import redis
+from redis.asyncio import Redis
+
+from statsd import keys
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.calculators.scoreboard import Scoreboard
+from statsd.calculators.user_entries import Standing
+from statsd.job import Priority, Refresh
+from statsd.jobs.pending import Mark
+from statsd.jobs.queue import Attempt, Choice
+from statsd.servers.database import Database
+from tests.oracles import naive
+from tests.oracles.naive import Row
+from tests.oracles.stored_boards import value_of, world_of
+from tests.support.daemon_parts import Parts, together
+from tests.support.webapp import Dojo, User, WebApp, now
+
+QUICK = {Standing.kind, DojoStats.kind}
+
+
+class School(Parts):
+    """A dojo with two students, whose application publishes."""
+
+    def __init__(self, cache: Redis, database: Database, webapp: WebApp) -> None:
+        super().__init__(cache, database)
+        self.webapp = webapp
+        self.users: list[User] = [webapp.create_user() for _ in range(3)]
+        self.dojo: Dojo = webapp.create_dojo(4)
+        self.challenges = webapp.challenge_ids(self.dojo)
+        self.scoreboard = Scoreboard(self.dojo.dojo_id)
+        self.stats = DojoStats(self.dojo.dojo_id)
+        self.prefix = keys.boards(self.dojo.dojo_id)
+
+    @property
+    def row(self) -> Row:
+        [row] = world_of(self.webapp.engine).dojos
+        return row
+
+    async def lease(self, refresh: Refresh, priority: Priority = Priority.INTERACTIVE) -> Attempt:
+        """Owe something, and take it."""
+        await self.marks.mark([Mark(refresh, priority=priority)])
+        attempt = (await self.marks.take(Choice({refresh.kind: 1}))).attempt
+        assert attempt is not None
+        return attempt
+
+    async def build(self, attempt: Attempt) -> Any:
+        """Compute the boards that were leased; what puts them in place is returned."""
+        return (await together(self.boards.rebuild([self.scoreboard], attempt)))[self.scoreboard]
+
+    async def solve(self, user: int, challenge: int, **options: timedelta) -> None:
+        """Solve, and let the events be accepted."""
+        self.webapp.solve(self.users[user], self.challenges[challenge], **options)
+        while await self.cache.xlen(keys.STREAM):
+            await self.consumer.step()
+
+    def check_stats(self, cache: "redis.Redis") -> None:
+        reference = keys.reference_id(self.dojo.dojo_id, self.dojo.id, official=False)
+        wanted = naive.dojo_stats(world_of(self.webapp.engine), self.row, now())
+        naive.check_dojo_stats(value_of(cache, keys.dojo_stats(reference)), wanted)
+
+
+async def accept(school: School) -> None:
+    """Accept what was published."""
+    while await school.cache.xlen(keys.STREAM):
+        await school.consumer.step()

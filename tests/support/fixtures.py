@@ -1,0 +1,165 @@
+"""A fresh database and an empty Redis for each test that wants one."""
+
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg2
+import pytest
+import redis
+import redis.asyncio
+import sqlalchemy as sa
+
+from statsd import urls
+from statsd.client import Publisher, Reader, listen
+from statsd.dev import embedded
+from statsd.jobs.queue import Marks
+from statsd.servers.database import Database
+from tests.support import poolers
+from tests.support.board_school import School
+from tests.support.commands import Run, run_with
+from tests.support.daemon_parts import Parts
+from tests.support.plain_jobs import begun
+from tests.support.webapp import Dojo, WebApp
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def cache(redis_server: embedded.Redis) -> Iterator["redis.Redis"]:
+    """A client of an empty Redis."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+async def async_cache(cache: "redis.Redis") -> AsyncIterator["redis.asyncio.Redis"]:
+    """The same for asyncio."""
+    arguments = cache.get_connection_kwargs()
+    async with redis.asyncio.Redis(
+        host=arguments["host"], port=arguments["port"], protocol=2
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+async def marks(async_cache: "redis.asyncio.Redis") -> Marks:
+    """The marks as the daemon `one` sees them, with the first clock's reconciliation behind it."""
+    return await begun(async_cache, "one")
+
+
+@pytest.fixture
+def empty_database(postgres: embedded.Postgres) -> Iterator[str]:
+    """The URL of a database with nothing in it."""
+    name = f"empty_{next(_numbers)}"
+    _execute(postgres, f"CREATE DATABASE {name}")
+    yield postgres.url_of(name)
+    _execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(postgres: embedded.Postgres, contract_template: str) -> Iterator[str]:
+    """The URL of a database with the contract's tables, empty."""
+    name = f"contract_{next(_numbers)}"
+    _execute(postgres, f"CREATE DATABASE {name} TEMPLATE {contract_template}")
+    yield postgres.url_of(name)
+    _execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def pgbouncer(database: str, tmp_path: Path) -> Iterator[str]:
+    """The database's URL through pgbouncer in transaction mode."""
+    with poolers.pgbouncer(database, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def engine(database: str) -> Iterator[sa.Engine]:
+    """An engine of the database, as a web application has one."""
+    engine = sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg2"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def webapp(engine: sa.Engine) -> WebApp:
+    """An application with that engine, which publishes nothing unless it is told to."""
+    return WebApp(engine)
+
+
+@pytest.fixture
+async def snapshots(database: str) -> AsyncIterator[Database]:
+    """The database as a daemon reads it."""
+    snapshots = Database(
+        urls.database_url(database), pool_size=4, statement_timeout=30, prepared_statements=True
+    )
+    yield snapshots
+    await snapshots.close()
+
+
+@pytest.fixture
+def publishing(webapp: WebApp, redis_server: embedded.Redis) -> Iterator[None]:
+    """Let the application publish."""
+    publisher = Publisher.from_url(redis_server.url)
+    forget = listen(webapp.sessions, publisher)
+    yield
+    forget()
+    publisher.close()
+
+
+@pytest.fixture
+def dojos(webapp: WebApp) -> list[Dojo]:
+    return [webapp.create_dojo() for _ in range(3)]
+
+
+@pytest.fixture
+async def parts(
+    async_cache: "redis.asyncio.Redis", snapshots: Database, dojos: list[Dojo]
+) -> Parts:
+    """A daemon's parts, which have filled the cache and do nothing by themselves."""
+    assert dojos
+    parts = Parts(async_cache, snapshots)
+    await parts.start()
+    return parts
+
+
+@pytest.fixture
+def variables(database: str, redis_server: embedded.Redis) -> dict[str, str]:
+    """The settings of whoever works on these servers."""
+    return {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
+
+
+@pytest.fixture
+def run(variables: dict[str, str]) -> Run:
+    """Run the command line with these settings."""
+    return run_with(variables)
+
+
+@pytest.fixture
+async def school(
+    async_cache: "redis.asyncio.Redis",
+    snapshots: Database,
+    webapp: WebApp,
+    publishing: None,  # noqa: ARG001 - for as long as the school is there
+) -> School:
+    school = School(async_cache, snapshots, webapp)
+    webapp.solve(school.users[0], school.challenges[0])
+    await school.start()
+    await school.consume()
+    return school
+
+
+@pytest.fixture
+def reader(engine: sa.Engine, redis_server: embedded.Redis) -> Iterator[Reader]:
+    reader = Reader.from_url(engine, redis_server.url, enabled=True)
+    yield reader
+    reader.close()
+
+
+def _execute(postgres: embedded.Postgres, statement: str) -> None:
+    connection = psycopg2.connect(postgres.url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    connection.close()

@@ -1,0 +1,41 @@
+"""The names of what is stale after something happened."""
+
+from collections.abc import Iterable
+
+from statsd.calculators.activity import Activity
+from statsd.calculators.belts import Belts
+from statsd.calculators.catalog import of_dojo
+from statsd.calculators.crews import Crews
+from statsd.calculators.emojis import Emojis
+from statsd.job import Refresh
+from tests.support.webapp import Dojo, User
+
+
+def named(refreshes: Iterable[Refresh]) -> set[str]:
+    return {refresh.name for refresh in refreshes}
+
+
+def of_dojos(*dojos: Dojo) -> set[str]:
+    """What depends on the dojos' rows and solves; crews only where somebody has a tag."""
+    return named(refresh for dojo in dojos for refresh in of_dojo(dojo.dojo_id))
+
+
+def after_solve(user: User, *dojos: Dojo) -> set[str]:
+    """What has been computed when one who has no tag solved something."""
+    return of_dojos(*dojos) | {Activity(user.id).name}
+
+
+def after_change(*dojos: Dojo) -> set[str]:
+    """What the event of a changed dojo makes stale."""
+    return of_dojos(*dojos) | named([Emojis()])
+
+
+def all_of_dojos(*dojos: Dojo) -> set[str]:
+    """All statistics that are a dojo's."""
+    return of_dojos(*dojos) | named(Crews(dojo.dojo_id) for dojo in dojos)
+
+
+def of_all(*dojos: Dojo, solvers: Iterable[User] = ()) -> set[str]:
+    """All statistics of a site with these dojos and those who solved something."""
+    of_users = named(Activity(user.id) for user in solvers)
+    return all_of_dojos(*dojos) | of_users | named([Belts(), Emojis()])

@@ -1,0 +1,129 @@
+"""What tests share: a daemon as a process, and waiting for a condition with a deadline."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, Self, TypeVar
+
+import orjson
+
+from statsd.jobs.queue import Settled
+from tests.support.log_contract import breach
+
+T = TypeVar("T")
+
+DEADLINE = 20.0  # seconds for anything that should happen soon
+POLL = 0.005  # seconds between two looks
+OUR_VARIABLES = ("STATSD_", "BACKGROUND_STATS_", "SKIP_COLD_START", "DATABASE_URL", "REDIS_URL")
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on just now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    """Return the status and the text of a daemon's answer; 0 where there is none in time."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    except OSError:
+        return 0, ""
+    finally:
+        connection.close()
+
+
+def eventually(condition: Callable[[], T | None], what: str, seconds: float = DEADLINE) -> T:
+    """Return the first true value of `condition`; after a while fail, naming what was awaited."""
+    deadline = monotonic() + seconds
+    while not (value := condition()):
+        assert monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
+        sleep(POLL)
+    return value
+
+
+def statuses(settled: Iterable[Settled]) -> list[str]:
+    """What became of answers."""
+    return [each.status for each in settled]
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment with only these settings of ours in it, and no port."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
+    return kept | {"STATSD_HTTP_PORT": "0"} | dict(variables)
+
+
+class Daemon:
+    """`statsd run` as a process of its own, with its log in a file."""
+
+    def __init__(
+        self, log: Path, variables: Mapping[str, str], program: Sequence[str] = ("-m", "statsd")
+    ) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *program, "run"],
+                env=environment(variables),
+                stdout=output,
+                stderr=output,
+            )
+
+    def all_lines(self) -> list[dict[str, Any]]:
+        """Return the log's lines, as far as they are JSON and whole."""
+        return [
+            orjson.loads(line)
+            for line in self.log.read_bytes().splitlines(keepends=True)
+            if line.startswith(b"{") and line.endswith(b"\n")
+        ]
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """Return the log's lines about an event."""
+        return [line for line in self.all_lines() if line["event"] == event]
+
+    def keeps_to_its_contract(self) -> None:
+        """Fail if a line of the log is not as `docs/logs.md` says."""
+        breaches = {breach(line) for line in self.all_lines()} - {""}
+        assert not breaches, "; ".join(breaches)
+
+    def started(self) -> Self:
+        """Wait until it consumes."""
+        eventually(lambda: self.lines("started") or self._ended(), "the daemon has started")
+        return self
+
+    def _ended(self) -> bool:
+        code = self.process.poll()
+        assert code is None, f"the daemon ended with {code}:\n{self.log.read_text()}"
+        return False
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, wait, return the exit code."""
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+@contextmanager
+def daemon(log: Path, **variables: str) -> Iterator[Daemon]:
+    """Run a daemon for as long as the block does."""
+    process = Daemon(log, variables)
+    try:
+        yield process
+    finally:
+        if process.process.poll() is None:
+            process.stop()
+    process.keeps_to_its_contract()
