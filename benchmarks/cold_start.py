@@ -66,10 +66,10 @@ def _start(stage: Stage) -> ColdStart:
     daemon = stage.start()
     try:
         wait(lambda: bool(cache.exists(f"{keys.INTERNAL}clock")), "the first mark")
-        marked = perf_counter()
+        enqueued = perf_counter()
         wait(stage.is_filled, "the cold start")
         done = perf_counter()
         memory = daemon.memory()
     finally:
         daemon.stop()
-    return ColdStart(done - began, done - marked, daemon.worked(), memory)
+    return ColdStart(done - began, done - enqueued, daemon.worked(), memory)

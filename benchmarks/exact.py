@@ -23,7 +23,7 @@ from statsd.calculators.user_entries import solves_in
 from statsd.consistency.compare import Comparison
 from statsd.consistency.existing import every_statistic
 from statsd.dev import embedded
-from statsd.job import Refresh
+from statsd.job import Job
 from statsd.servers.database import Database
 
 RESTED = 15.0  # seconds in which an array is exported again
@@ -40,14 +40,14 @@ class Verdict(NamedTuple):
     wrong: Sequence[str]
 
 
-def verdict(servers: embedded.Servers, webapp: Webapp) -> Verdict:
+def verdict(servers: embedded.EmbeddedServers, webapp: Webapp) -> Verdict:
     """Compare every value that daemons at rest have written."""
     counted, miscounted = _counted(servers, webapp)
     compared, wrong = asyncio.run(_compared(servers))
     return Verdict(counted + compared, miscounted + wrong)
 
 
-def _counted(servers: embedded.Servers, webapp: Webapp) -> tuple[int, list[str]]:
+def _counted(servers: embedded.EmbeddedServers, webapp: Webapp) -> tuple[int, list[str]]:
     """Compare totals of all dojos with the floor's own statement."""
     rows, *_ = floors.rows_of(servers, "dojo_stats")
     totals = {row["dojo_id"]: (int(row["solves"]), row["users"]) for row in rows}
@@ -61,22 +61,22 @@ def _counted(servers: embedded.Servers, webapp: Webapp) -> tuple[int, list[str]]
     return len(references), wrong
 
 
-async def _compared(servers: embedded.Servers) -> tuple[int, list[str]]:
+async def _compared(servers: embedded.EmbeddedServers) -> tuple[int, list[str]]:
     url = urls.database_url(servers.database_url)
     database = Database(url, pool_size=2, statement_timeout=50, prepared_statements=False)
     async with Redis.from_url(servers.redis_url) as cache:
-        refreshes = _chosen(await every_statistic(database))
+        jobs = _chosen(await every_statistic(database))
         comparison = Comparison(cache, database)
         wrong: list[str] = []
         done, told = 0, monotonic()
-        for page in _pages(refreshes):
+        for page in _pages(jobs):
             if monotonic() - told > TELL:
-                say(f"compared: {done:,} of {len(refreshes):,} values")
+                say(f"compared: {done:,} of {len(jobs):,} values")
                 told = monotonic()
             now = datetime.now(UTC).replace(tzinfo=None)
             found = await comparison.compare(page, now)
-            wrong += [each.refresh.name for each in found.differences]
-            wrong += [refresh.name for refresh, _ in found.failures]
+            wrong += [each.job.name for each in found.differences]
+            wrong += [job.name for job, _ in found.failures]
             done += len(page)
         arrays = [
             name.decode()
@@ -92,22 +92,22 @@ async def _compared(servers: embedded.Servers) -> tuple[int, list[str]]:
         # That of a large dojo rests for minutes: there the live board stands beside the database.
         differing = [name for name in differing if not await _is_live(cache, database, name)]
     await database.close()
-    return len(refreshes) + len(arrays), wrong + differing
+    return len(jobs) + len(arrays), wrong + differing
 
 
-def _chosen(refreshes: Sequence[Refresh]) -> list[Refresh]:
+def _chosen(jobs: Sequence[Job]) -> list[Job]:
     """Return all but the activity of most users.
 
     Each that solved something has a moment of its own, for which all submissions are read.
     """
-    users = [refresh for refresh in refreshes if refresh.kind == Activity.kind]
+    users = [job for job in jobs if job.kind == Activity.kind]
     some = {*random.Random(3).sample(users, min(USERS, len(users)))}  # noqa: S311 - no secret
-    return [refresh for refresh in refreshes if refresh.kind != Activity.kind or refresh in some]
+    return [job for job in jobs if job.kind != Activity.kind or job in some]
 
 
-def _pages(refreshes: Sequence[Refresh]) -> Iterator[list[Refresh]]:
+def _pages(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     """Yield refreshes of one kind, as many as are computed at once."""
-    for kind, own in groupby(refreshes, key=lambda refresh: refresh.kind):
+    for kind, own in groupby(jobs, key=lambda job: job.kind):
         size = calculator_of(kind).batch
         while page := [*islice(own, size)]:
             yield page
@@ -125,19 +125,19 @@ async def _differing(cache: Redis, arrays: Sequence[str]) -> list[str]:
 
 async def _is_live(cache: Redis, database: Database, name: str) -> bool:
     """Say whether a live board is what the full calculation says, for the moment it is read at."""
-    refresh = Scoreboard(_place(name)[0])
+    job = Scoreboard(_scope(name)[0])
     for _ in range(TRIES):  # a solve may leave a window as we look
         now = datetime.now(UTC).replace(tzinfo=None)
         live = await _live(cache, name)
         async with database.snapshot() as snapshot:
-            rows = await scoreboard.calculator.read(snapshot.rows, [refresh], now)
-        array: Any = scoreboard.calculator.shape(rows)[refresh][name]
+            rows = await scoreboard.calculator.read(snapshot.rows, [job], now)
+        array: Any = scoreboard.calculator.shape(rows)[job][name]
         if live == _entries(array):
             return True
     return False
 
 
-def _place(name: str) -> tuple[int, str, str]:
+def _scope(name: str) -> tuple[int, str, str]:
     """Return the dojo, the place and the days that a scoreboard's key is of."""
     _, _, kind, dojo_id, *index, days = name.split(":")
     return int(dojo_id), keys.DOJO if kind == "dojo" else index[0], days
@@ -145,8 +145,8 @@ def _place(name: str) -> tuple[int, str, str]:
 
 async def _live(cache: Redis, name: str) -> list[tuple[int, int]]:
     """Return users and solves of the live board that stands for a scoreboard."""
-    dojo_id, place, days = _place(name)
-    key = f"{keys.boards(dojo_id)}:{place}:{days}"
+    dojo_id, scope, days = _scope(name)
+    key = f"{keys.boards(dojo_id)}:{scope}:{days}"
     found: Any = await cache.zrevrange(key, 0, -2, withscores=True)
     return [(int(user), solves_in(int(score))) for user, score in found]
 

@@ -22,7 +22,7 @@ from statsd.calculators.catalog import CALCULATORS
 from statsd.dev import embedded
 
 SQL = Path(__file__).parent / "sql"
-KINDS = tuple(calculator.refresh.kind for calculator in CALCULATORS)
+KINDS = tuple(calculator.job.kind for calculator in CALCULATORS)
 SETTINGS = "SET jit = off; SET work_mem = '64MB'"
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 STREAM, GROUP = "floor:events", "floor"
@@ -32,7 +32,7 @@ PART = 1_000_000  # bytes in one pipeline, about
 Values = Sequence[tuple[bytes, bytes]]
 
 
-class Pass(NamedTuple):
+class Permit(NamedTuple):
     """What one bare pass took, in seconds."""
 
     read: float
@@ -44,13 +44,13 @@ def statements(name: str) -> list[str]:
     return [each for each in (SQL / f"{name}.sql").read_text().split(";") if each.strip()]
 
 
-def rows_of(servers: embedded.Servers, kind: str) -> list[list[asyncpg.Record]]:
+def rows_of(servers: embedded.EmbeddedServers, kind: str) -> list[list[asyncpg.Consequence]]:
     """Return what the statements of a kind find."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_rows_of(servers, kind))
 
 
-async def _rows_of(servers: embedded.Servers, kind: str) -> list[list[asyncpg.Record]]:
+async def _rows_of(servers: embedded.EmbeddedServers, kind: str) -> list[list[asyncpg.Consequence]]:
     connection = await asyncpg.connect(servers.database_url)
     try:
         await connection.execute(SETTINGS)
@@ -62,15 +62,15 @@ async def _rows_of(servers: embedded.Servers, kind: str) -> list[list[asyncpg.Re
 
 def values_by_kind(cache: "redis.Redis") -> dict[str, list[tuple[bytes, bytes]]]:
     """Return all cached values, by the kind that wrote them."""
-    owners: Any = cache.hgetall(keys.OWNERS)
+    key_owners: Any = cache.hgetall(keys.KEY_OWNERS)
     found = defaultdict(list)
-    for key, owner in owners.items():
+    for key, owner in key_owners.items():
         raw: Any = cache.get(key)
         found[owner.decode().partition(":")[0]].append((key, raw))
     return found
 
 
-def cold(servers: embedded.Servers, values: Mapping[str, Values]) -> dict[str, Pass]:
+def cold(servers: embedded.EmbeddedServers, values: Mapping[str, Values]) -> dict[str, Permit]:
     """Make one bare pass for each kind: its rows through asyncpg, its values in pipelines."""
     found = {}
     with redis.Redis.from_url(servers.redis_url) as cache:
@@ -78,7 +78,7 @@ def cold(servers: embedded.Servers, values: Mapping[str, Values]) -> dict[str, P
             began = perf_counter()
             rows_of(servers, kind)
             read = perf_counter() - began
-            found[kind] = Pass(read, _write(cache, values.get(kind, ())))
+            found[kind] = Permit(read, _write(cache, values.get(kind, ())))
     return found
 
 
@@ -97,7 +97,7 @@ def _write(cache: "redis.Redis", values: Values) -> float:
     return perf_counter() - began
 
 
-def stream_rate(servers: embedded.Servers, data: Iterable[bytes]) -> float:
+def stream_rate(servers: embedded.EmbeddedServers, data: Iterable[bytes]) -> float:
     """Return how many events a second a bare loop reads, decodes and acknowledges."""
     with redis.Redis.from_url(servers.redis_url) as cache:
         with cache.pipeline(transaction=False) as pipeline:
@@ -142,7 +142,7 @@ class Way(NamedTuple):
 class Trips:
     """Bare round trips, one after another."""
 
-    def __init__(self, servers: embedded.Servers) -> None:
+    def __init__(self, servers: embedded.EmbeddedServers) -> None:
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self._cache: Any = Redis.from_url(servers.redis_url)
         self._connection = self._runner.run(asyncpg.connect(servers.database_url))

@@ -28,13 +28,13 @@ def measure(stage: Stage) -> Iterator[Result]:
     """Solve; note the time from the commit to board, statistics and array."""
     stage.daemon()
     references = stage.webapp.references()
-    taken: dict[str, list[float]] = defaultdict(list)
+    leased: dict[str, list[float]] = defaultdict(list)
     bare: dict[str, list[float]] = defaultdict(list)
     trips = floors.Trips(stage.servers)
     solves = stage.webapp.open_pairs(stage.effort.solves)
     for number, solve in enumerate(solves, start=1):
         for value, seconds in _solved(stage, solve, references[solve.dojo_id]).items():
-            taken[value].append(seconds)
+            leased[value].append(seconds)
         wait(stage.webapp.is_exported, "rest")
         for value, way in WAYS.items():
             sleep(PAUSE)  # so that all has to be woken, as it has for a solve
@@ -43,7 +43,7 @@ def measure(stage: Stage) -> Iterator[Result]:
         if number % 100 == 0:
             say(f"idle: {number} of {len(solves)} solves")
     trips.close()
-    for value, found in taken.items():
+    for value, found in leased.items():
         floor = bare.get(value)
         for part, aim in SOON.items():
             yield Result(
@@ -61,10 +61,10 @@ def _solved(stage: Stage, solve: Solve, reference: str) -> dict[str, float]:
     """Return how many seconds it took from the commit until each value had a solve."""
     webapp = stage.webapp
     board, array = f"{keys.boards(solve.dojo_id)}:{keys.DOJO}:0", keys.scoreboard(solve.dojo_id)
-    stats, stamp = keys.dojo_stats(reference), keys.updated(array)
+    stats, as_of = keys.dojo_stats(reference), keys.updated(array)
     on_board = webapp.solves_on_board(solve.dojo_id, solve.user_id)
     in_stats = webapp.solves_in_stats(reference)
-    with webapp.changes(board, stats, stamp) as next_change:
+    with webapp.changes(board, stats, as_of) as next_change:
         webapp.commit([solve])
         began, moment = perf_counter(), time()
         webapp.publish([solve])
@@ -82,7 +82,7 @@ def _solved(stage: Stage, solve: Solve, reference: str) -> dict[str, float]:
             "dojo stats": seconds_until(
                 stats, lambda: webapp.solves_in_stats(reference) > in_stats
             ),
-            "exported scoreboard": seconds_until(stamp, lambda: webapp.true_for(array) >= moment),
+            "exported scoreboard": seconds_until(as_of, lambda: webapp.true_for(array) >= moment),
         }
 
 

@@ -21,7 +21,7 @@ from statsd import urls
 from statsd.calculators import crews, dojo_boards, dojo_stats, user_entries
 from statsd.calculators.catalog import CALCULATORS
 from statsd.calculators.dojo_stats import DojoStats
-from statsd.calculators.user_entries import Standing
+from statsd.calculators.user_entries import UserEntries
 from statsd.handlers import solve
 from statsd.servers.database import CUSTOM, GENERIC, UNAIDED, Database
 
@@ -48,16 +48,16 @@ async def hot(database: Database, pairs: Sequence[Solve], now: datetime) -> list
     async with database.snapshot() as snapshot:
         for calculator in CALCULATORS:
             rows = await snapshot.rows(calculator.every.limit(calculator.batch))
-            wanted = [calculator.refresh(*row) for row in rows]
+            wanted = [calculator.job(*row) for row in rows]
             parameters = calculator.parameters(wanted, now)
             statements = [*calculator.statements]
-            if calculator.refresh.kind == "scoreboard":
+            if calculator.job.kind == "scoreboard":
                 statements += [dojo_boards.ACTIVE, crews.CHALLENGES]
                 parameters = user_entries.parameters(now) | dict(parameters)
             in_parts = calculator.is_large
             settings = PLAN + CUSTOM + (UNAIDED if in_parts else "")
             for number, statement in enumerate(statements, start=1):
-                title = f"{calculator.refresh.kind}, statement {number}, {len(wanted)} at once"
+                title = f"{calculator.job.kind}, statement {number}, {len(wanted)} at once"
                 found.append(Hot(title, statement, parameters, settings))
     return [*found, *_of_solves(pairs[:1], now), *_of_solves(pairs, now)]
 
@@ -67,12 +67,12 @@ def _of_solves(solves: Sequence[Solve], now: datetime) -> Iterator[Hot]:
     challenges = [each.challenge_id for each in solves]
     users = [each.user_id for each in solves]
     touched = {"challenge_ids": challenges, "user_ids": users, "distinct_ids": [*{*challenges}]}
-    pairs = [Standing(each.dojo_id, each.user_id) for each in solves]
-    standings = user_entries.parameters(now) | user_entries.pairs(pairs)
+    pairs = [UserEntries(each.dojo_id, each.user_id) for each in solves]
+    entries_by_user = user_entries.parameters(now) | user_entries.pairs(pairs)
     told = dojo_stats.parameters([*{DojoStats(each.dojo_id) for each in solves}], now)
     for name, statement, parameters in (
         ("what a solve touches", solve.LANDED_AND_DOJOS, touched),
-        ("standing", user_entries.STANDINGS, standings),
+        ("standing", user_entries.USER_ENTRIES, entries_by_user),
         ("what dojos have", dojo_stats.DOJOS, told),
     ):
         yield Hot(f"{name}, {len(solves)} solves at once", statement, parameters, PLAN + GENERIC)

@@ -31,7 +31,7 @@ class Seen(NamedTuple):
     """A value that was written: when, and the moment that it is true for, in Unix seconds."""
 
     written: float
-    stamp: float
+    as_of: float
 
 
 class Listener:
@@ -64,8 +64,8 @@ class Listener:
             while not self._over.is_set():
                 message: Any = subscription.get_message(timeout=0.1)
                 if message:
-                    stamp: Any = self._client.get(message["channel"].split(b":", 1)[1])
-                    self.seen[self._of[message["channel"]]].append(Seen(time(), float(stamp)))
+                    as_of: Any = self._client.get(message["channel"].split(b":", 1)[1])
+                    self.seen[self._of[message["channel"]]].append(Seen(time(), float(as_of)))
 
 
 class Looks:
@@ -92,12 +92,12 @@ class Looks:
 
     def _keep(self, found: Status, memory: Any) -> None:
         figures = {
-            ("lag of the stream", "s"): found.overview.lag,
+            ("lag of the stream", "s"): found.queue_stats.lag,
             ("Redis", "MB"): memory["used_memory"] / 2**20,
             ("daemon", "MB"): max((each.memory for each in found.daemons), default=0) / 2**20,
         }
         figures |= {
-            (f"overdue, {name}", "s"): each for name, each in found.overview.overdue.items()
+            (f"overdue, {name}", "s"): each for name, each in found.queue_stats.overdue.items()
         }
         for name, each in figures.items():
             self.worst[name] = max(self.worst[name], each)
@@ -134,9 +134,11 @@ def measure(stage: Stage) -> Iterator[Result]:
 def _chosen(webapp: Webapp, hottest: int, events: int) -> list[Solve]:
     """Return solves, half of them of the hottest dojo, in random order."""
     one = webapp.open_pairs(events // 2, dojo_id=hottest)
-    taken = {(each.user_id, each.challenge_id) for each in one}
+    leased = {(each.user_id, each.challenge_id) for each in one}
     all_over = [
-        each for each in webapp.open_pairs(events) if (each.user_id, each.challenge_id) not in taken
+        each
+        for each in webapp.open_pairs(events)
+        if (each.user_id, each.challenge_id) not in leased
     ]
     found = [*one, *all_over[: events - len(one)]]
     random.Random(2).shuffle(found)  # noqa: S311 - no secret
@@ -147,6 +149,6 @@ def _latencies(published: list[tuple[float, Solve]], seen: dict[int, list[Seen]]
     """Return the seconds until the statistics of each solve's dojo were true for it."""
     found = []
     for moment, solve in published:
-        right = [each.written for each in seen[solve.dojo_id] if each.stamp >= moment]
+        right = [each.written for each in seen[solve.dojo_id] if each.as_of >= moment]
         found.append(min(right) - moment)
     return found

@@ -129,7 +129,9 @@ def memory_of(pid: int) -> Memory:
 class Stage:
     """Servers with the sample of a scale; daemons come and go."""
 
-    def __init__(self, name: str, servers: embedded.Servers, effort: Effort, logs: Path) -> None:
+    def __init__(
+        self, name: str, servers: embedded.EmbeddedServers, effort: Effort, logs: Path
+    ) -> None:
         self.name = name
         self.servers = servers
         self.effort = effort
@@ -177,7 +179,7 @@ class Stage:
     def is_filled(self) -> bool:
         """Say whether a cold start is done."""
         return (
-            self.webapp.cache.hlen(keys.HOLDINGS) >= self.size["dojos"] and self.webapp.is_filled()
+            self.webapp.cache.hlen(keys.KEY_INDEX) >= self.size["dojos"] and self.webapp.is_filled()
         )
 
     @contextmanager

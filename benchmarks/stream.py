@@ -13,7 +13,7 @@ from statsd.events import ChallengeSolve, encode
 NOBODIES = 100
 FIRST_UNKNOWN = 2_000_000_000
 LATE = 1.05  # times what was meant: from then on it is the load that does not keep up
-SETTLED = 0.5  # seconds in which all is answered after the last event, where lag stays flat
+COMPLETED = 0.5  # seconds in which all is answered after the last event, where lag stays flat
 
 
 def measure_nothing(stage: Stage) -> Iterator[Result]:
@@ -65,7 +65,7 @@ def measure_rate(stage: Stage) -> Iterator[Result]:
         if spent > LATE * stage.effort.seconds:
             why = f"of {rate:,} the load wrote {len(solves) / spent:,.0f}"
             break
-        if lag > SETTLED:
+        if lag > COMPLETED:
             why = f"at {rate:,} lag was {lag:.1f} s after {stage.effort.seconds:.0f} s"
             break
         kept = len(solves) / spent

@@ -36,7 +36,7 @@ class Solve(NamedTuple):
 class Webapp:
     """Writes to the database and to the stream."""
 
-    def __init__(self, servers: embedded.Servers) -> None:
+    def __init__(self, servers: embedded.EmbeddedServers) -> None:
         self.cache: Any = redis.Redis.from_url(servers.redis_url)
         self.database = psycopg2.connect(servers.database_url)
         self.database.autocommit = True
@@ -142,18 +142,18 @@ class Webapp:
             yield next_change
         self.cache.config_set("notify-keyspace-events", "")
 
-    def owed(self, *classes: Priority) -> int:
+    def pending(self, *classes: Priority) -> int:
         """Count what is owed in some classes."""
         return sum(int(self.cache.zcard(keys.due(each))) for each in classes)
 
     def is_answered(self) -> bool:
         """Say whether all events are accepted, and boards and statistics have them."""
-        if self.cache.xlen(keys.STREAM) or self.owed(*URGENT) > FEW:
+        if self.cache.xlen(keys.STREAM) or self.pending(*URGENT) > FEW:
             return False
-        live = [name for name in self.owed_names() if name.partition(":")[0] in LIVE]
+        live = [name for name in self.pending_names() if name.partition(":")[0] in LIVE]
         return not self._are_owed_for_events(live)
 
-    def owed_names(self) -> list[str]:
+    def pending_names(self) -> list[str]:
         """Return the names of all that is owed, but for what is owed all the time."""
         with self.cache.pipeline(transaction=False) as pipeline:
             for each in Priority:
@@ -165,7 +165,7 @@ class Webapp:
         """Say whether any of these is, as what time alone changes is not."""
         with self.cache.pipeline(transaction=False) as pipeline:
             for name in names:
-                pipeline.hmget(keys.mark(name), "since", "late_since")
+                pipeline.hmget(keys.job(name), "since", "late_since")
             return any(map(any, pipeline.execute()))
 
     def is_exported(self) -> bool:
@@ -174,7 +174,7 @@ class Webapp:
         What time alone changes is not waited for: in a large database a solve leaves a window every
         moment.
         """
-        return self.is_answered() and not self._are_owed_for_events(self.owed_names())
+        return self.is_answered() and not self._are_owed_for_events(self.pending_names())
 
     def is_at_rest(self) -> bool:
         """Say whether nothing is owed for an event, now or later, or for a start, or worked on.
@@ -182,16 +182,16 @@ class Webapp:
         Time alone owes large values too: a pass over them that is under way takes a core for
         seconds, and is no part of what is measured next.
         """
-        is_started = not self.owed(Priority.BACKGROUND)
-        is_idle = not self.cache.exists(keys.LATER, keys.LEASES)
+        is_started = not self.pending(Priority.BACKGROUND)
+        is_idle = not self.cache.exists(keys.DELAYED, keys.LEASES)
         return is_started and is_idle and self.is_exported()
 
     def is_filled(self) -> bool:
         """Say whether a cold start is done: all that is owed was answered before."""
-        if self.owed(Priority.BACKGROUND):
+        if self.pending(Priority.BACKGROUND):
             return False
-        names = [name for name in self.owed_names() if not name.startswith("standing:")]
-        return not names or None not in self.cache.hmget(keys.RUNS, names)
+        names = [name for name in self.pending_names() if not name.startswith("standing:")]
+        return not names or None not in self.cache.hmget(keys.LAST_RUNS, names)
 
     def solves_on_board(self, dojo_id: int, user_id: int) -> int:
         """Return what a user has on the live board of a dojo."""

@@ -21,36 +21,43 @@ from statsd.boards.executors import statistics_of
 from statsd.boards.live_boards import LiveBoards
 from statsd.consistency import missed_solves
 from statsd.consistency.drift_audit import Audit, Auditor
-from statsd.consistency.missed_solves import MissedSolves, Watch
+from statsd.consistency.missed_solves import MissedSolves, MissedSolvesFinder
 from statsd.consistency.missing_keys import Sweep
 from statsd.consistency.reconcile import Reconcile, Reconciler
 from statsd.job import Priority
 from statsd.jobs.cancellation import ended
-from statsd.jobs.load_shedder import Gate
+from statsd.jobs.load_shedder import LoadShedder
 from statsd.jobs.parts import at_once
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import Marks
-from statsd.jobs.schedule import Timer
-from statsd.jobs.wakeup import Bell, FirstOf, Ring
-from statsd.jobs.worker import Performer, Worker
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import Queue
+from statsd.jobs.schedule import Schedule
+from statsd.jobs.wakeup import FirstOf, Wakes, WakeUp
+from statsd.jobs.worker import Executor, Worker
 from statsd.observability import daemon_report, heap
-from statsd.observability.counters import Tally
+from statsd.observability.counters import Counters
 from statsd.observability.http import Endpoint, serving
-from statsd.observability.loop_lag import Beat
+from statsd.observability.loop_lag import LoopLag
 from statsd.observability.loop_watch import watched
 from statsd.observability.probes import Probes
-from statsd.observability.progress import Progress
-from statsd.observability.reporter import BLOCKED, Sight, Vitals
+from statsd.observability.progress import FillProgress
+from statsd.observability.reporter import BLOCKED, Health, Reporter
 from statsd.observability.watchdog import Watchdog
 from statsd.servers.database import ANSWER_MARGIN, CONNECT_TIMEOUT, POOL_TIMEOUT, Database
 from statsd.servers.docker import Containers, Engines
-from statsd.servers.outages import Servers, brief, is_outage, passes, pause_unless, wait_for
+from statsd.servers.outages import (
+    OutageWaiter,
+    brief,
+    is_outage,
+    is_transient,
+    pause_unless,
+    wait_for,
+)
 from statsd.servers.redis_client import COMMAND_TIMEOUT, READ_MARGIN, checked, redis_client
 from statsd.settings import Settings, declared
 from statsd.stream.consumer import Consumer
-from statsd.stream.consumer_name import Name
+from statsd.stream.consumer_name import ConsumerName
 from statsd.stream.event_stream import Stream
-from statsd.stream.takeover import Claims
+from statsd.stream.takeover import Takeover
 from statsd.urls import without_password
 
 log = logging.getLogger(__name__)
@@ -97,7 +104,7 @@ class Daemon:
         self._reader = reader
         self._database = database
         self._stopping = asyncio.Event()
-        self._name = Name(cache, settings.consumer_name)
+        self._name = ConsumerName(cache, settings.consumer_name)
         self._probes: dict[str, Callable[[], Awaitable[object]]] = {
             "Redis": cache.ping,
             "PostgreSQL": database.check,
@@ -106,14 +113,14 @@ class Daemon:
             "Redis": without_password(settings.redis_url),
             "PostgreSQL": without_password(settings.database_url),
         }
-        self._servers = Servers(self._probes, self._stopping)
+        self._servers = OutageWaiter(self._probes, self._stopping)
         self._told_lost = -QUIET
-        self._tally = Tally()
-        self._beat = Beat()
+        self._counters = Counters()
+        self._loop_lag = LoopLag()
         self._answering = Probes({"Redis": cache.ping, "PostgreSQL": database.ping})
         self._turned: Callable[[], float] = monotonic  # until there is a consumer, all is well
-        self._vitals = Vitals(
-            self._beat,
+        self._health = Health(
+            self._loop_lag,
             self._answering,
             silent=lambda: max(0.0, monotonic() - self._last_turn()),
             silent_limit=settings.block + SILENT,
@@ -125,29 +132,31 @@ class Daemon:
     def _build(self) -> None:
         """Make the parts, now that the name is known."""
         settings, name = self._settings, self._name.text
-        self._marks = Marks(
+        self._queue = Queue(
             self._cache, name, lease=settings.lease, dead_limit=settings.dead_letters
         )
         self._stream = Stream(
             self._cache, self._reader, name, block=settings.block, dead_limit=settings.dead_letters
         )
-        general, urgent = Bell(), Bell()
-        bell = FirstOf(urgent, general)
+        general, urgent = WakeUp(), WakeUp()
+        wake_up = FirstOf(urgent, general)
         self._consumer = Consumer(
             self._stream,
-            self._marks,
+            self._queue,
             self._database,
-            bell,
+            wake_up,
             batch_size=settings.batch_size,
-            tally=self._tally,
+            counters=self._counters,
         )
         self._turned = lambda: self._consumer.last_turn
-        gate = Gate()
+        load_shedder = LoadShedder()
         self._loops: dict[str, Loop] = {"consumer": self._consumer}
-        self._loops |= self._workers(general, urgent, gate)
-        self._side_loops = self._timely(bell, gate)
+        self._loops |= self._workers(general, urgent, load_shedder)
+        self._side_loops = self._timely(wake_up, load_shedder)
 
-    def _workers(self, general: Bell, urgent: Bell, gate: Gate) -> dict[str, Worker]:
+    def _workers(
+        self, general: WakeUp, urgent: WakeUp, load_shedder: LoadShedder
+    ) -> dict[str, Worker]:
         """Make those who answer, and the first of them, which looks for missed solves alone."""
         settings = self._settings
         boards = LiveBoards(self._cache, self._database)
@@ -156,63 +165,65 @@ class Daemon:
         quick = {
             kind: each for kind, each in statistics.items() if not each.costly and not each.is_large
         } | {MissedSolves.kind: upkeep[MissedSolves.kind]}
-        performers = statistics | upkeep
-        self._tally.kinds = tuple(performers)
+        executors = statistics | upkeep
+        self._counters.kinds = tuple(executors)
         worker = partial(
             Worker,
-            self._marks,
+            self._queue,
             lease=settings.lease,
             retry_delays=settings.retry_delays,
-            slow=settings.slow_refresh,
-            tally=self._tally,
-            gate=gate,
+            slow=settings.slow_job,
+            counters=self._counters,
+            load_shedder=load_shedder,
             stopping=self._stopping.is_set,
         )
-        urgent.ring()  # it finds nothing to do where another daemon looks, and need not nap
-        self._first = worker({MissedSolves.kind: performers[MissedSolves.kind]}, urgent)
+        urgent.wake()  # it finds nothing to do where another daemon looks, and need not nap
+        self._first = worker({MissedSolves.kind: executors[MissedSolves.kind]}, urgent)
         # One more is there for what is urgent and small, which never waits for what is neither.
         strict = worker(quick, urgent, least=Priority.ORDINARY, others=general)
         return {"urgent worker": strict} | {
-            f"worker {i}": worker(performers, general) for i in range(settings.concurrency)
+            f"worker {i}": worker(executors, general) for i in range(settings.concurrency)
         }
 
-    def _timely(self, bell: Ring, gate: Gate) -> dict[str, Loop]:
+    def _timely(self, wake_up: Wakes, load_shedder: LoadShedder) -> dict[str, Loop]:
         """Make what comes round by the clock."""
-        settings, marks = self._settings, self._marks
-        sight = Sight(
+        settings, queue = self._settings, self._queue
+        reporter = Reporter(
             self._cache,
             self._name.text,
-            self._tally,
-            self._vitals,
+            self._counters,
+            self._health,
             heartbeat=settings.heartbeat_interval,
         )
         loops: dict[str, Loop] = {
             "name": self._name,
-            "sight": sight,
-            "progress": Progress(marks, gate),
-            "claims": Claims(self._stream, marks, self._consumer),
-            "sweep": Sweep(self._cache, marks, refill=not settings.skip_cold_start),
-            "watch": Timer(marks, bell, MissedSolves(), missed_solves.INTERVAL),
+            "sight": reporter,
+            "progress": FillProgress(queue, load_shedder),
+            "claims": Takeover(self._stream, queue, self._consumer),
+            "sweep": Sweep(self._cache, queue, refill=not settings.skip_cold_start),
+            "watch": Schedule(queue, wake_up, MissedSolves(), missed_solves.INTERVAL),
         }
         if settings.audit_interval:
-            loops["audit"] = Timer(marks, bell, Audit(), settings.audit_interval)
+            loops["audit"] = Schedule(queue, wake_up, Audit(), settings.audit_interval)
         if settings.docker_engines and settings.containers_interval:
-            loops["containers"] = Timer(marks, bell, Containers(), settings.containers_interval)
+            loops["containers"] = Schedule(
+                queue, wake_up, Containers(), settings.containers_interval
+            )
         return loops
 
-    def _upkeep(self) -> dict[str, Performer]:
+    def _upkeep(self) -> dict[str, Executor]:
         """Return who answers what is no statistic."""
         database, skip = self._database, self._settings.skip_cold_start
-        missed = Watch(self._cache, database)
-        reconciler = Reconciler(self._marks, database, only_present=skip)
+        missed = MissedSolvesFinder(self._cache, database)
+        reconciler = Reconciler(self._queue, database, only_present=skip)
         auditor = Auditor(self._cache, database, refill=not skip)
         engines = Engines(self._settings.docker_engines)
         return {
-            Containers.kind: Performer(at_once(engines.perform), batch=1, log_level=logging.DEBUG),
-            Reconcile.kind: Performer(at_once(reconciler.perform), batch=1),
-            MissedSolves.kind: Performer(at_once(missed.perform), batch=1, log_level=logging.DEBUG),
-            Audit.kind: Performer(
-                at_once(auditor.perform), batch=1, log_level=logging.DEBUG, is_large=True
+            Containers.kind: Executor(at_once(engines.execute), batch=1, log_level=logging.DEBUG),
+            Reconcile.kind: Executor(at_once(reconciler.execute), batch=1),
+            MissedSolves.kind: Executor(at_once(missed.execute), batch=1, log_level=logging.DEBUG),
+            Audit.kind: Executor(
+                at_once(auditor.execute), batch=1, log_level=logging.DEBUG, is_large=True
             ),
         }
 
@@ -241,18 +252,18 @@ class Daemon:
         return True
 
     async def _start(self) -> None:
-        await self._name.take()
+        await self._name.acquire()
         self._build()
         await self._consumer.recover()
-        released = await self._marks.release()
+        released = await self._queue.release()
         # First: if the watch has to begin anew, it owes `reconcile` too, which then is done once.
-        await self._marks.mark([Mark(MissedSolves())])
+        await self._queue.enqueue([PendingJob(MissedSolves())])
         with suppress(TimeoutError):  # the sign of life waits, so it goes on elsewhere
             async with asyncio.timeout(FIRST_LOOK):
                 await self._first.step()
         await self._first.recover()
         if not self._settings.skip_cold_start:
-            await self._marks.mark([Mark(Reconcile())])
+            await self._queue.enqueue([PendingJob(Reconcile())])
         log.info(
             "started",
             extra={
@@ -293,9 +304,12 @@ class Daemon:
         host, port = self._settings.http_host, self._settings.http_port
         asides = [
             asyncio.create_task(self._look(loop), name=type(loop).__name__)
-            for loop in (self._beat, self._answering)
+            for loop in (self._loop_lag, self._answering)
         ]
-        with watched(self._beat, BLOCKED), serving(host, port, Endpoint(self._tally, self._vitals)):
+        with (
+            watched(self._loop_lag, BLOCKED),
+            serving(host, port, Endpoint(self._counters, self._health)),
+        ):
             try:
                 yield
             finally:
@@ -322,7 +336,7 @@ class Daemon:
                 await loop.step()
                 failures = 0
             except Exception as error:
-                if not passes(error):
+                if not is_transient(error):
                     # The group cancels the other loops; one whose client swallows that ends
                     # by this.
                     self._stopping.set()
@@ -333,7 +347,7 @@ class Daemon:
     def _tell_lost(self, loop: str, error: Exception) -> None:
         """Say that a server was lost; all loops notice, and one line does."""
         quiet = monotonic() - self._told_lost < QUIET
-        self._tally.lost_servers += not quiet
+        self._counters.lost_servers += not quiet
         self._told_lost = self._told_lost if quiet else monotonic()
         log.log(
             logging.DEBUG if quiet else logging.WARNING,
@@ -349,7 +363,7 @@ class Daemon:
         """Let leases and the name go; where Redis is gone, they expire."""
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT):
-                released = await self._marks.release()
+                released = await self._queue.release()
                 await daemon_report.leave(self._cache, self._name.text)
                 await self._name.leave()
                 return released

@@ -128,9 +128,9 @@ _payloads = {name: msgspec.json.Decoder(record) for name, record in EVENT_TYPES.
 
 def encode(event: Event) -> bytes:
     """Return the `data` field of a stream entry, stamped with the present time."""
-    stamp = datetime.now(UTC).isoformat()
+    as_of = datetime.now(UTC).isoformat()
     payload = msgspec.to_builtins(event)
-    return orjson.dumps({"type": event.type, "payload": payload, "timestamp": stamp})
+    return orjson.dumps({"type": event.type, "payload": payload, "timestamp": as_of})
 
 
 def decode(data: bytes | None) -> Event:

@@ -40,7 +40,7 @@ class UnknownKindError(StatsdError):
     """A mark names a kind that this version does not know; a newer one may have made it."""
 
 
-class Refresh(msgspec.Struct, frozen=True):
+class Job(msgspec.Struct, frozen=True):
     """One stale thing. Subclasses name a kind and the integers that tell one from another."""
 
     kind: ClassVar[str]
@@ -57,17 +57,17 @@ class Refresh(msgspec.Struct, frozen=True):
         return msgspec.convert(dict(zip(cls.__struct_fields__, numbers, strict=True)), cls)
 
 
-_kinds: dict[str, type[Refresh]] = {}
+_kinds: dict[str, type[Job]] = {}
 
 
-def register_kind(refresh: type[Refresh]) -> None:
+def register_kind(job: type[Job]) -> None:
     """Make the kind known to `parse`; twice the same kind is an error."""
-    if refresh.kind in _kinds:
-        raise DuplicateError(f"two statistics are of kind {refresh.kind!r}; rename one")
-    _kinds[refresh.kind] = refresh
+    if job.kind in _kinds:
+        raise DuplicateError(f"two statistics are of kind {job.kind!r}; rename one")
+    _kinds[job.kind] = job
 
 
-def parse(name: str) -> Refresh:
+def parse(name: str) -> Job:
     """Return the refresh called `name`.
 
     Raises UnknownKindError, also where another version gave the kind other fields.
@@ -81,7 +81,7 @@ def parse(name: str) -> Refresh:
         raise UnknownKindError(f"{name!r} is of a kind that is made otherwise here") from error
 
 
-def known(names: Iterable[str]) -> Iterator[Refresh]:
+def known(names: Iterable[str]) -> Iterator[Job]:
     """Yield the refreshes of those names that this version knows; a newer one may have others."""
     for name in names:
         try:
@@ -90,11 +90,11 @@ def known(names: Iterable[str]) -> Iterator[Refresh]:
             continue  # that version's daemon sees to it
 
 
-def asking(refresh: Refresh, priority: Priority, interval: float) -> dict[str, Any]:
+def enqueue_once_request(job: Job, priority: Priority, interval: float) -> dict[str, Any]:
     """Return what the script `ask` takes; `interval`, in seconds, is how often it may be owed."""
     return {
-        "name": refresh.name,
+        "name": job.name,
         "class": int(priority),
-        "asked": keys.asked(refresh.name),
+        "asked": keys.asked(job.name),
         "milliseconds": int(interval * 1000),
     }

@@ -10,14 +10,14 @@ DEAD_LETTERS = "stat:events:dead"
 
 INTERNAL = "stats:internal:"
 WATERMARK = f"{INTERNAL}watermark"
-COVERED = f"{INTERNAL}covered"
-LATER = f"{INTERNAL}later"
+ACKNOWLEDGED_SOLVES = f"{INTERNAL}covered"
+DELAYED = f"{INTERNAL}later"
 LEASES = f"{INTERNAL}leases"
-RUNS = f"{INTERNAL}runs"
+LAST_RUNS = f"{INTERNAL}runs"
 DAEMONS = f"{INTERNAL}daemons"
 AUDIT = f"{INTERNAL}audit"
-HOLDINGS = f"{INTERNAL}holdings"
-OWNERS = f"{INTERNAL}owners"
+KEY_INDEX = f"{INTERNAL}holdings"
+KEY_OWNERS = f"{INTERNAL}owners"
 BELTS = "stats:belts"
 EMOJIS = "stats:emojis"
 CONTAINERS = "stats:containers"
@@ -62,17 +62,17 @@ def scoreboard(dojo_id: int, module_index: int | None = None, days: int = 0) -> 
 
     `days` is the window: 7, 30, or 0 for all time.
     """
-    return f"stats:scoreboard:{_place(dojo_id, module_index)}:{days}"
+    return f"stats:scoreboard:{_scope(dojo_id, module_index)}:{days}"
 
 
 def challenge_solves(dojo_id: int, module_index: int) -> str:
     """Return the key of the numbers of solves of a module's challenges."""
-    return f"stats:challenge_solves:{_place(dojo_id, module_index)}"
+    return f"stats:challenge_solves:{_scope(dojo_id, module_index)}"
 
 
 def scores(dojo_id: int, module_index: int | None = None) -> str:
     """Return the key of the scores in a dojo or in one of its modules."""
-    return f"stats:scores:{_place(dojo_id, module_index)}"
+    return f"stats:scores:{_scope(dojo_id, module_index)}"
 
 
 def activity(user_id: int) -> str:
@@ -80,7 +80,7 @@ def activity(user_id: int) -> str:
     return f"stats:activity:{user_id}"
 
 
-def _place(dojo_id: int, module_index: int | None) -> str:
+def _scope(dojo_id: int, module_index: int | None) -> str:
     return f"dojo:{dojo_id}" if module_index is None else f"module:{dojo_id}:{module_index}"
 
 
@@ -88,14 +88,14 @@ DOJO = "dojo"
 """How live boards call the place that is a whole dojo."""
 
 
-def place(module_index: int | None) -> str:
+def scope(module_index: int | None) -> str:
     """Return how live boards call a place: a module is its index."""
     return DOJO if module_index is None else str(module_index)
 
 
-def module_index_of(place: str) -> int | None:
+def module_index_of(scope: str) -> int | None:
     """Return the index of the module that a place is; None for a whole dojo."""
-    return None if place == DOJO else int(place)
+    return None if scope == DOJO else int(scope)
 
 
 def boards(dojo_id: int) -> str:
@@ -105,7 +105,7 @@ def boards(dojo_id: int) -> str:
 
 def crews(dojo_id: int, module_index: int | None = None, days: int = 0) -> str:
     """Return the key of the crews of a dojo or of one of its modules, in a window as above."""
-    return f"stats:crews:{_place(dojo_id, module_index)}:{days}"
+    return f"stats:crews:{_scope(dojo_id, module_index)}:{days}"
 
 
 def updated(key: str) -> str:
@@ -113,7 +113,7 @@ def updated(key: str) -> str:
     return f"{key}:updated"
 
 
-def mark(name: str) -> str:
+def job(name: str) -> str:
     """Return the key of the mark of a refresh."""
     return f"{INTERNAL}mark:{name}"
 
@@ -123,7 +123,7 @@ def due(priority: int) -> str:
     return f"{INTERNAL}due:{priority:d}"
 
 
-def alive(consumer: str) -> str:
+def heartbeat(consumer: str) -> str:
     """Return the key by which a daemon says that it still consumes."""
     return f"{INTERNAL}alive:{consumer}"
 

@@ -238,8 +238,8 @@ class Settings(BaseModel):
         ge=0,
         le=3600,
     )
-    slow_refresh: float = _setting(
-        "STATSD_SLOW_REFRESH",
+    slow_job: float = _setting(
+        "STATSD_SLOW_JOB",
         1.0,
         "A batch of refreshes that takes longer is warned of.",
         "seconds",

@@ -131,9 +131,9 @@ def _is_engine(parts: SplitResult) -> bool:
 def without_password(url: str) -> str:
     """Return an address as it may be shown."""
     scheme, separator, rest = url.partition("://")
-    credentials, at, place = rest.rpartition("@")
+    credentials, at, scope = rest.rpartition("@")
     user, colon, _password = credentials.partition(":")
-    shown = f"{scheme}{separator}{user}{':***' if colon else ''}{at}{place}"
+    shown = f"{scheme}{separator}{user}{':***' if colon else ''}{at}{scope}"
     return re.sub(r"([?&](?:password|sslpassword)=)[^&]*", r"\1***", shown)
 
 

@@ -56,8 +56,8 @@ def pytest_configure() -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is marked `every_redis` on one Redis after another."""
-    marked = metafunc.definition.get_closest_marker("every_redis")
-    if marked and "redis_server" in metafunc.fixturenames:
+    enqueued = metafunc.definition.get_closest_marker("every_redis")
+    if enqueued and "redis_server" in metafunc.fixturenames:
         metafunc.parametrize("redis_server", REDIS_KINDS, indirect=True, scope="session")
 
 

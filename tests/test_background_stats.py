@@ -141,10 +141,10 @@ def wait_for_cache_update(dojo_id: str, timeout: float = 10) -> dict[str, Any]:
 
     def fresh() -> dict[str, Any] | None:
         client = get_redis_client()
-        if get_stream_length() or any(client.keys(keys.mark(f"{kind}:*")) for kind in URGENT):
+        if get_stream_length() or any(client.keys(keys.job(f"{kind}:*")) for kind in URGENT):
             return None
-        value, stamp = client.mget(key, keys.updated(key))
-        if not value or float(stamp or 0) <= _last_commit[0]:
+        value, as_of = client.mget(key, keys.updated(key))
+        if not value or float(as_of or 0) <= _last_commit[0]:
             return None
         stats: dict[str, Any] = orjson.loads(value)
         return stats
@@ -363,7 +363,7 @@ def test_stats_worker_running(stack: Stack) -> None:
         consumer["name"].decode()
         for consumer in stack.client.xinfo_consumers(keys.STREAM, keys.GROUP)
     ]
-    signs = [keys.alive(name) for name in names]
+    signs = [keys.heartbeat(name) for name in names]
     eventually(lambda: stack.client.exists(*signs), "a daemon shows a sign of life")
     if not os.environ.get("DATABASE_URL"):  # the stack's own daemon is on another host
         health = subprocess.run(

@@ -8,22 +8,22 @@ from statsd.calculators.catalog import CALCULATORS
 from statsd.calculators.crews import Crews
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.user_entries import Standing
-from statsd.jobs.parts import Perform, at_once
-from statsd.jobs.worker import Performer, calculate
+from statsd.calculators.user_entries import UserEntries
+from statsd.jobs.parts import Execute, at_once
+from statsd.jobs.worker import Executor, calculate
 from statsd.servers.database import Database
 
 
-def statistics_of(boards: LiveBoards, database: Database) -> dict[str, Performer]:
+def statistics_of(boards: LiveBoards, database: Database) -> dict[str, Executor]:
     """Return who answers each kind: its calculator or, for what has to do with them, the boards."""
-    performers = {each.refresh.kind: calculate(each, database) for each in CALCULATORS}
-    by_boards: dict[str, Perform] = {
+    executors = {each.job.kind: calculate(each, database) for each in CALCULATORS}
+    by_boards: dict[str, Execute] = {
         DojoStats.kind: at_once(boards.dojo_stats),
         Crews.kind: boards.crews,
         Scoreboard.kind: boards.rebuild,
     }
     return (
-        performers
-        | {kind: replace(performers[kind], perform=own) for kind, own in by_boards.items()}
-        | {Standing.kind: Performer(at_once(boards.stand), user_entries.BATCH)}
+        executors
+        | {kind: replace(executors[kind], execute=own) for kind, own in by_boards.items()}
+        | {UserEntries.kind: Executor(at_once(boards.user_entries_of), user_entries.BATCH)}
     )

@@ -1,7 +1,7 @@
 """Live boards: a dojo's scoreboards as sorted sets, and its totals, which a solve moves at once.
 
 Rewriting a scoreboard costs as much as the dojo has solves. So beside the exported arrays the
-daemon keeps sorted sets: a solve makes one `Standing` stale, whose answer is put into them, and
+daemon keeps sorted sets: a solve makes one `UserEntries` stale, whose answer is put into them, and
 from what they hold the dojo's statistics and its crews follow without reading its solves. All of a
 dojo's boards are built together, from the same pass as its exported scoreboards, by the refresh
 `Scoreboard`.
@@ -25,7 +25,7 @@ from statsd.calculators.crews import Crews
 from statsd.calculators.dojo_boards import Boards
 from statsd.calculators.dojo_stats import RECENT, RECENT_SOLVES, DojoStats, Newest, Totals
 from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.user_entries import Standing
+from statsd.calculators.user_entries import UserEntries
 from statsd.job import microseconds
 from statsd.jobs.parts import Parts
 from statsd.jobs.queue import Answer, Attempt
@@ -47,7 +47,7 @@ Member = tuple[int, bytes, dict[str, Sequence[int]]]
 
 
 class LiveBoards:
-    """Answers `Scoreboard`, `Standing`, `DojoStats` and `Crews`."""
+    """Answers `Scoreboard`, `UserEntries`, `DojoStats` and `Crews`."""
 
     def __init__(self, redis: Redis, database: Database) -> None:
         self._redis = redis
@@ -67,7 +67,7 @@ class LiveBoards:
                 await snapshot.groups(statement, parameters, page=page)
                 for statement, page in zip(_STATEMENTS, _PAGES, strict=True)
             ]
-            for dojo_id in sorted(refresh.dojo_id for refresh in wanted):
+            for dojo_id in sorted(job.dojo_id for job in wanted):
                 yield {Scoreboard(dojo_id): await self._built(dojo_id, found, attempt)}
 
     async def _built(self, dojo_id: int, found: Sequence[Groups], attempt: Attempt) -> Answer:
@@ -89,52 +89,52 @@ class LiveBoards:
                 await pipeline.execute()
         return prefix
 
-    async def stand(
-        self, wanted: Sequence[Standing], attempt: Attempt
-    ) -> Mapping[Standing, Answer]:
+    async def user_entries_of(
+        self, wanted: Sequence[UserEntries], attempt: Attempt
+    ) -> Mapping[UserEntries, Answer]:
         """Look up what users have on the boards of dojos."""
         parameters = user_entries.parameters(attempt.now) | user_entries.pairs(wanted)
-        rows = await self._database.alone(user_entries.STANDINGS, parameters)
-        found = {Standing(row.dojo_id, row.user_id): user_entries.entries(row) for row in rows}
+        rows = await self._database.alone(user_entries.USER_ENTRIES, parameters)
+        found = {UserEntries(row.dojo_id, row.user_id): user_entries.entries(row) for row in rows}
         day = attempt.now.date().isoformat()
         answers = {}
-        for refresh in wanted:
-            own = found.get(refresh, user_entries.NOTHING)
+        for job in wanted:
+            own = found.get(job, user_entries.NOTHING)
             action: list[Any] = [
-                str(refresh.dojo_id),
-                str(refresh.user_id),
+                str(job.dojo_id),
+                str(job.user_id),
                 day,
                 own.scores,
                 own.record.decode() or False,
                 own.crew.decode() or False,
                 own.until is not None and microseconds(own.until),
             ]
-            answers[refresh] = Answer({}, boards={"stand": action})
+            answers[job] = Answer({}, boards={"stand": action})
         return answers
 
     async def dojo_stats(
         self, wanted: Sequence[DojoStats], attempt: Attempt
     ) -> Mapping[DojoStats, Answer]:
         """Compute the statistics of dojos, from their boards where they can be."""
-        facts = _known(wanted, attempt)
-        answers = await self._from_facts(facts, attempt.now) if facts else {}
-        rest = [refresh for refresh in wanted if refresh not in facts]
+        prefetched = _known(wanted, attempt)
+        answers = await self._from_prefetched(prefetched, attempt.now) if prefetched else {}
+        rest = [job for job in wanted if job not in prefetched]
         if rest:
             async with self._database.snapshot() as snapshot:
                 answers |= await calculated(dojo_stats.calculator, snapshot, rest, attempt)
         return answers
 
-    async def _from_facts(
-        self, facts: Mapping[DojoStats, tuple[Totals, list[Newest]]], now: datetime
+    async def _from_prefetched(
+        self, prefetched: Mapping[DojoStats, tuple[Totals, list[Newest]]], now: datetime
     ) -> dict[DojoStats, Answer]:
         """Return the statistics of dojos from what their boards say, and what the dojos have."""
         answers = {}
-        parameters = dojo_stats.parameters(list(facts), now)
+        parameters = dojo_stats.parameters(list(prefetched), now)
         for dojo in await self._database.alone(dojo_stats.DOJOS, parameters):
-            refresh = DojoStats(dojo.dojo_id)
-            total, newest = facts[refresh]
+            job = DojoStats(dojo.dojo_id)
+            total, newest = prefetched[job]
             oldest = newest[-1].date if newest else None
-            answers[refresh] = Answer(
+            answers[job] = Answer(
                 dojo_stats.value(dojo, total, newest),
                 until=dojo_stats.next_change(dojo, oldest, now),
             )
@@ -143,13 +143,13 @@ class LiveBoards:
     async def crews(self, wanted: Sequence[Crews], attempt: Attempt) -> Parts:
         """Tell the crews of dojos, from their boards where they can be."""
         rest = []
-        for refresh in wanted:
-            found = await self._members_of(str(refresh.dojo_id))
+        for job in wanted:
+            found = await self._members_of(str(job.dojo_id))
             if found:
-                value = await asyncio.to_thread(crews.value, refresh.dojo_id, *found)
-                yield {refresh: Answer(value)}
+                value = await asyncio.to_thread(crews.value, job.dojo_id, *found)
+                yield {job: Answer(value)}
             else:
-                rest.append(refresh)
+                rest.append(job)
         if rest:
             parts = calculated_in_parts(crews.calculator, self._database, rest, attempt)
             async with aclosing(parts):
@@ -166,7 +166,7 @@ class LiveBoards:
             first = await self._members(args=[scripts.encode({"dojo": dojo})])
             if not first:
                 return None
-            state, places, users = first
+            state, scopes, users = first
             people: list[Member] = []
             states = {state}
             for start in range(0, len(users), MEMBERS):
@@ -179,7 +179,7 @@ class LiveBoards:
                 people += map(_member, part[1])
             if len(states) == 1:
                 break
-        return [place.decode() for place in places], people
+        return [scope.decode() for scope in scopes], people
 
 
 def _known(
@@ -187,11 +187,11 @@ def _known(
 ) -> dict[DojoStats, tuple[Totals, list[Newest]]]:
     """Return what the boards said, of those dojos whose boards were whole and of this day."""
     today = attempt.now.date().isoformat().encode()
-    found = [(refresh, attempt.facts.get(refresh.name)) for refresh in wanted]
+    found = [(job, attempt.prefetched.get(job.name)) for job in wanted]
     return {
-        refresh: _facts(facts, attempt.now)
-        for refresh, facts in found
-        if facts and facts[0] == today
+        job: _totals_in(prefetched, attempt.now)
+        for job, prefetched in found
+        if prefetched and prefetched[0] == today
     }
 
 
@@ -203,20 +203,20 @@ async def _shaped(
     dojo_id: int, found: Sequence[Groups]
 ) -> tuple[Mapping[str, orjson.Fragment], Boards] | None:
     """Return the arrays and the boards of a dojo that exists; its rows end here."""
-    places, rows, active, tagged = [await groups.of(dojo_id) for groups in found]
-    if not places:
+    scopes, rows, active, tagged = [await groups.of(dojo_id) for groups in found]
+    if not scopes:
         return None
-    values = await asyncio.to_thread(_arrays, places, rows)
-    return values, await asyncio.to_thread(dojo_boards.boards_of, places, rows, active, tagged)
+    values = await asyncio.to_thread(_arrays, scopes, rows)
+    return values, await asyncio.to_thread(dojo_boards.boards_of, scopes, rows, active, tagged)
 
 
-def _arrays(places: Sequence[Any], rows: Sequence[Any]) -> Mapping[str, orjson.Fragment]:
+def _arrays(scopes: Sequence[Any], rows: Sequence[Any]) -> Mapping[str, orjson.Fragment]:
     """Return the arrays of a dojo by key, in JSON, which takes far less memory than the objects."""
-    boards = scoreboard.boards_of(places, rows)
+    boards = scoreboard.boards_of(scopes, rows)
     return {key: orjson.Fragment(orjson.dumps(entries)) for _, key, entries in boards}
 
 
-def _facts(reply: Sequence[Any], now: datetime) -> tuple[Totals, list[Newest]]:
+def _totals_in(reply: Sequence[Any], now: datetime) -> tuple[Totals, list[Newest]]:
     _, solves, users, chart, records = reply
     newest = sorted(
         (
@@ -233,7 +233,7 @@ def _facts(reply: Sequence[Any], now: datetime) -> tuple[Totals, list[Newest]]:
 
 def _member(found: Sequence[Any]) -> Member:
     user, text, ranks = found
-    return int(user), text, {place.decode(): of_windows for place, *of_windows in ranks}
+    return int(user), text, {scope.decode(): of_windows for scope, *of_windows in ranks}
 
 
 def _commands(prefix: str, boards: Boards, attempt: Attempt) -> Iterator[tuple[Any, ...]]:
@@ -255,9 +255,9 @@ def _commands(prefix: str, boards: Boards, attempt: Attempt) -> Iterator[tuple[A
     yield from _written("ZADD", f"{prefix}:newest", [(-1, SENTINEL), *moments])
     leaving = [(microseconds(until), user) for user, until in boards.until.items()]
     yield from _written("ZADD", f"{prefix}:until", [("+inf", SENTINEL), *leaving])
-    for (place, days), scores in boards.scores.items():
+    for (scope, days), scores in boards.scores.items():
         entries = [(score, user) for user, score in scores.items()]
-        yield from _written("ZADD", f"{prefix}:{place}:{days}", [(-1, SENTINEL), *entries])
+        yield from _written("ZADD", f"{prefix}:{scope}:{days}", [(-1, SENTINEL), *entries])
 
 
 def _written(command: str, key: str, pairs: Sequence[tuple[Any, Any]]) -> Iterator[tuple[Any, ...]]:

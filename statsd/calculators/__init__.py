@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from statsd.job import Priority, Refresh, register_kind
+from statsd.job import Job, Priority, register_kind
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-R = TypeVar("R", bound=Refresh)
+R = TypeVar("R", bound=Job)
 
 EXPORT_INTERVAL = 0.5  # seconds between two answers of what is as large as its dojo
 
@@ -29,7 +29,7 @@ Ask = Callable[["sa.Select[Any]", Mapping[str, Any]], Awaitable[Sequence[Any]]]
 class Calculator(Generic[R]):
     """How all refreshes of one kind are answered.
 
-    `every` lists all that exist: its rows are the fields of `refresh`, the busiest first.
+    `every` lists all that exist: its rows are the fields of `job`, the busiest first.
     `statements` read, for many refreshes at once, what is true at a moment. They are built
     once, which costs more than many of them take to run; `parameters` gives what they are
     bound to for some refreshes and a moment (naive UTC). `shape` turns the rows of each
@@ -39,7 +39,7 @@ class Calculator(Generic[R]):
     page waits for it.
     """
 
-    refresh: type[R]
+    job: type[R]
     every: "sa.Select[Any]"
     statements: Sequence["sa.Select[Any]"]
     parameters: Callable[[Sequence[R], datetime], Mapping[str, Any]]
@@ -57,12 +57,12 @@ class Calculator(Generic[R]):
     field of the refresh."""
 
     def __post_init__(self) -> None:
-        register_kind(self.refresh)
+        register_kind(self.job)
 
     @property
     def is_large(self) -> bool:
         """Whether this can wait: it takes as long as a dojo is large, and is not urgent."""
-        return self.refresh.priority >= Priority.EXPORT
+        return self.job.priority >= Priority.EXPORT
 
     def compute(self, connection: Any, wanted: Sequence[R], now: datetime) -> Mapping[R, Values]:
         """Return what is true at `now`, on a plain SQLAlchemy connection.

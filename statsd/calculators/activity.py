@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from statsd import keys
 from statsd.calculators import Calculator, Values
 from statsd.calculators.counted import among, leaves
-from statsd.job import Priority, Refresh
+from statsd.job import Job, Priority
 from statsd.schema import CORRECT, submissions as solve, users
 
 YEAR = timedelta(days=365)
@@ -20,7 +20,7 @@ USER_IDS = "user_ids"
 """The parameter with the users that a statement is about."""
 
 
-class Activity(Refresh, frozen=True):
+class Activity(Job, frozen=True):
     """One user's solves of all challenges."""
 
     kind: ClassVar[str] = "activity"
@@ -64,7 +64,7 @@ _USERS = sa.select(users.c.id).where(among(users.c.id, USER_IDS)).order_by(users
 
 def parameters(wanted: Sequence[Activity], now: datetime) -> Mapping[str, Any]:
     """Return what the statements are bound to."""
-    return {USER_IDS: [refresh.user_id for refresh in wanted], "since": now - YEAR}
+    return {USER_IDS: [job.user_id for job in wanted], "since": now - YEAR}
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Activity, Values]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from statsd import keys
 from statsd.calculators import Calculator, Values
 from statsd.calculators.counted import single
-from statsd.job import Refresh
+from statsd.job import Job
 from statsd.schema import awards, users
 
 COLORS = ("orange", "yellow", "green", "purple", "blue", "brown", "red", "black")
@@ -29,7 +29,7 @@ class Belt(NamedTuple):
     site: str | None
 
 
-class Belts(Refresh, frozen=True):
+class Belts(Job, frozen=True):
     """The belts of all users: one value for the whole site."""
 
     kind: ClassVar[str] = "belts"

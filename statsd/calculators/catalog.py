@@ -18,8 +18,8 @@ from statsd.calculators.challenge_solves import ChallengeSolves
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.scores import Scores
-from statsd.calculators.user_entries import Standing
-from statsd.job import Refresh
+from statsd.calculators.user_entries import UserEntries
+from statsd.job import Job
 
 # In this order everything is computed at a cold start. Statistics and crews of dojos follow from
 # boards, which owe them once they are in place; before that they would be passes of their own.
@@ -35,12 +35,12 @@ CALCULATORS: tuple[Calculator[Any], ...] = (
 )
 
 
-def of_solver(dojo_id: int, user_id: int) -> tuple[Refresh, ...]:
+def of_solver(dojo_id: int, user_id: int) -> tuple[Job, ...]:
     """Return what depends on one user's solves in a dojo, by itself or by what that changes."""
-    return Standing(dojo_id, user_id), ChallengeSolves(dojo_id), Scores(dojo_id)
+    return UserEntries(dojo_id, user_id), ChallengeSolves(dojo_id), Scores(dojo_id)
 
 
-def of_dojo(dojo_id: int) -> tuple[Refresh, ...]:
+def of_dojo(dojo_id: int) -> tuple[Job, ...]:
     """Return what depends on a dojo's rows and on the solves of its challenges.
 
     Crews are not among it: they follow from the boards, which the scoreboard brings.
@@ -51,7 +51,7 @@ def of_dojo(dojo_id: int) -> tuple[Refresh, ...]:
     return Scoreboard(dojo_id), DojoStats(dojo_id), ChallengeSolves(dojo_id), Scores(dojo_id)
 
 
-_calculators: Mapping[str, Calculator[Any]] = {each.refresh.kind: each for each in CALCULATORS}
+_calculators: Mapping[str, Calculator[Any]] = {each.job.kind: each for each in CALCULATORS}
 
 
 def calculator_of(kind: str) -> Calculator[Any]:
@@ -59,6 +59,6 @@ def calculator_of(kind: str) -> Calculator[Any]:
     return _calculators[kind]
 
 
-def is_statistic(refresh: Refresh) -> bool:
+def is_statistic(job: Job) -> bool:
     """Say whether a refresh has a calculator, and so a value to compare."""
-    return refresh.kind in _calculators
+    return job.kind in _calculators

@@ -8,14 +8,14 @@ import sqlalchemy as sa
 
 from statsd import keys
 from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
-from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, places
-from statsd.job import Priority, Refresh
+from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, scopes
+from statsd.job import Job, Priority
 from statsd.schema import dojo_challenges as row
 
 TOGETHER = 20  # dojos
 
 
-class ChallengeSolves(Refresh, frozen=True):
+class ChallengeSolves(Job, frozen=True):
     """The solves of the challenges of all modules of one dojo.
 
     The modules are one refresh, since one pass over the dojo's solves gives them all. The pass
@@ -35,7 +35,7 @@ def _counts() -> "sa.Select[Any]":
 
 def parameters(wanted: Sequence[ChallengeSolves], _now: datetime) -> Mapping[str, Any]:
     """Return what the statements are bound to."""
-    return {DOJO_IDS: [refresh.dojo_id for refresh in wanted]}
+    return {DOJO_IDS: [job.dojo_id for job in wanted]}
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[ChallengeSolves, Values]:
@@ -45,10 +45,10 @@ def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[ChallengeSolves
     """
     found, counts = results
     values: dict[ChallengeSolves, Values] = {}
-    for place in found:
-        own = values.setdefault(ChallengeSolves(place.dojo_id), {})
-        if place.module_index is not None:
-            own[keys.challenge_solves(place.dojo_id, place.module_index)] = empty()
+    for scope in found:
+        own = values.setdefault(ChallengeSolves(scope.dojo_id), {})
+        if scope.module_index is not None:
+            own[keys.challenge_solves(scope.dojo_id, scope.module_index)] = empty()
     for count in counts:
         key = keys.challenge_solves(count.dojo_id, count.module_index)
         values[ChallengeSolves(count.dojo_id)][key][str(count.challenge_id)] = count.solves
@@ -63,7 +63,7 @@ def empty() -> dict[str, int]:
 calculator = Calculator(
     ChallengeSolves,
     every_dojo(),
-    (places(), _counts()),
+    (scopes(), _counts()),
     parameters,
     shape,
     costly=True,

@@ -86,7 +86,7 @@ def every_dojo() -> "sa.Select[Any]":
     )
 
 
-def places() -> "sa.Select[Any]":
+def scopes() -> "sa.Select[Any]":
     """Select the dojos in the parameter `dojo_ids`, in order, with the index of each module.
 
     A dojo without modules has one row, whose `module_index` is null.

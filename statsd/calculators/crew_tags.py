@@ -52,10 +52,10 @@ def ranked(members: Iterable[Member]) -> list[dict[str, Any]]:
         if tag := tag_in(member.entry["name"]):
             by_key[key_of(tag)].append(member)
     crews = [_crew(key, own) for key, own in by_key.items()]
-    for number, place in (("unique", "unique_rank"), ("score", "rank")):
+    for number, rank_field in (("unique", "unique_rank"), ("score", "rank")):
         crews = sorted(crews, key=partial(_order, number))
         for rank, crew in enumerate(crews, start=1):
-            crew[place] = rank
+            crew[rank_field] = rank
     return crews
 
 

@@ -54,15 +54,15 @@ class Boards(NamedTuple):
 
 
 def boards_of(
-    places: Sequence[Any], rows: Iterable[Any], active: Iterable[Any], tagged: Iterable[Any]
+    scopes: Sequence[Any], rows: Iterable[Any], active: Iterable[Any], tagged: Iterable[Any]
 ) -> Boards:
     """Return the boards of one dojo that exists.
 
-    `places` and `rows` are what the scoreboard's statements give, `active` and `tagged` what
+    `scopes` and `rows` are what the scoreboard's statements give, `active` and `tagged` what
     `ACTIVE` and `crews.CHALLENGES` do, for that dojo.
     """
-    indexes = [place.module_index for place in places if place.module_index is not None]
-    names = [keys.place(index) for index in (None, *indexes)]
+    indexes = [scope.module_index for scope in scopes if scope.module_index is not None]
+    names = [keys.scope(index) for index in (None, *indexes)]
     scores: dict[tuple[str, int], dict[int, int]] = {
         (name, days): {} for name in names for days in WINDOWS
     }
@@ -86,7 +86,7 @@ def boards_of(
         ],
     )
     for each in rows:
-        name = keys.place(each.module_index)
+        name = keys.scope(each.module_index)
         scores[name, each.days].update(
             zip(each.user_ids, map(score, each.solves, each.lasts), strict=True)
         )

@@ -18,7 +18,7 @@ from statsd.calculators.counted import (
     row_and_visibility,
     visible_at,
 )
-from statsd.job import Refresh
+from statsd.job import Job
 from statsd.schema import (
     dojo_challenge_visibilities as visibility,
     dojo_challenges as row,
@@ -60,7 +60,7 @@ class Totals(NamedTuple):
 NOTHING = Totals(0, 0, ((0, 0),) * len(CHART_DAYS))
 
 
-class DojoStats(Refresh, frozen=True):
+class DojoStats(Job, frozen=True):
     """The statistics of one dojo."""
 
     kind: ClassVar[str] = "dojo_stats"
@@ -152,27 +152,27 @@ def _totals() -> "sa.Select[Any]":
 
 
 def _newest() -> "sa.Select[Any]":
-    place = sa.func.row_number().over(partition_by=row.c.dojo_id, order_by=NEWEST_FIRST)
+    position = sa.func.row_number().over(partition_by=row.c.dojo_id, order_by=NEWEST_FIRST)
     newest = (
         counted_solves(
             row.c.dojo_id,
             CHALLENGE_NAME.label("challenge_name"),
             solve.c.date,
-            place.label("place"),
+            position.label("place"),
         )
         .where(is_recent())
         .subquery()
     )
     return (
         sa.select(newest.c.dojo_id, newest.c.challenge_name, newest.c.date)
-        .where(newest.c.place <= RECENT_SOLVES)
-        .order_by(newest.c.dojo_id, newest.c.place)
+        .where(newest.c.position <= RECENT_SOLVES)
+        .order_by(newest.c.dojo_id, newest.c.position)
     )
 
 
 def parameters(wanted: Sequence[DojoStats], now: datetime) -> Mapping[str, Any]:
     """Return what the statements are bound to."""
-    dojo_ids = [refresh.dojo_id for refresh in wanted]
+    dojo_ids = [job.dojo_id for job in wanted]
     return {DOJO_IDS: dojo_ids, "now": now, **moments(now)}
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from statsd import keys
 from statsd.calculators import Calculator, Values
 from statsd.calculators.counted import open_to_all, single
-from statsd.job import Refresh
+from statsd.job import Job
 from statsd.schema import awards, dojos, users
 
 CUSTOM = "CUSTOM"
@@ -34,7 +34,7 @@ class Award(NamedTuple):
     icon: str | None
 
 
-class Emojis(Refresh, frozen=True):
+class Emojis(Job, frozen=True):
     """The emojis of all users: one value for the whole site."""
 
     kind: ClassVar[str] = "emojis"
@@ -63,9 +63,9 @@ def _emojis() -> "sa.Select[Any]":
 
 def _dojos() -> "sa.Select[Any]":
     """Select the dojos that award an emoji, which is a text that is not empty."""
-    place = (dojos.c.data, "award", "emoji")
-    emoji = sa.func.jsonb_extract_path_text(*place)
-    is_text = sa.func.jsonb_typeof(sa.func.jsonb_extract_path(*place)) == "string"
+    path = (dojos.c.data, "award", "emoji")
+    emoji = sa.func.jsonb_extract_path_text(*path)
+    is_text = sa.func.jsonb_typeof(sa.func.jsonb_extract_path(*path)) == "string"
     kind = sa.func.jsonb_extract_path_text(dojos.c.data, "type")
     return sa.select(
         dojos.c.dojo_id,

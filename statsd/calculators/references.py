@@ -19,7 +19,7 @@ def find_dojo(reference_id: str) -> "sa.Select[Any]":
     return sa.select(dojos.c.dojo_id).where(called_so).order_by(dojos.c.dojo_id).limit(1)
 
 
-def find_place(dojo_id: int, module_index: int | None) -> "sa.Select[Any]":
+def find_scope(dojo_id: int, module_index: int | None) -> "sa.Select[Any]":
     """Select the `dojo_id` of a dojo or, with an index, of a module, if it exists."""
     if module_index is None:
         return sa.select(dojos.c.dojo_id).where(dojos.c.dojo_id == dojo_id)

@@ -9,15 +9,15 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 
 from statsd import keys
 from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
-from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, leaves, places
-from statsd.job import Priority, Refresh
+from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, leaves, scopes
+from statsd.job import Job, Priority
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
 
 WINDOWS = (0, 7, 30)  # days; 0 is all time
 BATCH = 100  # dojos: one pass for many takes a third of what passes for a few do
 
 
-class Scoreboard(Refresh, frozen=True):
+class Scoreboard(Job, frozen=True):
     """All scoreboards of one dojo: its own and its modules', in every window.
 
     They are one refresh, since one pass over the dojo's solves gives them all. The pass costs
@@ -55,27 +55,27 @@ def next_change(found: Any) -> datetime | None:
     return min(filter(None, leaving), default=None)
 
 
-def standings() -> "sa.sql.expression.Subquery":
+def entries_by_user() -> "sa.sql.expression.Subquery":
     """Count by module and user, and by dojo and user, where `module_index` is null.
 
     `solves` and `last`, the largest id of a counted solve, are arrays over the windows.
     """
     counts = [sa.func.count().filter(within(days)) for days in WINDOWS]
     lasts = [sa.func.max(solve.c.id).filter(within(days)) for days in WINDOWS]
-    place = (row.c.dojo_id, row.c.module_index, solve.c.user_id)
+    scope = (row.c.dojo_id, row.c.module_index, solve.c.user_id)
     return (
-        counted_solves(*place, array(counts).label("solves"), array(lasts).label("last"))
+        counted_solves(*scope, array(counts).label("solves"), array(lasts).label("last"))
         .group_by(
-            sa.func.grouping_sets(sa.tuple_(*place), sa.tuple_(row.c.dojo_id, solve.c.user_id))
+            sa.func.grouping_sets(sa.tuple_(*scope), sa.tuple_(row.c.dojo_id, solve.c.user_id))
         )
         .subquery()
     )
 
 
-def window_of(standing: "sa.sql.expression.Subquery") -> "sa.sql.expression.TableValuedAlias":
+def window_of(user_entries: "sa.sql.expression.Subquery") -> "sa.sql.expression.TableValuedAlias":
     """Return a row for each window of a standing: `days`, `solves`, `last`."""
     return (
-        sa.func.unnest(array(WINDOWS), standing.c.solves, standing.c.last)
+        sa.func.unnest(array(WINDOWS), user_entries.c.solves, user_entries.c.last)
         .table_valued("days", "solves", "last")
         .render_derived()
     )
@@ -87,11 +87,11 @@ def _boards() -> "sa.Select[Any]":
     `names` and `emails` are there for the dojo's own board of all time alone (else null): on it is
     everybody who is on any of them.
     """
-    standing = standings()
-    window = window_of(standing)
+    user_entries = entries_by_user()
+    window = window_of(user_entries)
     order = (window.c.solves.desc(), window.c.last)
-    has_everybody = sa.and_(standing.c.module_index.is_(None), window.c.days == 0)
-    board = (standing.c.dojo_id, standing.c.module_index, window.c.days)
+    has_everybody = sa.and_(user_entries.c.module_index.is_(None), window.c.days == 0)
+    board = (user_entries.c.dojo_id, user_entries.c.module_index, window.c.days)
 
     def in_order(column: "sa.ColumnElement[Any]") -> "sa.ColumnElement[Any]":
         return sa.func.array_agg(aggregate_order_by(column, *order))
@@ -99,26 +99,26 @@ def _boards() -> "sa.Select[Any]":
     return (
         sa.select(
             *board,
-            in_order(standing.c.user_id).label("user_ids"),
+            in_order(user_entries.c.user_id).label("user_ids"),
             in_order(window.c.solves).label("solves"),
             in_order(window.c.last).label("lasts"),
             in_order(solver.c.name).filter(solver.c.id.is_not(None)).label("names"),
             in_order(solver.c.email).filter(solver.c.id.is_not(None)).label("emails"),
         )
         .select_from(
-            standing.join(window, sa.true()).outerjoin(
-                solver, sa.and_(solver.c.id == standing.c.user_id, has_everybody)
+            user_entries.join(window, sa.true()).outerjoin(
+                solver, sa.and_(solver.c.id == user_entries.c.user_id, has_everybody)
             )
         )
         .where(window.c.solves > 0)
         .group_by(*board)
-        .order_by(standing.c.dojo_id)
+        .order_by(user_entries.c.dojo_id)
     )
 
 
 def parameters(wanted: Sequence[Scoreboard], now: datetime) -> Mapping[str, Any]:
     """Return what the statements are bound to."""
-    return {DOJO_IDS: [refresh.dojo_id for refresh in wanted], **starts(now)}
+    return {DOJO_IDS: [job.dojo_id for job in wanted], **starts(now)}
 
 
 def starts(now: datetime) -> dict[str, datetime]:
@@ -141,10 +141,10 @@ def boards_of(
 
     The entries of one are many objects, which all boards of a large dojo need not be at once.
     """
-    for place in found:
-        for module_index in (None, place.module_index):
+    for scope in found:
+        for module_index in (None, scope.module_index):
             for days in WINDOWS:
-                yield place.dojo_id, keys.scoreboard(place.dojo_id, module_index, days), empty()
+                yield scope.dojo_id, keys.scoreboard(scope.dojo_id, module_index, days), empty()
     people = {board.dojo_id: _people(board) for board in boards if board.names is not None}
     for board in boards:
         key = keys.scoreboard(board.dojo_id, board.module_index, board.days)
@@ -181,7 +181,7 @@ def _entries(
 calculator = Calculator(
     Scoreboard,
     every_dojo(),
-    (places(), _boards()),
+    (scopes(), _boards()),
     parameters,
     shape,
     batch=BATCH,

@@ -16,14 +16,14 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from statsd import keys
 from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
-from statsd.calculators.counted import DOJO_IDS, among, every_dojo, open_to_all, places, with_solves
-from statsd.job import Priority, Refresh
+from statsd.calculators.counted import DOJO_IDS, among, every_dojo, open_to_all, scopes, with_solves
+from statsd.job import Job, Priority
 from statsd.schema import dojo_challenges as row, submissions as solve
 
 BATCH = 50  # dojos
 
 
-class Scores(Refresh, frozen=True):
+class Scores(Job, frozen=True):
     """The scores of one dojo and of its modules; a dojo that is not open to all has none.
 
     They are one refresh, since one pass over the dojo's solves gives them all. The pass costs
@@ -37,17 +37,17 @@ class Scores(Refresh, frozen=True):
 
 def _ranks() -> "sa.Select[Any]":
     """Select one row for each dojo (`module_index` is null) and module: arrays in rank order."""
-    place = (row.c.dojo_id, row.c.module_index, solve.c.user_id)
+    scope = (row.c.dojo_id, row.c.module_index, solve.c.user_id)
     score = (
         sa.select(
-            *place,
+            *scope,
             sa.func.count().label("solves"),
             sa.func.max(solve.c.date).label("latest"),  # without dates: null, and sorted last
         )
         .select_from(with_solves(row))
         .where(among(row.c.dojo_id, DOJO_IDS), row.c.required, open_to_all())
         .group_by(
-            sa.func.grouping_sets(sa.tuple_(*place), sa.tuple_(row.c.dojo_id, solve.c.user_id))
+            sa.func.grouping_sets(sa.tuple_(*scope), sa.tuple_(row.c.dojo_id, solve.c.user_id))
         )
         .subquery()
     )
@@ -66,17 +66,17 @@ def _ranks() -> "sa.Select[Any]":
 
 def parameters(wanted: Sequence[Scores], _now: datetime) -> Mapping[str, Any]:
     """Return what the statements are bound to."""
-    return {DOJO_IDS: [refresh.dojo_id for refresh in wanted]}
+    return {DOJO_IDS: [job.dojo_id for job in wanted]}
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Scores, Values]:
     """Return the scores of each dojo that is open to all, empty ones among them."""
     found, ranks = results
     values: dict[Scores, Values] = {}
-    for place in found:
-        own = values.setdefault(Scores(place.dojo_id), {})
-        for module_index in (None, place.module_index):
-            own[keys.scores(place.dojo_id, module_index)] = empty()
+    for scope in found:
+        own = values.setdefault(Scores(scope.dojo_id), {})
+        for module_index in (None, scope.module_index):
+            own[keys.scores(scope.dojo_id, module_index)] = empty()
     for each in ranks:
         values[Scores(each.dojo_id)][keys.scores(each.dojo_id, each.module_index)] = {
             "ranks": each.user_ids,
@@ -93,7 +93,7 @@ def empty() -> dict[str, Any]:
 calculator = Calculator(
     Scores,
     every_dojo(),  # whether a dojo is open to all is seen when it is computed, one by one
-    (places().where(open_to_all()), _ranks()),
+    (scopes().where(open_to_all()), _ranks()),
     parameters,
     shape,
     batch=BATCH,

@@ -25,7 +25,7 @@ from statsd.calculators.dojo_stats import (
     is_recent,
 )
 from statsd.calculators.scoreboard import WINDOWS
-from statsd.job import Refresh, microseconds, register_kind
+from statsd.job import Job, microseconds, register_kind
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
 
 BATCH = 200  # users of dojos
@@ -33,7 +33,7 @@ BATCH = 200  # users of dojos
 _RANKS = 1 << 31  # above every solve id
 
 
-class Standing(Refresh, frozen=True):
+class UserEntries(Job, frozen=True):
     """One user's entries on all boards of one dojo."""
 
     kind: ClassVar[str] = "standing"
@@ -41,7 +41,7 @@ class Standing(Refresh, frozen=True):
     user_id: int
 
 
-register_kind(Standing)
+register_kind(UserEntries)
 
 
 class Entries(NamedTuple):
@@ -108,7 +108,7 @@ def newest_in(record: bytes) -> list[Newest]:
 # --- a few users
 
 
-def _standings() -> "sa.Select[Any]":
+def _entries_by_user() -> "sa.Select[Any]":
     """Select, for each pair of dojo and user, arrays over the user's counted solves there.
 
     An aggregate in a LATERAL is planned for one pair, which keeps to the index by challenge and
@@ -147,7 +147,7 @@ def newest_columns() -> "list[sa.Label[Any]]":
     ]
 
 
-STANDINGS = _standings()
+USER_ENTRIES = _entries_by_user()
 
 
 def parameters(now: datetime) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def parameters(now: datetime) -> dict[str, Any]:
     return dojo_stats.moments(now) | scoreboard.starts(now)
 
 
-def pairs(wanted: Sequence[Standing]) -> dict[str, list[int]]:
+def pairs(wanted: Sequence[UserEntries]) -> dict[str, list[int]]:
     """Return what names the pairs to the statement."""
     return {
         "dojos_of_pairs": [each.dojo_id for each in wanted],
@@ -173,13 +173,13 @@ def entries(found: Any) -> Entries:
     for module_index, solve_id, challenge_id, flags in zip(
         found.module_indexes, found.solve_ids, found.challenge_ids, within, strict=True
     ):
-        for place in (keys.DOJO, keys.place(module_index)):
+        for scope in (keys.DOJO, keys.scope(module_index)):
             for i, is_within in enumerate(flags):
                 if is_within:
-                    solved[place][i].append((solve_id, challenge_id))
+                    solved[scope][i].append((solve_id, challenge_id))
     scores = {
-        place: [score(len(own), max(own)[0]) if own else 0 for own in of_windows]
-        for place, of_windows in solved.items()
+        scope: [score(len(own), max(own)[0]) if own else 0 for own in of_windows]
+        for scope, of_windows in solved.items()
     }
     record = record_of(chart_of(found), found.name, found.email, newest_of(found))
     return Entries(scores, record, _crew(found, solved), scoreboard.next_change(found))
@@ -187,14 +187,14 @@ def entries(found: Any) -> Entries:
 
 def _crew(found: Any, solved: Mapping[str, Sequence[Sequence[tuple[int, int]]]]) -> bytes:
     """Return what is kept of one who has a tag, from the ids of solves and challenges."""
-    places = {
-        place: [
+    scopes = {
+        scope: [
             crews.Solved(len(own), sorted({challenge_id for _, challenge_id in own}))
             for own in of_windows
         ]
-        for place, of_windows in solved.items()
+        for scope, of_windows in solved.items()
     }
-    return crews.packed(found.name, found.email, places)
+    return crews.packed(found.name, found.email, scopes)
 
 
 def chart_of(found: Any) -> list[int]:

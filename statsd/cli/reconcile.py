@@ -10,7 +10,7 @@ from statsd.cli.verify import Reference
 from statsd.settings import Settings
 
 if TYPE_CHECKING:
-    from statsd.consistency.verify import Report
+    from statsd.consistency.verify import VerifyReport
 
 
 def reconcile(dojo: Reference = None) -> None:
@@ -21,20 +21,22 @@ def reconcile(dojo: Reference = None) -> None:
     """
     with errors_in_a_line():
         report = asyncio.run(_reconcile(load_settings(), dojo))
-    for line in report.lines(marked=True):
+    for line in report.lines(enqueued=True):
         typer.echo(line)
     if report.failed:
         raise typer.Exit(FAILED)
 
 
-async def _reconcile(settings: Settings, dojo: str | None) -> "Report":
+async def _reconcile(settings: Settings, dojo: str | None) -> "VerifyReport":
     from statsd.consistency.verify import inspected  # noqa: PLC0415
     from statsd.job import Priority  # noqa: PLC0415
-    from statsd.jobs.pending import Mark  # noqa: PLC0415
-    from statsd.jobs.queue import Marks  # noqa: PLC0415 - other commands start faster without these
+    from statsd.jobs.pending import PendingJob  # noqa: PLC0415
+    from statsd.jobs.queue import Queue  # noqa: PLC0415 - other commands start faster without these
 
     async with inspected(settings, dojo) as (redis, report):
         if report.wrong:
-            marks = Marks(redis, "reconcile", lease=0, dead_limit=settings.dead_letters)
-            await marks.mark([Mark(each, priority=Priority.ORDINARY) for each in report.wrong])
+            queue = Queue(redis, "reconcile", lease=0, dead_limit=settings.dead_letters)
+            await queue.enqueue(
+                [PendingJob(each, priority=Priority.ORDINARY) for each in report.wrong]
+            )
         return report

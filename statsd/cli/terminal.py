@@ -9,7 +9,7 @@ import typer
 
 from statsd import settings as declarations
 from statsd.errors import StatsdError
-from statsd.servers.outages import brief, passes
+from statsd.servers.outages import brief, is_transient
 from statsd.settings import Settings
 
 FAILED, WRONG_USE = 1, 2  # exit codes
@@ -26,7 +26,7 @@ def errors_in_a_line() -> Iterator[None]:
         raise typer.Exit(WRONG_USE) from None
     except Exception as error:
         # A pipe that was closed by whoever read our output is the framework's to handle.
-        if isinstance(error, BrokenPipeError) or not passes(error):
+        if isinstance(error, BrokenPipeError) or not is_transient(error):
             raise
         is_redis = isinstance(error, redis.RedisError)
         server = "Redis (REDIS_URL)" if is_redis else "PostgreSQL (DATABASE_URL)"

@@ -9,7 +9,7 @@ from statsd.cli.terminal import FAILED, errors_in_a_line, load_settings
 from statsd.settings import Settings
 
 if TYPE_CHECKING:
-    from statsd.consistency.verify import Report
+    from statsd.consistency.verify import VerifyReport
 
 Reference = Annotated[
     str | None,
@@ -26,13 +26,13 @@ def verify(dojo: Reference = None) -> None:
     """
     with errors_in_a_line():
         report = asyncio.run(_verify(load_settings(), dojo))
-    for line in report.lines(marked=False):
+    for line in report.lines(enqueued=False):
         typer.echo(line)
     if not report.is_well:
         raise typer.Exit(FAILED)
 
 
-async def _verify(settings: Settings, dojo: str | None) -> "Report":
+async def _verify(settings: Settings, dojo: str | None) -> "VerifyReport":
     from statsd.consistency.verify import inspected  # noqa: PLC0415 - other commands start faster so
 
     async with inspected(settings, dojo) as (_, report):

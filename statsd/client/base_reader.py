@@ -21,7 +21,7 @@ from statsd.calculators import Values, through
 from statsd.client.cache_items import Source, Wanted, scoreboard_of
 from statsd.client.pages import Part, ScoreboardPage, cut, read_part
 from statsd.client.publisher import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
-from statsd.job import Priority, Refresh, asking
+from statsd.job import Job, Priority, enqueue_once_request
 from statsd.switches import read_switch
 
 if TYPE_CHECKING:
@@ -78,14 +78,14 @@ class _Common:
         """Say that Redis did not serve: that is a miss."""
         log.warning("Redis did not serve a reader: %s", type(error).__name__)
 
-    def request(self, refresh: Refresh) -> bytes:
+    def request(self, job: Job) -> bytes:
         """Return what the script `ask` takes."""
-        return scripts.encode(asking(refresh, Priority.MISSED, ASK_INTERVAL))
+        return scripts.encode(enqueue_once_request(job, Priority.MISSED, ASK_INTERVAL))
 
 
-def _named(source: Source, numbers: Iterable[int]) -> Refresh:
-    refresh: Refresh = source.calculator.refresh.of(*numbers)
-    return refresh
+def _named(source: Source, numbers: Iterable[int]) -> Job:
+    job: Job = source.calculator.job.of(*numbers)
+    return job
 
 
 def _now() -> datetime:
@@ -152,11 +152,11 @@ class Reading(_Common):
         """
         value, served = self._cached(wanted) if served else (None, False)
         if value is None and self._computes and wanted.source is not None:
-            refresh = self._found(wanted.source)
-            if refresh is not None:
-                value = self._compute(wanted.source, refresh).get(wanted.key)
+            job = self._found(wanted.source)
+            if job is not None:
+                value = self._compute(wanted.source, job).get(wanted.key)
                 if served:
-                    self._ask(refresh)
+                    self._ask(job)
         return wanted.empty() if value is None else value
 
     def _cached(self, wanted: Wanted) -> tuple[Any, bool]:
@@ -170,7 +170,7 @@ class Reading(_Common):
             self.trouble(error)
             return None, False
 
-    def _found(self, source: Source) -> Refresh | None:
+    def _found(self, source: Source) -> Job | None:
         """Return the refresh that has the value; None where what has it does not exist."""
         if source.find is None:
             return _named(source, ())
@@ -178,15 +178,15 @@ class Reading(_Common):
             numbers = connection.execute(source.find()).first()
         return None if numbers is None else _named(source, numbers)
 
-    def _compute(self, source: Source, refresh: Refresh) -> Values:
+    def _compute(self, source: Source, job: Job) -> Values:
         with self._engine.connect() as plain:
             connection = plain.execution_options(isolation_level=SNAPSHOT)
-            values = source.calculator.compute(connection, [refresh], _now())
-        return values.get(refresh, {})
+            values = source.calculator.compute(connection, [job], _now())
+        return values.get(job, {})
 
-    def _ask(self, refresh: Refresh) -> None:
+    def _ask(self, job: Job) -> None:
         try:
-            self._ask_script(args=[self.request(refresh)])
+            self._ask_script(args=[self.request(job)])
         except TROUBLE as error:
             self.trouble(error)
 
@@ -245,11 +245,11 @@ class AsyncReading(_Common):
         """As `Reading._value`."""
         value, served = (await self._cached(wanted)) if served else (None, False)
         if value is None and self._computes and wanted.source is not None:
-            refresh = await self._found(wanted.source)
-            if refresh is not None:
-                value = (await self._compute(wanted.source, refresh)).get(wanted.key)
+            job = await self._found(wanted.source)
+            if job is not None:
+                value = (await self._compute(wanted.source, job)).get(wanted.key)
                 if served:
-                    await self._ask(refresh)
+                    await self._ask(job)
         return wanted.empty() if value is None else value
 
     async def _cached(self, wanted: Wanted) -> tuple[Any, bool]:
@@ -263,7 +263,7 @@ class AsyncReading(_Common):
             self.trouble(error)
             return None, False
 
-    async def _found(self, source: Source) -> Refresh | None:
+    async def _found(self, source: Source) -> Job | None:
         """As `Reading._found`."""
         if source.find is None:
             return _named(source, ())
@@ -271,15 +271,15 @@ class AsyncReading(_Common):
             numbers = (await connection.execute(source.find())).first()
         return None if numbers is None else _named(source, numbers)
 
-    async def _compute(self, source: Source, refresh: Refresh) -> Values:
+    async def _compute(self, source: Source, job: Job) -> Values:
         async with self._engine.connect() as plain:
             connection = await plain.execution_options(isolation_level=SNAPSHOT)
-            values = await source.calculator.acompute(through(connection), [refresh], _now())
-        return values.get(refresh, {})
+            values = await source.calculator.acompute(through(connection), [job], _now())
+        return values.get(job, {})
 
-    async def _ask(self, refresh: Refresh) -> None:
+    async def _ask(self, job: Job) -> None:
         try:
-            await self._ask_script(args=[self.request(refresh)])
+            await self._ask_script(args=[self.request(job)])
         except ASYNC_TROUBLE as error:
             self.trouble(error)
 

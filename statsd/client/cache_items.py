@@ -18,7 +18,7 @@ from statsd.calculators import (
     scoreboard,
     scores,
 )
-from statsd.calculators.references import find_dojo, find_place, find_user
+from statsd.calculators.references import find_dojo, find_scope, find_user
 from statsd.client.pages import Board, check_integers
 
 LEAST, LARGEST = -(2**31), 2**31 - 1  # what the columns hold
@@ -65,26 +65,26 @@ def scoreboard_of(board: Board) -> Wanted:
     As those below it raises TypeError for numbers that are no integers.
     """
     check_days(board.days)
-    return Wanted(keys.scoreboard(*board), _in_place(scoreboard, *board[:2]), scoreboard.empty)
+    return Wanted(keys.scoreboard(*board), _in_scope(scoreboard, *board[:2]), scoreboard.empty)
 
 
 def crews_of(board: Board) -> Wanted:
     """Want the crews of a board; raises ValueError where there is no such window."""
     check_days(board.days)
-    return Wanted(keys.crews(*board), _in_place(crews, *board[:2]), crews.empty)
+    return Wanted(keys.crews(*board), _in_scope(crews, *board[:2]), crews.empty)
 
 
 def scores_of(dojo_id: int, module_index: int | None) -> Wanted:
     """Want the scores in a dojo or module."""
     key = keys.scores(dojo_id, module_index)
-    return Wanted(key, _in_place(scores, dojo_id, module_index), scores.empty)
+    return Wanted(key, _in_scope(scores, dojo_id, module_index), scores.empty)
 
 
 def challenge_solves_of(dojo_id: int, module_index: int) -> Wanted:
     """Want the solves of a module's challenges."""
     check_integers(module_index=module_index)
     key = keys.challenge_solves(dojo_id, module_index)
-    return Wanted(key, _in_place(challenge_solves, dojo_id, module_index), challenge_solves.empty)
+    return Wanted(key, _in_scope(challenge_solves, dojo_id, module_index), challenge_solves.empty)
 
 
 def belts_of_all() -> Wanted:
@@ -111,7 +111,7 @@ def activity_of(user_id: int) -> Wanted:
     return Wanted(keys.activity(user_id), source, activity.empty)
 
 
-def _in_place(statistic: Any, dojo_id: int, module_index: int | None) -> Source | None:
+def _in_scope(statistic: Any, dojo_id: int, module_index: int | None) -> Source | None:
     """Return how a statistic of a dojo or module is computed."""
     check_integers(dojo_id=dojo_id)
     numbers = [dojo_id]
@@ -120,7 +120,7 @@ def _in_place(statistic: Any, dojo_id: int, module_index: int | None) -> Source 
         numbers.append(module_index)
     if not _is_storable(*numbers):
         return None
-    return Source(statistic.calculator, partial(find_place, dojo_id, module_index))
+    return Source(statistic.calculator, partial(find_scope, dojo_id, module_index))
 
 
 def check_days(days: int) -> None:

@@ -62,7 +62,7 @@ class Part(NamedTuple):
         dojo_id, module_index, days = self.board
         request = {
             "dojo": str(dojo_id),
-            "place": keys.place(module_index),
+            "place": keys.scope(module_index),
             "days": days,
             "first": min(self.first, MOST),
             "last": min(self.last, MOST),

@@ -83,7 +83,7 @@ def _wrong_url() -> SettingsError:
     return SettingsError("REDIS_URL is no Redis URL: it looks like redis://host:6379")
 
 
-class _Tally:
+class _Counts:
     """What both publishers know: the switch and the two counts."""
 
     def __init__(self, *, enabled: bool | None) -> None:
@@ -127,7 +127,7 @@ class _Tally:
         return 0
 
 
-class Publisher(_Tally):
+class Publisher(_Counts):
     """Publishes events through a `redis.Redis`, whose timeouts bound what a call may take.
 
     `enabled` defaults to the switch `BACKGROUND_STATS_ENABLED`, read once, here. `published`
@@ -174,7 +174,7 @@ class Publisher(_Tally):
         self._client.close()
 
 
-class AsyncPublisher(_Tally):
+class AsyncPublisher(_Counts):
     """`Publisher` for a `redis.asyncio.Redis`; it belongs to one event loop."""
 
     def __init__(self, client: redis.asyncio.Redis, *, enabled: bool | None = None) -> None:

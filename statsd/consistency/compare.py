@@ -21,9 +21,9 @@ from statsd import keys
 from statsd.calculators.catalog import calculator_of
 from statsd.calculators.crews import Crews
 from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.user_entries import Standing
-from statsd.job import Priority, Refresh, known
-from statsd.jobs.bisect import isolate
+from statsd.calculators.user_entries import UserEntries
+from statsd.job import Job, Priority, known
+from statsd.jobs.bisect import bisect
 from statsd.servers.database import Database
 
 GARBLED: Any = object()
@@ -38,7 +38,7 @@ class Cached(NamedTuple):
     """By key; None for a value that is not there."""
     foreign: frozenset[str]
     """Keys that another refresh has written since: two dojos may claim one reference id."""
-    stamps: str
+    as_ofs: str
     """A digest of the stamps of all keys: as long as it is the same, nothing was written."""
     moment: datetime | None
     """What the values are true for, naive UTC; None where no stamp says."""
@@ -47,9 +47,9 @@ class Cached(NamedTuple):
 class Difference(NamedTuple):
     """A refresh whose cached values are not those that were computed."""
 
-    refresh: Refresh
-    stamps: str
-    held: bool
+    job: Job
+    as_ofs: str
+    cached_before: bool
     """Whether it was ever cached, as far as the cache knows."""
     lost: bool
     """Whether all that differs was cached and is gone: deleted, or evicted."""
@@ -61,7 +61,7 @@ class Compared(NamedTuple):
     """Some refreshes, compared."""
 
     differences: list[Difference]
-    failures: list[tuple[Refresh, Exception]]
+    failures: list[tuple[Job, Exception]]
     """Those that could not be computed."""
 
 
@@ -69,7 +69,7 @@ class Verdict(Enum):
     """What became of a suspicion."""
 
     WRITTEN = "written since"
-    OWED = "owed, or what it follows from is, so that a daemon is about to compute it"
+    PENDING = "owed, or what it follows from is, so that a daemon is about to compute it"
     DRIFTED = "wrong, and nothing is under way to put it right"
 
 
@@ -80,15 +80,15 @@ class Comparison:
         self._redis = redis
         self._database = database
 
-    async def compare(self, refreshes: Sequence[Refresh], now: datetime) -> Compared:
+    async def compare(self, jobs: Sequence[Job], now: datetime) -> Compared:
         """Compare; what is not in the cache is computed for `now`.
 
         What the cache has is read before anything is computed, so that whatever is written
         later shows in the stamps.
         """
-        cached = await self._cached(refresh.name for refresh in refreshes)
+        cached = await self._cached(job.name for job in jobs)
         compared = Compared([], [])
-        for group in _batches(refreshes, cached):
+        for group in _batches(jobs, cached):
             moment = cached[group[0].name].moment or now
             computed, failed = await self._computed(group, moment)
             compared.failures.extend(failed)
@@ -96,42 +96,42 @@ class Comparison:
         return compared
 
     async def _computed(
-        self, group: Sequence[Refresh], moment: datetime
-    ) -> tuple[Mapping[Refresh, Mapping[str, Any]], list[tuple[Refresh, Exception]]]:
-        async def compute(part: Sequence[Refresh]) -> Mapping[Refresh, Mapping[str, Any]]:
+        self, group: Sequence[Job], moment: datetime
+    ) -> tuple[Mapping[Job, Mapping[str, Any]], list[tuple[Job, Exception]]]:
+        async def compute(part: Sequence[Job]) -> Mapping[Job, Mapping[str, Any]]:
             calculator = calculator_of(part[0].kind)
             async with self._database.snapshot() as snapshot:
                 rows = await calculator.read(snapshot.rows, part, moment)
             found = await asyncio.to_thread(calculator.shape, rows)
-            return {refresh: found.get(refresh, {}) for refresh in part}
+            return {job: found.get(job, {}) for job in part}
 
-        parts, failed = await isolate(group, compute)
-        return {refresh: part[refresh] for part in parts for refresh in part}, failed
+        parts, failed = await bisect(group, compute)
+        return {job: part[job] for part in parts for job in part}, failed
 
     async def _cached(self, names: Iterable[str]) -> dict[str, Cached]:
         wanted = list(names)
         if not wanted:
             return {}
-        held: Any = await self._redis.hmget(keys.HOLDINGS, wanted)
+        cached_before: Any = await self._redis.hmget(keys.KEY_INDEX, wanted)
         return {
             name: await self._read(name, orjson.loads(raw or b"[]"))
-            for name, raw in zip(wanted, held, strict=True)
+            for name, raw in zip(wanted, cached_before, strict=True)
         }
 
-    async def _read(self, name: str, holdings: Sequence[str]) -> Cached:
-        if not holdings:
+    async def _read(self, name: str, key_index: Sequence[str]) -> Cached:
+        if not key_index:
             return Cached({}, frozenset(), "", None)
-        owners: Any = await self._redis.hmget(keys.OWNERS, list(holdings))
-        owner = dict(zip(holdings, owners, strict=True))
-        own = [key for key in holdings if owner[key] in {None, name.encode()}]
+        key_owners: Any = await self._redis.hmget(keys.KEY_OWNERS, list(key_index))
+        owner = dict(zip(key_index, key_owners, strict=True))
+        own = [key for key in key_index if owner[key] in {None, name.encode()}]
         both = [form for key in own for form in (key, keys.updated(key))]
         found: Any = await self._redis.mget(both) if both else []
-        values, stamps = found[::2], found[1::2]
+        values, as_ofs = found[::2], found[1::2]
         return Cached(
             {key: decoded(value) for key, value in zip(own, values, strict=True)},
-            frozenset(holdings) - frozenset(own),
-            hashlib.blake2b(repr((own, stamps)).encode(), digest_size=DIGEST).hexdigest(),
-            max((moment for moment in map(stamped, stamps) if moment), default=None),
+            frozenset(key_index) - frozenset(own),
+            hashlib.blake2b(repr((own, as_ofs)).encode(), digest_size=DIGEST).hexdigest(),
+            max((moment for moment in map(as_of_moment, as_ofs) if moment), default=None),
         )
 
     async def verdicts(self, suspects: Mapping[str, str]) -> dict[str, Verdict]:
@@ -139,20 +139,20 @@ class Comparison:
 
         Events of that time have to be accepted first: that is for the caller to wait for.
         """
-        owed = await self._owed()
-        dojos = {each.dojo_id for each in known(owed) if isinstance(each, Standing)}
+        pending = await self._owed()
+        dojos = {each.dojo_id for each in known(pending) if isinstance(each, UserEntries)}
         cached = await self._cached(suspects)
         verdicts = {}
-        for refresh in known(suspects):
-            name = refresh.name
-            if cached[name].stamps != suspects[name]:
+        for job in known(suspects):
+            name = job.name
+            if cached[name].as_ofs != suspects[name]:
                 verdicts[name] = Verdict.WRITTEN
             elif (
-                name in owed
-                or getattr(refresh, "dojo_id", None) in dojos
-                or _follow_from(refresh, owed)
+                name in pending
+                or getattr(job, "dojo_id", None) in dojos
+                or _follow_from(job, pending)
             ):
-                verdicts[name] = Verdict.OWED
+                verdicts[name] = Verdict.PENDING
             else:
                 verdicts[name] = Verdict.DRIFTED
         return verdicts
@@ -162,26 +162,24 @@ class Comparison:
         async with self._redis.pipeline(transaction=True) as pipeline:
             for priority in Priority:
                 pipeline.zrange(keys.due(priority), 0, -1)
-            pipeline.zrange(keys.LATER, 0, -1)
-            *due, later = await pipeline.execute()
+            pipeline.zrange(keys.DELAYED, 0, -1)
+            *due, delayed = await pipeline.execute()
         return {name.decode() for names in due for name in names} | {
             each.split(b"|", 2)[2].decode()
-            for each in later  # "due|class|name"
+            for each in delayed  # "due|class|name"
         }
 
 
-def _follow_from(refresh: Refresh, owed: Collection[str]) -> bool:
+def _follow_from(job: Job, pending: Collection[str]) -> bool:
     """Say whether these are crews, whose boards are owed."""
-    return isinstance(refresh, Crews) and Scoreboard(refresh.dojo_id).name in owed
+    return isinstance(job, Crews) and Scoreboard(job.dojo_id).name in pending
 
 
-def _batches(
-    refreshes: Sequence[Refresh], cached: Mapping[str, Cached]
-) -> Iterator[Sequence[Refresh]]:
+def _batches(jobs: Sequence[Job], cached: Mapping[str, Cached]) -> Iterator[Sequence[Job]]:
     """Yield what can be computed by the same statements: of one kind, for one moment."""
     groups = defaultdict(list)
-    for refresh in refreshes:
-        groups[refresh.kind, cached[refresh.name].moment].append(refresh)
+    for job in jobs:
+        groups[job.kind, cached[job.name].moment].append(job)
     for (kind, _), group in groups.items():
         size = calculator_of(kind).batch
         yield from (group[first : first + size] for first in range(0, len(group), size))
@@ -198,23 +196,23 @@ def decoded(raw: bytes | None) -> Any:
     return GARBLED if value is None else value
 
 
-def stamped(stamp: bytes | None) -> datetime | None:
+def as_of_moment(as_of: bytes | None) -> datetime | None:
     """Return the moment (naive UTC) that a stamp says; None where it says none."""
     try:
-        moment = datetime.fromtimestamp(float(stamp or ""), UTC).replace(tzinfo=None)
+        moment = datetime.fromtimestamp(float(as_of or ""), UTC).replace(tzinfo=None)
     except (ValueError, OverflowError, OSError):
         return None
     return moment if moment >= _EARLIEST else None
 
 
 def _differences(
-    cached: Mapping[str, Cached], computed: Mapping[Refresh, Mapping[str, Any]]
+    cached: Mapping[str, Cached], computed: Mapping[Job, Mapping[str, Any]]
 ) -> list[Difference]:
     found = (_difference(each, cached[each.name], own) for each, own in computed.items())
     return [difference for difference in found if difference]
 
 
-def _difference(refresh: Refresh, cached: Cached, computed: Mapping[str, Any]) -> Difference | None:
+def _difference(job: Job, cached: Cached, computed: Mapping[str, Any]) -> Difference | None:
     own = {
         key: msgspec.to_builtins(value)
         for key, value in computed.items()
@@ -226,9 +224,9 @@ def _difference(refresh: Refresh, cached: Cached, computed: Mapping[str, Any]) -
     if not differing:
         return None
     return Difference(
-        refresh,
-        cached.stamps,
-        held=bool(cached.values or cached.foreign),
+        job,
+        cached.as_ofs,
+        cached_before=bool(cached.values or cached.foreign),
         lost=all(key in cached.values and cached.values[key] is None for key in differing),
         what=list(
             dict.fromkeys(

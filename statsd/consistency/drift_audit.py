@@ -25,8 +25,8 @@ from statsd.consistency.compare import Comparison, Difference, Verdict
 from statsd.consistency.existing import every_statistic
 from statsd.consistency.in_flight import Wait, intake
 from statsd.consistency.saved_state import remembered
-from statsd.job import Priority, Refresh, known, register_kind
-from statsd.jobs.pending import Mark
+from statsd.job import Job, Priority, known, register_kind
+from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import SECOND, Answer, Attempt
 from statsd.servers.database import Database
 
@@ -40,7 +40,7 @@ GRACE = 10.0  # seconds; solves without an event are found sooner than that
 SHARE = 0.02  # of one core's time, at the most, for comparing
 
 
-class Audit(Refresh, frozen=True):
+class Audit(Job, frozen=True):
     """Compare a few more values."""
 
     kind: ClassVar[str] = "audit"
@@ -55,7 +55,7 @@ class Suspect(msgspec.Struct, frozen=True):
 
     wait: Wait
     """For the events of the moment at which it was seen."""
-    stamps: str
+    as_ofs: str
     """A digest of what its values' stamps were."""
 
 
@@ -69,7 +69,7 @@ class Rotation(msgspec.Struct, frozen=True):
     suspects: Mapping[str, Suspect] = {}
     stepped: int = 0
     """When the last step began, in scheduling time."""
-    rest: int = 0
+    pause: int = 0
     """For how many microseconds from then on nothing is compared, for what that step took."""
     compared: int = 0
     rounds: int = 0
@@ -102,10 +102,10 @@ class Auditor:
         self._grace = int(grace * SECOND)
         self._share = share
 
-    async def perform(self, wanted: Sequence[Audit], attempt: Attempt) -> Mapping[Audit, Answer]:
+    async def execute(self, wanted: Sequence[Audit], attempt: Attempt) -> Mapping[Audit, Answer]:
         """Judge those who have been suspect for long enough, and compare some more."""
         before = await remembered(self._redis, keys.AUDIT, Rotation) or Rotation()
-        if 0 <= attempt.moment - before.stepped < before.rest:
+        if 0 <= attempt.moment - before.stepped < before.pause:
             return dict.fromkeys(wanted, _answer(before, ()))
         began = monotonic()
         suspects, drifted = await self._judged(before, attempt)
@@ -114,14 +114,14 @@ class Auditor:
         after = msgspec.structs.replace(
             after,
             stepped=attempt.moment,
-            rest=int(cost / self._share),
+            pause=int(cost / self._share),
             drift=dict(Counter(before.drift) + Counter(each.kind for each in drifted)),
         )
         return dict.fromkeys(wanted, _answer(after, drifted))
 
     async def _judged(
         self, before: Rotation, attempt: Attempt
-    ) -> tuple[dict[str, Suspect], list[Refresh]]:
+    ) -> tuple[dict[str, Suspect], list[Job]]:
         """Return who remains suspect, and who has drifted.
 
         Those have to differ still: a dojo may have come and gone before it was computed once,
@@ -132,18 +132,16 @@ class Auditor:
         for name, suspect in before.suspects.items():
             wait = suspect.wait.go_on(seen, self._grace)
             if wait.is_over(seen):
-                due[name] = suspect.stamps
+                due[name] = suspect.as_ofs
             else:
-                remaining[name] = Suspect(wait, suspect.stamps)
+                remaining[name] = Suspect(wait, suspect.as_ofs)
         verdicts = await self._comparison.verdicts(due) if due else {}
         guilty = list(known(name for name, each in verdicts.items() if each is Verdict.DRIFTED))
         differences, compared = await self._differences(guilty, attempt)
         remaining |= {each.name: before.suspects[each.name] for each in guilty[compared:]}
-        drifted = [difference.refresh for difference in differences]
-        for refresh in drifted:
-            log.error(
-                "a cached value had drifted; computing it anew", extra={"refresh": refresh.name}
-            )
+        drifted = [difference.job for difference in differences]
+        for job in drifted:
+            log.error("a cached value had drifted; computing it anew", extra={"job": job.name})
         return remaining, drifted
 
     async def _compared(
@@ -158,7 +156,7 @@ class Auditor:
         differences, compared = await self._differences(page, attempt)
         if differences:
             wait = Wait((await intake(self._redis)).moment)
-            found = {each.refresh.name: Suspect(wait, each.stamps) for each in differences}
+            found = {each.job.name: Suspect(wait, each.as_ofs) for each in differences}
             suspects = found | suspects
         unread = [each.name for each in page[compared:]]
         return msgspec.structs.replace(
@@ -171,7 +169,7 @@ class Auditor:
         )
 
     async def _differences(
-        self, wanted: Sequence[Refresh], attempt: Attempt
+        self, wanted: Sequence[Job], attempt: Attempt
     ) -> tuple[list[Difference], int]:
         """Compare all at once or, where that takes too long, as many as there is time for.
 
@@ -181,14 +179,14 @@ class Auditor:
         if differences is not None:
             return differences, len(wanted)
         differences, began = [], monotonic()
-        for compared, refresh in enumerate(wanted):
+        for compared, job in enumerate(wanted):
             if compared and monotonic() - began > LONGEST_STEP:
                 return differences, compared
-            differences += await self._in_good_time([refresh], attempt) or []
+            differences += await self._in_good_time([job], attempt) or []
         return differences, len(wanted)
 
     async def _in_good_time(
-        self, wanted: Sequence[Refresh], attempt: Attempt
+        self, wanted: Sequence[Job], attempt: Attempt
     ) -> list[Difference] | None:
         """Compare; None where it takes too long.
 
@@ -201,28 +199,30 @@ class Auditor:
         except TimeoutError:
             if not limit.expired():
                 raise
-            log.debug("took too long to audit", extra={"refreshes": len(wanted)})
+            log.debug("took too long to audit", extra={"jobs": len(wanted)})
             return None
-        for refresh, error in compared.failures:
-            log.debug("could not be audited", extra={"refresh": refresh.name}, exc_info=error)
+        for job, error in compared.failures:
+            log.debug("could not be audited", extra={"job": job.name}, exc_info=error)
         return [
-            each for each in compared.differences if not each.lost and (each.held or self._refill)
+            each
+            for each in compared.differences
+            if not each.lost and (each.cached_before or self._refill)
         ]
 
     async def _names(self, cursor: str) -> tuple[str, tuple[str, ...]]:
         """Read names of what is cached; in the end, of what exists and is not."""
-        reply: Any = await self._redis.hscan(keys.HOLDINGS, int(cursor), count=SCANNED_AT_ONCE)
+        reply: Any = await self._redis.hscan(keys.KEY_INDEX, int(cursor), count=SCANNED_AT_ONCE)
         following, found = reply
         names = [name.decode() for name in found]
         if not int(following) and self._refill:
-            exist = [refresh.name for refresh in await every_statistic(self._database)]
-            held = await self._redis.hmget(keys.HOLDINGS, exist) if exist else []
-            names += [name for name, own in zip(exist, held, strict=True) if own is None]
+            exist = [job.name for job in await every_statistic(self._database)]
+            cached_before = await self._redis.hmget(keys.KEY_INDEX, exist) if exist else []
+            names += [name for name, own in zip(exist, cached_before, strict=True) if own is None]
         return str(following), tuple(names)
 
 
-def _answer(rotation: Rotation, drifted: Sequence[Refresh]) -> Answer:
+def _answer(rotation: Rotation, drifted: Sequence[Job]) -> Answer:
     # Statistics and crews may have followed from boards that are wrong.
     boards = {Scoreboard(each.dojo_id) for each in drifted if isinstance(each, DojoStats | Crews)}
-    marks = [Mark(refresh, priority=Priority.ORDINARY) for refresh in (*drifted, *boards)]
-    return Answer({keys.AUDIT: msgspec.to_builtins(rotation)}, marks)
+    jobs = [PendingJob(job, priority=Priority.ORDINARY) for job in (*drifted, *boards)]
+    return Answer({keys.AUDIT: msgspec.to_builtins(rotation)}, jobs)

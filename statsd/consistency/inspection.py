@@ -17,7 +17,7 @@ from statsd.consistency.compare import Compared, Comparison, Difference, Verdict
 from statsd.consistency.existing import every_statistic
 from statsd.consistency.in_flight import intake
 from statsd.errors import StatsdError
-from statsd.job import Refresh, known
+from statsd.job import Job, known
 from statsd.servers.database import Database
 
 PAGE = 50  # refreshes compared at once
@@ -31,10 +31,10 @@ class UnknownDojoError(StatsdError):
     """There is no such dojo, and the cache has nothing of it."""
 
 
-class Finding(NamedTuple):
+class Discrepancy(NamedTuple):
     """What was compared and did not agree, or could not be."""
 
-    refresh: Refresh
+    job: Job
     verdict: Verdict | None
     """None where it could not be computed."""
     what: list[str]
@@ -56,15 +56,17 @@ class Inspection:
         self._refill = refill
         self._patience = patience
         self._differences: list[Difference] = []
-        self._failures: list[tuple[Refresh, Exception]] = []
+        self._failures: list[tuple[Job, Exception]] = []
 
-    async def statistics(self, reference: str | None = None) -> list[Refresh]:
+    async def statistics(self, reference: str | None = None) -> list[Job]:
         """List all that exists or is cached; of one dojo, by its reference id or `dojo_id`.
 
         Raises UnknownDojoError.
         """
-        held: Any = await self._redis.hkeys(keys.HOLDINGS)
-        cached = [each for each in known(name.decode() for name in held) if is_statistic(each)]
+        cached_before: Any = await self._redis.hkeys(keys.KEY_INDEX)
+        cached = [
+            each for each in known(name.decode() for name in cached_before) if is_statistic(each)
+        ]
         found = dict.fromkeys([*await every_statistic(self._database), *cached])
         if reference is None:
             return list(found)
@@ -83,53 +85,52 @@ class Inspection:
                 found = await snapshot.scalars(find_dojo(reference))
             if found:
                 return int(found[0])
-            owner: Any = await self._redis.hget(keys.OWNERS, keys.dojo_stats(reference))
-            for refresh in known([owner.decode()] if owner else []):
-                if isinstance(refresh, DojoStats):  # it is gone, and its key is not
-                    return refresh.dojo_id
+            owner: Any = await self._redis.hget(keys.KEY_OWNERS, keys.dojo_stats(reference))
+            for job in known([owner.decode()] if owner else []):
+                if isinstance(job, DojoStats):  # it is gone, and its key is not
+                    return job.dojo_id
         return int(reference) if _DOJO_ID.fullmatch(reference) else None
 
-    async def compare(self, refreshes: Sequence[Refresh]) -> AsyncIterator[int]:
+    async def compare(self, jobs: Sequence[Job]) -> AsyncIterator[int]:
         """Compare; yield how many were, as it goes on."""
-        for first in range(0, len(refreshes), PAGE):
-            page = refreshes[first : first + PAGE]
+        for first in range(0, len(jobs), PAGE):
+            page = jobs[first : first + PAGE]
             differences, failures = await self._compared(page)
             self._differences += differences
             self._failures += failures
             yield len(page)
 
-    async def _compared(self, page: Sequence[Refresh]) -> Compared:
+    async def _compared(self, page: Sequence[Job]) -> Compared:
         seconds, micros = await self._redis.time()
         now = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None, microsecond=micros)
         differences, failures = await self._comparison.compare(page, now)
-        wanted = [each for each in differences if self._refill or (each.held and not each.lost)]
+        wanted = [
+            each for each in differences if self._refill or (each.cached_before and not each.lost)
+        ]
         return Compared(wanted, failures)
 
-    async def findings(self) -> list[Finding]:
+    async def findings(self) -> list[Discrepancy]:
         """Wait for what is under way, and say of all that differed what became of it."""
         verdicts = await self._verdicts() if self._differences else {}
         found = [
-            Finding(each.refresh, verdicts[each.refresh.name], each.what)
-            for each in self._differences
+            Discrepancy(each.job, verdicts[each.job.name], each.what) for each in self._differences
         ]
         return found + [
-            Finding(refresh, None, [f"could not be computed: {type(error).__name__}"])
-            for refresh, error in self._failures
+            Discrepancy(job, None, [f"could not be computed: {type(error).__name__}"])
+            for job, error in self._failures
         ]
 
     async def _verdicts(self) -> dict[str, Verdict]:
         await self._wait()
-        suspects = {each.refresh.name: each.stamps for each in self._differences}
+        suspects = {each.job.name: each.as_ofs for each in self._differences}
         verdicts = await self._comparison.verdicts(suspects)
         guilty = [
-            each.refresh
-            for each in self._differences
-            if verdicts[each.refresh.name] is Verdict.DRIFTED
+            each.job for each in self._differences if verdicts[each.job.name] is Verdict.DRIFTED
         ]
         # What is not in the cache has no stamp that would show that it came and went.
         for first in range(0, len(guilty), PAGE):
             page = guilty[first : first + PAGE]
-            still = {each.refresh for each in (await self._compared(page)).differences}
+            still = {each.job for each in (await self._compared(page)).differences}
             verdicts |= {each.name: Verdict.WRITTEN for each in page if each not in still}
         return verdicts
 
@@ -137,12 +138,12 @@ class Inspection:
         """Return when all that was published until now is accepted and answered, or is late."""
         await asyncio.sleep(GRACE)
         began = await intake(self._redis)
-        suspects = {each.refresh.name: each.stamps for each in self._differences}
+        suspects = {each.job.name: each.as_ofs for each in self._differences}
         deadline = monotonic() + self._patience
         while monotonic() < deadline:
             seen = await intake(self._redis)
             accepted = began.newest is None or seen.has_accepted(began.newest)
             verdicts = await self._comparison.verdicts(suspects)
-            if accepted and Verdict.OWED not in verdicts.values():
+            if accepted and Verdict.PENDING not in verdicts.values():
                 return
             await asyncio.sleep(LOOK_INTERVAL)

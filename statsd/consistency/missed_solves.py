@@ -28,9 +28,9 @@ from statsd.consistency.reconcile import Reconcile
 from statsd.consistency.saved_state import remembered
 from statsd.events import ChallengeSolve
 from statsd.handlers.registry import handler_of
-from statsd.job import Priority, Refresh, register_kind
-from statsd.jobs.bisect import isolate
-from statsd.jobs.pending import Covered, Mark, Record
+from statsd.job import Job, Priority, register_kind
+from statsd.jobs.bisect import bisect
+from statsd.jobs.pending import AcknowledgedSolve, Consequence, PendingJob
 from statsd.jobs.queue import SECOND, Answer, Attempt
 from statsd.schema import CORRECT, submissions
 from statsd.servers.database import Database
@@ -48,7 +48,7 @@ SUSPECTS_AT_ONCE = 1_000
 SENTINEL = -1  # no solve: is missing where what is covered was forgotten
 
 
-class MissedSolves(Refresh, frozen=True):
+class MissedSolves(Job, frozen=True):
     """Look whether there are solves without an event."""
 
     kind: ClassVar[str] = "missed_solves"
@@ -88,7 +88,7 @@ class _Look(NamedTuple):
     """Transactions that wrote submissions after the snapshot was taken."""
 
 
-class Watch:
+class MissedSolvesFinder:
     """Answers `MissedSolves`."""
 
     def __init__(self, redis: Redis, database: Database, *, grace: float = GRACE) -> None:
@@ -98,7 +98,7 @@ class Watch:
         self._grace = int(grace * SECOND)
         self._told = -math.inf
 
-    async def perform(
+    async def execute(
         self, wanted: Sequence[MissedSolves], _attempt: Attempt
     ) -> Mapping[MissedSolves, Answer]:
         """Look once; hand on the suspects that have been so for long enough."""
@@ -111,12 +111,14 @@ class Watch:
 
         What is forgotten here was covered before the snapshot, and so is in it.
         """
-        await self._redis.delete(keys.COVERED)
+        await self._redis.delete(keys.ACKNOWLEDGED_SOLVES)
         async with self._database.snapshot() as snapshot:
             look = await self._look(snapshot, None)
         watermark = Watermark(low=look.top, high=look.top, writers=look.writers)
-        covered = [Covered(solve) for solve in look.uncovered]  # the sentinel among them
-        return _answer(watermark, [*covered, Mark(Reconcile())])
+        acknowledged = [
+            AcknowledgedSolve(solve) for solve in look.uncovered
+        ]  # the sentinel among them
+        return _answer(watermark, [*acknowledged, PendingJob(Reconcile())])
 
     async def _go_on(self, before: Watermark) -> Answer | None:
         """Look from the watermark on; None where that cannot be.
@@ -124,23 +126,31 @@ class Watch:
         What was covered is forgotten, or the database ends long before the watermark: that is
         another one, or it was restored. It will use ids again.
         """
-        await self._redis.zremrangebyscore(keys.COVERED, 0, before.low - OVERLAP)
-        newest: Any = await self._redis.zrange(keys.COVERED, -1, -1)
+        await self._redis.zremrangebyscore(keys.ACKNOWLEDGED_SOLVES, 0, before.low - OVERLAP)
+        newest: Any = await self._redis.zrange(keys.ACKNOWLEDGED_SOLVES, -1, -1)
         async with self._database.snapshot() as snapshot:
             look = await self._look(snapshot, before.low)
         seen = await intake(self._redis)
         if SENTINEL in look.uncovered or look.newest < before.low - OVERLAP:
             return None
         if newest and int(newest[0]) > look.newest:  # deleted; ids may be used again
-            await self._redis.zremrangebyscore(keys.COVERED, f"({look.newest}", int(newest[0]))
+            await self._redis.zremrangebyscore(
+                keys.ACKNOWLEDGED_SOLVES, f"({look.newest}", int(newest[0])
+            )
         wait = before.wait.go_on(seen, self._grace)
         if not wait.is_over(seen):
             return _answer(_moved(before, look, _waiting(before, look), wait, seen.moment), ())
-        records = await self._missed(before)
-        found = {record.submission_id for record in records if isinstance(record, Covered)}
+        consequences = await self._missed(before)
+        found = {
+            consequence.submission_id
+            for consequence in consequences
+            if isinstance(consequence, AcknowledgedSolve)
+        }
         look = look._replace(uncovered=[each for each in look.uncovered if each not in found])
         after = _moved(before, look, (), wait, seen.moment)
-        return _answer(msgspec.structs.replace(after, missed=before.missed + len(found)), records)
+        return _answer(
+            msgspec.structs.replace(after, missed=before.missed + len(found)), consequences
+        )
 
     async def _look(self, snapshot: Snapshot, low: int | None) -> _Look:
         """Read a snapshot from the watermark on, or its end; then, who writes since it."""
@@ -164,10 +174,12 @@ class Watch:
             )
 
     async def _uncovered(self, solves: Sequence[int]) -> list[int]:
-        scores = await self._redis.zmscore(keys.COVERED, [str(solve) for solve in solves])
+        scores = await self._redis.zmscore(
+            keys.ACKNOWLEDGED_SOLVES, [str(solve) for solve in solves]
+        )
         return [solve for solve, score in zip(solves, scores, strict=True) if score is None]
 
-    async def _missed(self, before: Watermark) -> list[Record]:
+    async def _missed(self, before: Watermark) -> list[Consequence]:
         """Return what the suspects that still are make stale, as if events had come."""
         solves = await self._uncovered(before.suspects) if before.suspects else []
         if not solves:
@@ -179,17 +191,17 @@ class Watch:
                 "solves of which no event told in time",
                 extra={"solves": len(missed), "first": missed[0].id},
             )
-        found, failed = await isolate(missed, self._handled) if missed else ([], [])
-        records = [record for part in found for record in part]
+        found, failed = await bisect(missed, self._handled) if missed else ([], [])
+        consequences = [consequence for part in found for consequence in part]
         for each, error in failed:
             log.error(
                 "a solve of which no event told cannot be handled; reconciling",
                 extra={"solve": each.id, "error": brief(error)},
             )
-            records += [Covered(each.id), Mark(Reconcile())]
-        return records
+            consequences += [AcknowledgedSolve(each.id), PendingJob(Reconcile())]
+        return consequences
 
-    async def _handled(self, missed: Sequence[Row]) -> list[Record]:
+    async def _handled(self, missed: Sequence[Row]) -> list[Consequence]:
         events = [ChallengeSolve(each.user_id, each.challenge_id) for each in missed]
         handler = handler_of(ChallengeSolve)
         lookup = self._database.lookup(lambda: None)
@@ -228,8 +240,8 @@ def _still_writing(before: Sequence[str], now: Sequence[str]) -> tuple[str, ...]
     return tuple(each for each in now if each in before or each.startswith(_PREPARED))
 
 
-def _answer(watermark: Watermark, records: Sequence[Record]) -> Answer:
-    return Answer({keys.WATERMARK: msgspec.to_builtins(watermark)}, records)
+def _answer(watermark: Watermark, consequences: Sequence[Consequence]) -> Answer:
+    return Answer({keys.WATERMARK: msgspec.to_builtins(watermark)}, consequences)
 
 
 _NEWEST = sa.select(sa.func.max(submissions.c.id))

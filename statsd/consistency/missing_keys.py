@@ -6,8 +6,8 @@ import logging
 from redis.asyncio import Redis
 
 from statsd.consistency.reconcile import Reconcile
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import Marks
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import Queue
 
 log = logging.getLogger(__name__)
 
@@ -19,12 +19,12 @@ class Sweep:
     """Looks at all keys that were written, a page at a time, and at the server's evictions."""
 
     def __init__(
-        self, redis: Redis, marks: Marks, *, refill: bool, interval: float = INTERVAL
+        self, redis: Redis, queue: Queue, *, refill: bool, interval: float = INTERVAL
     ) -> None:
         """Without `refill` absent values stay absent (SKIP_COLD_START)."""
         self._interval = interval
         self._redis = redis
-        self._marks = marks
+        self._queue = queue
         self._refill = refill
         self._cursor = "0"
         self._evicted: int | None = None
@@ -35,9 +35,9 @@ class Sweep:
             await asyncio.sleep(self._interval)
             await self._look_for_evictions()
         if self._refill:
-            self._cursor, missing = await self._marks.sweep(self._cursor, PAGE)
+            self._cursor, missing = await self._queue.sweep(self._cursor, PAGE)
             if missing:
-                log.warning("values were missing from the cache", extra={"refreshes": missing})
+                log.warning("values were missing from the cache", extra={"jobs": missing})
 
     async def _look_for_evictions(self) -> None:
         """Reconcile if the server evicted anything: it may have been what is owed."""
@@ -47,7 +47,7 @@ class Sweep:
                 "Redis evicts keys; reconciling. It needs more memory, or the policy noeviction",
                 extra={"evicted": evicted - self._evicted},
             )
-            await self._marks.mark([Mark(Reconcile())])
+            await self._queue.enqueue([PendingJob(Reconcile())])
         self._evicted = evicted
 
     async def recover(self) -> None:

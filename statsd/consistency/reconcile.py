@@ -12,9 +12,9 @@ from statsd.calculators.catalog import is_statistic
 from statsd.calculators.crews import Crews
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.consistency.existing import every_statistic
-from statsd.job import Priority, Refresh, known, register_kind
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import Answer, Attempt, Marks
+from statsd.job import Job, Priority, known, register_kind
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import Answer, Attempt, Queue
 from statsd.servers.database import Database
 from statsd.servers.docker import Containers
 
@@ -23,7 +23,7 @@ FOLLOWING = (DojoStats, Crews)
 """What boards owe, and answer, once they are in place."""
 
 
-class Reconcile(Refresh, frozen=True):
+class Reconcile(Job, frozen=True):
     """Mark all that exists in the database, and all that is in the cache."""
 
     kind: ClassVar[str] = "reconcile"
@@ -32,8 +32,8 @@ class Reconcile(Refresh, frozen=True):
 register_kind(Reconcile)
 
 
-def _is_value(refresh: Refresh) -> bool:
-    return is_statistic(refresh) or isinstance(refresh, Containers)
+def _is_value(job: Job) -> bool:
+    return is_statistic(job) or isinstance(job, Containers)
 
 
 class Reconciler:
@@ -48,29 +48,29 @@ class Reconciler:
 
     def __init__(
         self,
-        marks: Marks,
+        queue: Queue,
         database: Database,
         *,
         only_present: bool,
     ) -> None:
         """With `only_present`, what is not in the cache stays so (SKIP_COLD_START)."""
-        self._marks = marks
+        self._queue = queue
         self._database = database
         self._only_present = only_present
 
-    async def perform(
+    async def execute(
         self, wanted: Sequence[Reconcile], _attempt: Attempt
     ) -> Mapping[Reconcile, Answer]:
         """List what exists in the snapshot, then what has keys and may be gone."""
-        owed: list[Refresh] = []
+        pending: list[Job] = []
         if not self._only_present:
-            owed = [*await every_statistic(self._database), Containers()]
-        held = (each for each in known(await self._marks.held()) if _is_value(each))
-        every = dict.fromkeys([*owed, *held])
+            pending = [*await every_statistic(self._database), Containers()]
+        held = (each for each in known(await self._queue.jobs_with_keys()) if _is_value(each))
+        every = dict.fromkeys([*pending, *held])
         following = [each for each in every if isinstance(each, FOLLOWING)]
         others = [each for each in every if not isinstance(each, FOLLOWING)]
-        marks = [Mark(each, priority=Priority.IDLE) for each in following]
-        marks += [Mark(each, priority=Priority.BACKGROUND) for each in others]
-        for first in range(0, len(marks), PART):
-            await self._marks.mark(marks[first : first + PART])
+        queue = [PendingJob(each, priority=Priority.IDLE) for each in following]
+        queue += [PendingJob(each, priority=Priority.BACKGROUND) for each in others]
+        for first in range(0, len(queue), PART):
+            await self._queue.enqueue(queue[first : first + PART])
         return dict.fromkeys(wanted, Answer({}))

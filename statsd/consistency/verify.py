@@ -9,8 +9,8 @@ import typer
 from redis.asyncio import Redis
 
 from statsd.consistency.compare import Verdict
-from statsd.consistency.inspection import Finding, Inspection
-from statsd.job import Refresh
+from statsd.consistency.inspection import Discrepancy, Inspection
+from statsd.job import Job
 from statsd.servers.database import Database
 from statsd.servers.redis_client import redis_client
 from statsd.settings import Settings
@@ -18,22 +18,22 @@ from statsd.settings import Settings
 POOL = 2  # connections
 
 
-class Report(NamedTuple):
+class VerifyReport(NamedTuple):
     """What came of comparing."""
 
     compared: int
     """How many refreshes were."""
-    findings: list[Finding]
+    findings: list[Discrepancy]
 
     @property
-    def wrong(self) -> list[Refresh]:
+    def wrong(self) -> list[Job]:
         """What differs, and nothing is under way to put it right."""
-        return [each.refresh for each in self.findings if each.verdict is Verdict.DRIFTED]
+        return [each.job for each in self.findings if each.verdict is Verdict.DRIFTED]
 
     @property
-    def owed(self) -> int:
+    def pending(self) -> int:
         """How many were still owed when there had been time to compute them."""
-        return sum(each.verdict is Verdict.OWED for each in self.findings)
+        return sum(each.verdict is Verdict.PENDING for each in self.findings)
 
     @property
     def failed(self) -> int:
@@ -43,26 +43,28 @@ class Report(NamedTuple):
     @property
     def is_well(self) -> bool:
         """Whether the cache is what the database says, and all of it is known to be."""
-        return not (self.wrong or self.owed or self.failed)
+        return not (self.wrong or self.pending or self.failed)
 
-    def lines(self, *, marked: bool) -> Iterator[str]:
+    def lines(self, *, enqueued: bool) -> Iterator[str]:
         """Yield what to print: a line for each that differs, and the sum."""
         for each in self.findings:
             if each.verdict is not Verdict.WRITTEN:
-                waits = " (owed already)" if each.verdict is Verdict.OWED else ""
-                yield f"{each.refresh.name}  {'; '.join(each.what)}{waits}"
+                waits = " (owed already)" if each.verdict is Verdict.PENDING else ""
+                yield f"{each.job.name}  {'; '.join(each.what)}{waits}"
         sentence = f"{self.compared} compared, {len(self.wrong)} wrong"
-        if self.wrong and marked:
+        if self.wrong and enqueued:
             sentence += ", now marked for a daemon to compute"
-        if self.owed:
-            sentence += f"; {self.owed} not computed yet: does a daemon run?"
+        if self.pending:
+            sentence += f"; {self.pending} not computed yet: does a daemon run?"
         if self.failed:
             sentence += f"; {self.failed} could not be computed: see `statsd dead list`"
         yield sentence
 
 
 @asynccontextmanager
-async def inspected(settings: Settings, dojo: str | None) -> AsyncIterator[tuple[Redis, Report]]:
+async def inspected(
+    settings: Settings, dojo: str | None
+) -> AsyncIterator[tuple[Redis, VerifyReport]]:
     """Compare all that is cached, or what is a dojo's; give the report, and Redis to act on it.
 
     `dojo` is a reference id or a `dojo_id`. Raises UnknownDojoError.
@@ -81,11 +83,11 @@ async def inspected(settings: Settings, dojo: str | None) -> AsyncIterator[tuple
         await database.close()
 
 
-async def _report(inspection: Inspection, dojo: str | None) -> Report:
-    refreshes = await inspection.statistics(dojo)
+async def _report(inspection: Inspection, dojo: str | None) -> VerifyReport:
+    jobs = await inspection.statistics(dojo)
     with typer.progressbar(
-        length=len(refreshes), file=sys.stderr, hidden=not sys.stderr.isatty()
+        length=len(jobs), file=sys.stderr, hidden=not sys.stderr.isatty()
     ) as progress:
-        async for compared in inspection.compare(refreshes):
+        async for compared in inspection.compare(jobs):
             progress.update(compared)
-    return Report(len(refreshes), await inspection.findings())
+    return VerifyReport(len(jobs), await inspection.findings())

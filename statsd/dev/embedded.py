@@ -245,7 +245,7 @@ class Redis(Server):
 
 
 @dataclass(frozen=True)
-class Servers:
+class EmbeddedServers:
     """Both servers, running."""
 
     database_url: str
@@ -297,10 +297,10 @@ def redis(*, arguments: Sequence[str] = (), binary: Path | str | None = None) ->
 
 
 @contextmanager
-def servers(cluster: Path | None = None) -> Iterator[Servers]:
+def servers(cluster: Path | None = None) -> Iterator[EmbeddedServers]:
     """Run both servers with the defaults; PostgreSQL on a copy of `cluster`, where one is given."""
     with postgres(cluster=cluster) as database, redis() as cache:
-        yield Servers(database.url, cache.url, database, cache)
+        yield EmbeddedServers(database.url, cache.url, database, cache)
 
 
 def copy_cluster(source: Path, target: Path) -> None:

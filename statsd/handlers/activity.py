@@ -5,10 +5,12 @@ from collections.abc import Iterable, Sequence
 from statsd.calculators.activity import Activity
 from statsd.events import ActivityUpdate
 from statsd.handlers.registry import Lookup, handles
-from statsd.jobs.pending import Mark, now_and_again
+from statsd.jobs.pending import PendingJob, now_and_again
 
 
 @handles(ActivityUpdate)
-async def activity_changed(events: Sequence[ActivityUpdate], _lookup: Lookup) -> Iterable[Mark]:
+async def activity_changed(
+    events: Sequence[ActivityUpdate], _lookup: Lookup
+) -> Iterable[PendingJob]:
     """Mark the activity of the users."""
     return now_and_again({Activity(event.user_id) for event in events})

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from statsd.errors import DuplicateError
 from statsd.events import Event
-from statsd.jobs.pending import Record
+from statsd.jobs.pending import Consequence
 
 E = TypeVar("E", bound=Event)
 
@@ -22,7 +22,7 @@ class Lookup(Protocol):
         """Return the statement's rows, whose columns are attributes."""
 
 
-Handler = Callable[[Sequence[E], Lookup], Awaitable[Iterable[Record]]]
+Handler = Callable[[Sequence[E], Lookup], Awaitable[Iterable[Consequence]]]
 
 _handlers: dict[type[Event], Handler[Any]] = {}
 

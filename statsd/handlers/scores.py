@@ -8,12 +8,12 @@ from statsd.calculators.counted import open_to_all
 from statsd.calculators.scores import Scores
 from statsd.events import ScoresUpdate
 from statsd.handlers.registry import Lookup, handles
-from statsd.jobs.pending import Mark, now_and_again
+from statsd.jobs.pending import PendingJob, now_and_again
 from statsd.schema import dojos
 
 
 @handles(ScoresUpdate)
-async def scores_changed(events: Sequence[ScoresUpdate], lookup: Lookup) -> Iterable[Mark]:
+async def scores_changed(events: Sequence[ScoresUpdate], lookup: Lookup) -> Iterable[PendingJob]:
     """Mark the scores of the dojos named, or, where none is, of all that have any."""
     named = {event.dojo_id for event in events}
     dojo_ids = {dojo_id for dojo_id in named if dojo_id is not None}

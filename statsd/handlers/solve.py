@@ -11,12 +11,14 @@ from statsd.calculators.catalog import of_solver
 from statsd.calculators.counted import among, paired
 from statsd.events import ChallengeSolve
 from statsd.handlers.registry import Lookup, handles
-from statsd.jobs.pending import RECHECK_DELAY, Covered, Mark, Record
+from statsd.jobs.pending import RECHECK_DELAY, AcknowledgedSolve, Consequence, PendingJob
 from statsd.schema import CORRECT, dojo_challenges as row, submissions
 
 
 @handles(ChallengeSolve)
-async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> Iterable[Record]:
+async def challenge_solved(
+    events: Sequence[ChallengeSolve], lookup: Lookup
+) -> Iterable[Consequence]:
     """Mark the solver's activity, and what the solver has in dojos that require the challenge.
 
     The dojo's statistics and its exported scoreboards are marked by the step that puts the solver's
@@ -34,19 +36,19 @@ async def challenge_solved(events: Sequence[ChallengeSolve], lookup: Lookup) -> 
     found = await lookup.rows(LANDED_AND_DOJOS, parameters)
     landed = [each for each in found if each.dojo_id is None]
     late = pairs - {(each.challenge_id, each.user_id) for each in landed}
-    records: set[Record] = {Covered(each.submission_id) for each in landed}
-    records.update(Mark(Activity(user_id)) for user_id in user_ids)
-    records.update(Mark(Activity(user_id), RECHECK_DELAY) for _, user_id in late)
+    consequences: set[Consequence] = {AcknowledgedSolve(each.submission_id) for each in landed}
+    consequences.update(PendingJob(Activity(user_id)) for user_id in user_ids)
+    consequences.update(PendingJob(Activity(user_id), RECHECK_DELAY) for _, user_id in late)
     solvers = defaultdict(list)
     for challenge_id, user_id in pairs:
         solvers[challenge_id].append(user_id)
     for each in found:
         for user_id in solvers[each.challenge_id] if each.dojo_id is not None else ():
             stale = of_solver(each.dojo_id, user_id)
-            records.update(map(Mark, stale))
+            consequences.update(map(PendingJob, stale))
             if (each.challenge_id, user_id) in late:
-                records.update(Mark(refresh, RECHECK_DELAY) for refresh in stale)
-    return records
+                consequences.update(PendingJob(job, RECHECK_DELAY) for job in stale)
+    return consequences
 
 
 def _landed() -> sa.Select[Any]:

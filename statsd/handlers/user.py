@@ -12,13 +12,13 @@ from statsd.calculators.counted import among
 from statsd.calculators.emojis import Emojis
 from statsd.events import UserUpdate
 from statsd.handlers.registry import Lookup, handles
-from statsd.job import Refresh
-from statsd.jobs.pending import Mark, now_and_again
+from statsd.job import Job
+from statsd.jobs.pending import PendingJob, now_and_again
 from statsd.schema import CORRECT, dojo_challenges as row, dojos, submissions, users
 
 
 @handles(UserUpdate)
-async def user_changed(events: Sequence[UserUpdate], lookup: Lookup) -> Iterable[Mark]:
+async def user_changed(events: Sequence[UserUpdate], lookup: Lookup) -> Iterable[PendingJob]:
     """Mark what the users have in every dojo in which they solved anything, and awards.
 
     Scores too, though they have neither names nor hidden users: the event may be that of a
@@ -28,15 +28,15 @@ async def user_changed(events: Sequence[UserUpdate], lookup: Lookup) -> Iterable
     """
     user_ids = sorted({event.user_id for event in events})
     parameters = {"user_ids": user_ids}
-    stale: list[Refresh] = [Belts(), Emojis(), *map(Activity, user_ids)]
+    stale: list[Job] = [Belts(), Emojis(), *map(Activity, user_ids)]
     # In this order: who is there after the solves were read had them all then.
     found = await lookup.rows(_DOJOS, parameters)
     some_are_gone = len(await lookup.rows(_USERS, parameters)) < len(user_ids)
     if some_are_gone:
         every = await lookup.rows(_ALL_DOJOS, parameters)
-        stale += [refresh for each in every for refresh in of_dojo(each.dojo_id)]
+        stale += [job for each in every for job in of_dojo(each.dojo_id)]
     else:
-        stale += [refresh for each in found for refresh in of_solver(each.dojo_id, each.user_id)]
+        stale += [job for each in found for job in of_solver(each.dojo_id, each.user_id)]
     return now_and_again(stale)
 
 

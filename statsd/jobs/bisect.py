@@ -12,23 +12,23 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-async def isolate(
+async def bisect(
     items: Sequence[T],
     work: Callable[[Sequence[T]], Awaitable[R]],
-    passing: Callable[[BaseException], bool] = is_outage,
+    permit: Callable[[BaseException], bool] = is_outage,
 ) -> tuple[list[R], list[tuple[T, Exception]]]:
     """Return the results of the parts that succeeded, and the items that failed with why.
 
-    An error that is `passing` is nobody's failure, and is raised.
+    An error that is `permit` is nobody's failure, and is raised.
     """
     try:
         return [await work(items)], []
     except Exception as error:
-        if passing(error):
+        if permit(error):
             raise
         if len(items) == 1:
             return [], [(items[0], error)]
     middle = len(items) // 2
-    results, failures = await isolate(items[:middle], work, passing)
-    more_results, more_failures = await isolate(items[middle:], work, passing)
+    results, failures = await bisect(items[:middle], work, permit)
+    more_results, more_failures = await bisect(items[middle:], work, permit)
     return results + more_results, failures + more_failures

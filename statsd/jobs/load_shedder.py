@@ -13,10 +13,10 @@ from time import monotonic
 BUSY = 100.0  # refreshes for events within about a second
 CALM = BUSY / 2  # refreshes; a dip that is less deep does not let the wait begin anew
 HELD = 60.0  # seconds of pressure, after which large work goes on all the same
-LULL = 0.25  # seconds that large values wait, for what is urgent and for others of the kind
+DEBOUNCE = 0.25  # seconds that large values wait, for what is urgent and for others of the kind
 
 
-class Gate:
+class LoadShedder:
     """Shared by the workers of one daemon."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -30,24 +30,24 @@ class Gate:
         self._pressed_at = self._clock()
 
     @property
-    def lull(self) -> float:
+    def debounce(self) -> float:
         """For how many seconds large values wait beyond their due time.
 
         What has changed again while a cold start goes on waits for its end, or for a minute: its
         passes would be as many again as those of the cold start.
         """
-        return HELD if self.is_filling else LULL
+        return HELD if self.is_filling else DEBOUNCE
 
     @property
     def is_pressed(self) -> bool:
         """Whether much is answered for events just now."""
         return self._left() > BUSY
 
-    def press(self, refreshes: int) -> None:
+    def add_load(self, jobs: int) -> None:
         """Note that so many refreshes, small ones, were answered for events."""
         if self._left() < CALM:
             self._began = self._clock()
-        self._pressure = self._left() + refreshes
+        self._pressure = self._left() + jobs
         self._pressed_at = self._clock()
 
     def _left(self) -> float:
@@ -60,12 +60,12 @@ class Gate:
         return self._clock() - self._began < HELD
 
     @contextmanager
-    def passing(self, *, wanted: bool = True) -> "Iterator[Pass]":
+    def permit(self, *, wanted: bool = True) -> "Iterator[Permit]":
         """Give a pass, which is valid if large work may begin now; in the end it is given back.
 
         Who does none does not want a valid one.
         """
-        own = Pass(self, wanted=wanted)
+        own = Permit(self, wanted=wanted)
         try:
             yield own
         finally:
@@ -83,15 +83,15 @@ class Gate:
         self._inside -= 1
 
 
-class Pass:
+class Permit:
     """The right to do large work."""
 
-    def __init__(self, gate: Gate, *, wanted: bool) -> None:
-        self._gate = gate
-        self.is_valid = wanted and gate.enter()
+    def __init__(self, load_shedder: LoadShedder, *, wanted: bool) -> None:
+        self._load_shedder = load_shedder
+        self.is_valid = wanted and load_shedder.enter()
 
     def give_back(self) -> None:
         """Let others have it, if it is still valid."""
         if self.is_valid:
             self.is_valid = False
-            self._gate.leave()
+            self._load_shedder.leave()

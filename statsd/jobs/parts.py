@@ -13,17 +13,17 @@ from statsd.jobs.queue import Answer, Attempt
 Parts = AsyncGenerator[Mapping[Any, Answer], None]
 """Answers, some at a time. What has none in the end stands for something that is gone."""
 
-Perform = Callable[[Sequence[Any], Attempt], Parts]
+Execute = Callable[[Sequence[Any], Attempt], Parts]
 """Answers refreshes of one kind from what was true after the attempt's token."""
 
 
-def at_once(answer: Callable[[Sequence[Any], Attempt], Awaitable[Mapping[Any, Answer]]]) -> Perform:
+def at_once(answer: Callable[[Sequence[Any], Attempt], Awaitable[Mapping[Any, Answer]]]) -> Execute:
     """Give the answers of a function that has all of them together as the only part."""
 
-    async def perform(wanted: Sequence[Any], attempt: Attempt) -> Parts:
+    async def execute(wanted: Sequence[Any], attempt: Attempt) -> Parts:
         yield await answer(wanted, attempt)
 
-    return perform
+    return execute
 
 
 class Spent:
@@ -32,9 +32,9 @@ class Spent:
     What it takes until there is a first part is shared by all.
     """
 
-    def __init__(self, refreshes: int, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, jobs: int, clock: Callable[[], float] = monotonic) -> None:
         """Take how many they are, and what tells the time, in seconds."""
-        self._refreshes = refreshes
+        self._jobs = jobs
         self._clock = clock
         self._shared: float | None = None
         self._began = clock()
@@ -43,7 +43,7 @@ class Spent:
         """Return what each of so many took, which are answered now."""
         seconds = self._clock() - self._began
         if self._shared is None:
-            self._shared = seconds / self._refreshes
+            self._shared = seconds / self._jobs
             return self._shared
         return self._shared + seconds / answers
 

@@ -13,7 +13,7 @@ def id_of(text: str) -> Id:
     return int(milliseconds), int(number)
 
 
-class Cause(NamedTuple):
+class Provenance(NamedTuple):
     """The events that marks are set for."""
 
     since: int
@@ -24,13 +24,13 @@ class Cause(NamedTuple):
     """The type of that one."""
 
 
-def cause_of(entries: Iterable[str], event_type: str) -> Cause:
+def provenance_of(entries: Iterable[str], event_type: str) -> Provenance:
     """Return the cause that events of a type are, by the ids of their entries."""
     ids = list(entries)
-    return Cause(min(map(id_of, ids))[0], max(ids, key=id_of), event_type)
+    return Provenance(min(map(id_of, ids))[0], max(ids, key=id_of), event_type)
 
 
-def joined(one: Cause, other: Cause) -> Cause:
+def joined(one: Provenance, other: Provenance) -> Provenance:
     """Return the cause that two are together."""
-    newer = max(one, other, key=lambda cause: id_of(cause.entry))
+    newer = max(one, other, key=lambda provenance: id_of(provenance.entry))
     return newer._replace(since=min(one.since, other.since))

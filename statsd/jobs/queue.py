@@ -15,16 +15,16 @@ import orjson
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
-from statsd.job import Priority, Refresh, asking, microseconds
-from statsd.jobs.pending import Mark, Record
-from statsd.jobs.provenance import Cause, id_of
+from statsd.job import Job, Priority, enqueue_once_request, microseconds
+from statsd.jobs.pending import Consequence, PendingJob
+from statsd.jobs.provenance import Provenance, id_of
 
 SECOND = 1_000_000  # microseconds
 PART = 1_000_000  # characters of values that are written at once, about
 OLDEST_TOKEN = 60.0  # seconds; an answer whose token is older is refused
 
 
-class Event(NamedTuple):
+class EventRef(NamedTuple):
     """An event as log lines name it."""
 
     entry: str
@@ -45,9 +45,9 @@ class Attempt:
     lease: str
     queued: float = 0.0
     """Seconds for which the oldest had been due."""
-    events: Mapping[str, Event] = field(default_factory=dict)
+    events: Mapping[str, EventRef] = field(default_factory=dict)
     """By name, the newest event that it is owed for, where there is one."""
-    facts: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    prefetched: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """By name of dojos' statistics, what live boards said at the token: see `facts.lua`."""
 
     @property
@@ -69,7 +69,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Choice:
+class LeaseRequest:
     """What a worker takes: the oldest of a class, and more of its kind.
 
     It is the most urgent class, unless another has waited for long.
@@ -79,15 +79,15 @@ class Choice:
     """How many of each kind are taken at once; of others none are."""
     least: Priority = Priority.IDLE
     """What is less urgent is not looked at."""
-    lull: float = 0.0
+    debounce: float = 0.0
     """Seconds that large values (the class EXPORT) wait beyond their due time."""
     strict: bool = False
     """Whether it is the most urgent class in any case."""
-    held: Collection[str] = ()
+    shed: Collection[str] = ()
     """Kinds of which only what a page waits for is taken."""
 
 
-class Taken(NamedTuple):
+class Leased(NamedTuple):
     """What `take` found."""
 
     attempt: Attempt | None
@@ -101,18 +101,18 @@ class Answer(NamedTuple):
     """What is true for one refresh: its keys with their values, and what to put down."""
 
     values: Mapping[str, Any]
-    records: Sequence[Record] = ()
+    consequences: Sequence[Consequence] = ()
     boards: Mapping[str, Any] | None = None
     """What becomes of a dojo's live boards: see `statsd/lua/settle.lua`."""
     until: datetime | None = None
     """When it changes by itself (naive UTC), and is owed again."""
 
 
-class Settled(NamedTuple):
+class Completion(NamedTuple):
     """What became of one answer."""
 
     status: str
-    """`settled`; `again`, for what was marked meanwhile; `late` and `lost`, for answers that were
+    """`completed`; `again`, for what was marked meanwhile; `late` and `lost`, for answers that were
     refused, because too old or because the lease is another's."""
     waited: float | None = None
     """Seconds since the oldest event it answers was published; None where there was none."""
@@ -120,7 +120,7 @@ class Settled(NamedTuple):
     """How many values were what the cache had, and were not written again."""
 
 
-class Marks:
+class Queue:
     """The marks, seen by one daemon, the `owner` of the leases it takes."""
 
     def __init__(self, redis: Redis, owner: str, *, lease: float, dead_limit: int) -> None:
@@ -136,27 +136,27 @@ class Marks:
     async def _run(self, script: str, request: Mapping[str, Any], *key_names: str) -> Any:
         return await self._scripts[script](key_names, [scripts.encode(request)])
 
-    async def mark(self, marks: Sequence[Mark]) -> None:
+    async def enqueue(self, jobs: Sequence[PendingJob]) -> None:
         """Set marks."""
-        await self._run("mark", {"marks": [mark.packed() for mark in marks]})
+        await self._run("mark", {"marks": [job.packed() for job in jobs]})
 
-    async def ask(self, refresh: Refresh, interval: float) -> bool:
+    async def enqueue_once(self, job: Job, interval: float) -> bool:
         """Owe a refresh, once in `interval` seconds for all who ask; return whether it was now."""
-        return bool(await self._run("ask", asking(refresh, refresh.priority, interval)))
+        return bool(await self._run("ask", enqueue_once_request(job, job.priority, interval)))
 
-    async def take(self, choice: Choice) -> Taken:
+    async def lease(self, choice: LeaseRequest) -> Leased:
         """Lease what is due."""
-        return _taken(await self._run("take", self._wanted(choice)))
+        return _leased_from(await self._run("take", self._wanted(choice)))
 
-    def _wanted(self, choice: Choice) -> Mapping[str, Any]:
+    def _wanted(self, choice: LeaseRequest) -> Mapping[str, Any]:
         return {
             "owner": self._owner,
             "lease": self._lease,
             "batches": choice.batches,
             "least": int(choice.least),
-            "lull": int(choice.lull * SECOND),
+            "lull": int(choice.debounce * SECOND),
             "strict": choice.strict,
-            "held": dict.fromkeys(choice.held, True),
+            "held": dict.fromkeys(choice.shed, True),
         }
 
     async def renew(self, attempt: Attempt) -> Attempt:
@@ -167,60 +167,60 @@ class Marks:
         request = {"lease": attempt.lease, "names": attempt.names, "duration": self._lease}
         token, moment, epoch = await self._run("renew", request)
         return replace(
-            attempt, token=int(token), moment=int(moment), epoch=epoch.decode(), facts={}
+            attempt, token=int(token), moment=int(moment), epoch=epoch.decode(), prefetched={}
         )
 
-    async def settle(
+    async def complete(
         self,
         attempt: Attempt,
         answers: Mapping[str, Answer],
         *,
         took: float = 0.0,
-        rest: float | None = None,
-    ) -> list[Settled]:
+        cooldown: float | None = None,
+    ) -> list[Completion]:
         """Write the answers and remove the marks they answer; return what became of each.
 
         In seconds: what each of them took, and how long it has to rest, where it has to.
         """
-        settled, _ = await self._settle(attempt, answers, None, took, rest)
-        return settled
+        completed, _ = await self._complete(attempt, answers, None, took, cooldown)
+        return completed
 
-    async def settle_and_take(
+    async def complete_and_lease(
         self,
         attempt: Attempt,
         answers: Mapping[str, Answer],
-        choice: Choice,
+        choice: LeaseRequest,
         *,
         took: float = 0.0,
-        rest: float | None = None,
-    ) -> tuple[list[Settled], Taken | None]:
+        cooldown: float | None = None,
+    ) -> tuple[list[Completion], Leased | None]:
         """Do the same, and lease what is due then in the same step; None: one was late."""
-        return await self._settle(attempt, answers, choice, took, rest)
+        return await self._complete(attempt, answers, choice, took, cooldown)
 
-    async def _settle(
+    async def _complete(
         self,
         attempt: Attempt,
         answers: Mapping[str, Answer],
-        choice: Choice | None,
+        choice: LeaseRequest | None,
         took: float,
-        rest: float | None,
-    ) -> tuple[list[Settled], Taken | None]:
+        cooldown: float | None,
+    ) -> tuple[list[Completion], Leased | None]:
         request = {
             "token": str(attempt.token),
             "epoch": attempt.epoch,
             "lease": attempt.lease,
             "oldest": int(OLDEST_TOKEN * SECOND),
         }
-        times = (int(took * SECOND), None if rest is None else int(rest * SECOND))
+        times = (int(took * SECOND), None if cooldown is None else int(cooldown * SECOND))
         packed = ((*_packed(*each), *times, _until(each[1])) for each in answers.items())
-        settled: list[Settled] = []
-        taken: list[Any] = []
+        completed: list[Completion] = []
+        leased: list[Any] = []
         for part in _in_parts(packed):
-            is_last = len(settled) + len(part) == len(answers)
+            is_last = len(completed) + len(part) == len(answers)
             following = {"next": self._wanted(choice)} if choice and is_last else {}
-            reply, taken = await self._run("settle", request | {"answers": part} | following)
-            settled.extend(map(_settled, reply[::3], reply[1::3], reply[2::3]))
-        return settled, _taken(taken) if taken else None
+            reply, leased = await self._run("settle", request | {"answers": part} | following)
+            completed.extend(map(_completion, reply[::3], reply[1::3], reply[2::3]))
+        return completed, _leased_from(leased) if leased else None
 
     async def fail(
         self,
@@ -267,13 +267,13 @@ class Marks:
         following, missing = await self._run("sweep", {"cursor": cursor, "count": count})
         return following.decode(), int(missing)
 
-    async def owed(self, priority: Priority) -> int:
+    async def pending(self, priority: Priority) -> int:
         """Return how many refreshes of a class are owed."""
         return int(await self._redis.zcard(keys.due(priority)))
 
-    async def held(self) -> list[str]:
+    async def jobs_with_keys(self) -> list[str]:
         """Return the names of all refreshes that have keys in the cache."""
-        names: list[bytes] = await self._redis.hkeys(keys.HOLDINGS)  # type: ignore[assignment]
+        names: list[bytes] = await self._redis.hkeys(keys.KEY_INDEX)  # type: ignore[assignment]
         return [name.decode() for name in names]
 
 
@@ -283,16 +283,16 @@ def timestamp() -> str:
 
 
 def packed(
-    records: Iterable[tuple[Record, Cause | None]],
+    consequences: Iterable[tuple[Consequence, Provenance | None]],
 ) -> tuple[list[tuple[str | int, ...]], list[int]]:
     """Return what the scripts take: the marks, and the ids of the solves they answer for."""
-    marks, covered = [], []
-    for record, cause in records:
-        if isinstance(record, Mark):
-            marks.append(record.packed(cause))
+    jobs, acknowledged = [], []
+    for consequence, provenance in consequences:
+        if isinstance(consequence, PendingJob):
+            jobs.append(consequence.packed(provenance))
         else:
-            covered.append(record.submission_id)
-    return marks, covered
+            acknowledged.append(consequence.submission_id)
+    return jobs, acknowledged
 
 
 def _in_parts(answers: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
@@ -308,11 +308,11 @@ def _in_parts(answers: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ..
         yield part
 
 
-def _taken(reply: Sequence[Any]) -> Taken:
-    token, moment, epoch, lease, wait, more, queued, taken, events, known = reply
+def _leased_from(reply: Sequence[Any]) -> Leased:
+    token, moment, epoch, lease, wait, more, queued, leased, events, known = reply
     attempt = None
-    if taken:
-        names = tuple(name.decode() for name in taken)
+    if leased:
+        names = tuple(name.decode() for name in leased)
         for_events = zip(*[(text.decode() for text in events)] * 3, strict=True)
         attempt = Attempt(
             names,
@@ -321,14 +321,14 @@ def _taken(reply: Sequence[Any]) -> Taken:
             epoch.decode(),
             lease.decode(),
             int(queued) / SECOND,
-            {name: Event(*event) for name, *event in for_events},
+            {name: EventRef(*event) for name, *event in for_events},
             dict(zip(names, known, strict=False)),  # of other kinds there are none
         )
-    return Taken(attempt, bool(more), None if int(wait) < 0 else int(wait) / SECOND)
+    return Leased(attempt, bool(more), None if int(wait) < 0 else int(wait) / SECOND)
 
 
-def _settled(status: bytes, waited: int, unchanged: int) -> Settled:
-    return Settled(status.decode(), None if waited < 0 else waited / 1000, unchanged)
+def _completion(status: bytes, waited: int, unchanged: int) -> Completion:
+    return Completion(status.decode(), None if waited < 0 else waited / 1000, unchanged)
 
 
 def _until(answer: Answer) -> int | None:
@@ -336,8 +336,8 @@ def _until(answer: Answer) -> int | None:
 
 
 def _packed(name: str, answer: Answer) -> tuple[Any, ...]:
-    holdings = msgspec.json.encode(sorted(answer.values)).decode()
+    key_index = msgspec.json.encode(sorted(answer.values)).decode()
     # As text: Redis knows no binaries of MessagePack.
     values = [(key, orjson.dumps(value).decode()) for key, value in answer.values.items()]
-    records = ((record, None) for record in answer.records)
-    return name, holdings, values, *packed(records), answer.boards
+    consequences = ((consequence, None) for consequence in answer.consequences)
+    return name, key_index, values, *packed(consequences), answer.boards

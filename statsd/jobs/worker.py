@@ -16,20 +16,20 @@ from msgspec.structs import astuple
 from statsd.calculators import Calculator, R
 from statsd.errors import StatsdError
 from statsd.job import Priority, parse
-from statsd.jobs.bisect import isolate
-from statsd.jobs.load_shedder import Gate
-from statsd.jobs.parts import Parts, Perform, Spent, at_once
-from statsd.jobs.queue import Answer, Attempt, Choice, Marks, Settled, Taken
-from statsd.jobs.wakeup import Bell, Ring
-from statsd.observability.counters import Tally
+from statsd.jobs.bisect import bisect
+from statsd.jobs.load_shedder import LoadShedder
+from statsd.jobs.parts import Execute, Parts, Spent, at_once
+from statsd.jobs.queue import Answer, Attempt, Completion, Leased, LeaseRequest, Queue
+from statsd.jobs.wakeup import Wakes, WakeUp
+from statsd.observability.counters import Counters
 from statsd.servers.database import Database
-from statsd.servers.outages import brief, passes
+from statsd.servers.outages import brief, is_transient
 from statsd.servers.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
 JITTER = 0.2  # each delay before another attempt is longer by up to this part
-REST = 10  # times what it took, a costly refresh rests
+COOLDOWN_FACTOR = 10  # times what it took, a costly refresh rests
 SLOW = 1.0  # seconds
 NAMED = 5  # refreshes that a line names, of those that were slow together
 PAGE = 100  # rows that are read at once of what is answered in parts
@@ -37,10 +37,10 @@ LONGEST_NAP = 1.0  # seconds until marks set by others are looked for
 
 
 @dataclass(frozen=True)
-class Performer:
+class Executor:
     """How refreshes of one kind are answered, how many at once, and whether that is news."""
 
-    perform: Perform
+    execute: Execute
     batch: int
     log_level: int = logging.INFO
     costly: bool = False
@@ -50,10 +50,10 @@ class Performer:
     is_large: bool = False
     """Whether this can wait under pressure: see `statsd/gate.py`."""
 
-    def rest(self, took: float) -> float | None:
+    def cooldown(self, took: float) -> float | None:
         """Return for how long one rests that took so long, in seconds; None: not at all."""
-        rest = max(REST * took if self.costly else 0.0, self.interval)
-        return rest or None
+        cooldown = max(COOLDOWN_FACTOR * took if self.costly else 0.0, self.interval)
+        return cooldown or None
 
 
 async def calculated(
@@ -72,8 +72,8 @@ def _answers(
 ) -> Mapping[R, Answer]:
     until = calculator.changes(results, attempt.now) if calculator.changes else {}
     return {
-        refresh: Answer(values, until=until.get(refresh))
-        for refresh, values in calculator.shape(results).items()
+        job: Answer(values, until=until.get(job))
+        for job, values in calculator.shape(results).items()
     }
 
 
@@ -82,7 +82,7 @@ async def calculated_in_parts(
 ) -> Parts:
     """Give the same, some refreshes at a time, all from one snapshot."""
     parameters = calculator.parameters(wanted, attempt.now)
-    values = sorted(value for refresh in wanted for value in astuple(refresh))
+    values = sorted(value for job in wanted for value in astuple(job))
     async with database.snapshot(considerate=True) as snapshot:
         found = [
             await snapshot.groups(statement, parameters, page=PAGE)
@@ -94,18 +94,18 @@ async def calculated_in_parts(
             yield await asyncio.to_thread(_answers, calculator, results, attempt)
 
 
-def calculate(calculator: Calculator[Any], database: Database) -> Performer:
+def calculate(calculator: Calculator[Any], database: Database) -> Executor:
     """Answer the refreshes of one kind with its calculator, from one snapshot."""
 
     async def answer(wanted: Sequence[Any], attempt: Attempt) -> Mapping[Any, Answer]:
         async with database.snapshot() as snapshot:
             return await calculated(calculator, snapshot, wanted, attempt)
 
-    def perform(wanted: Sequence[Any], attempt: Attempt) -> Parts:
+    def execute(wanted: Sequence[Any], attempt: Attempt) -> Parts:
         return calculated_in_parts(calculator, database, wanted, attempt)
 
-    return Performer(
-        perform if calculator.together else at_once(answer),
+    return Executor(
+        execute if calculator.together else at_once(answer),
         calculator.batch,
         costly=calculator.costly,
         interval=calculator.interval,
@@ -122,17 +122,17 @@ class Worker:
 
     def __init__(
         self,
-        marks: Marks,
-        performers: Mapping[str, Performer],
-        bell: Bell,
+        queue: Queue,
+        executors: Mapping[str, Executor],
+        wake_up: WakeUp,
         *,
         lease: float,
         retry_delays: Sequence[float],
         slow: float = SLOW,
         least: Priority = Priority.IDLE,
-        others: Ring | None = None,
-        tally: Tally | None = None,
-        gate: Gate | None = None,
+        others: Wakes | None = None,
+        counters: Counters | None = None,
+        load_shedder: LoadShedder | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         """Take how to answer each kind, and what rings when there is work.
@@ -143,51 +143,51 @@ class Worker:
         than `least` to the others, and wakes them when it lies down. When it is `stopping` it takes
         nothing with an answer.
         """
-        self._tally = tally or Tally()
-        self._gate = gate or Gate()
+        self._counters = counters or Counters()
+        self._load_shedder = load_shedder or LoadShedder()
         self._slow = slow
         self._least = least
         self._others = others
         self._stopping = stopping
-        self._marks = marks
-        self._performers = performers
-        self._batches = {kind: performer.batch for kind, performer in performers.items()}
-        self._large = [kind for kind, each in performers.items() if each.is_large]
-        self._bell = bell
+        self._queue = queue
+        self._executors = executors
+        self._batches = {kind: executor.batch for kind, executor in executors.items()}
+        self._large = [kind for kind, each in executors.items() if each.is_large]
+        self._wake_up = wake_up
         self._lease = lease
         self._retry_delays = retry_delays
         self._leased: set[str] = set()
-        self._ahead: Taken | None = None  # what was taken with the last answer
+        self._ahead: Leased | None = None  # what was taken with the last answer
 
     async def step(self) -> None:
         """Answer one batch, or nap until something may be due."""
-        with self._gate.passing(wanted=bool(self._large)) as large:
+        with self._load_shedder.permit(wanted=bool(self._large)) as large:
             attempt, more, wait = await self._next(may_be_large=large.is_valid)
             if more:
-                (self._others or self._bell).ring()
+                (self._others or self._wake_up).wake()
             if attempt is None or attempt.kind not in self._large:
                 large.give_back()
             if attempt is None:
                 if self._others:
-                    self._others.ring()
-                await self._bell.sleep(LONGEST_NAP if wait is None else min(wait, LONGEST_NAP))
+                    self._others.wake()
+                await self._wake_up.sleep(LONGEST_NAP if wait is None else min(wait, LONGEST_NAP))
             else:
                 self._leased = {*attempt.names}
                 await self._answer(attempt)
                 self._leased = set()
 
-    async def _next(self, *, may_be_large: bool) -> Taken:
+    async def _next(self, *, may_be_large: bool) -> Leased:
         """Return what was taken with the last answer; else take what is due."""
-        taken, self._ahead = self._ahead, None
-        return taken or await self._marks.take(self._choice(may_be_large=may_be_large))
+        leased, self._ahead = self._ahead, None
+        return leased or await self._queue.lease(self._choice(may_be_large=may_be_large))
 
-    def _choice(self, *, may_be_large: bool) -> Choice:
-        return Choice(
+    def _choice(self, *, may_be_large: bool) -> LeaseRequest:
+        return LeaseRequest(
             self._batches,
             self._least,
-            self._gate.lull,
+            self._load_shedder.debounce,
             strict=self._others is not None or not may_be_large,
-            held=() if may_be_large else self._large,
+            shed=() if may_be_large else self._large,
         )
 
     async def recover(self) -> None:
@@ -195,22 +195,22 @@ class Worker:
         ahead = self._ahead.attempt if self._ahead else None
         names = [*self._leased, *(ahead.names if ahead else ())]
         if names:
-            await self._marks.release(names)
+            await self._queue.release(names)
         self._leased, self._ahead = set(), None
 
-    async def _answer(self, taken: Attempt) -> None:
+    async def _answer(self, leased: Attempt) -> None:
         async def work(names: Sequence[str]) -> None:
             left = tuple(name for name in names if name in self._leased)
-            attempt = replace(taken, names=left)
-            if left and left != taken.names:
-                attempt = await self._marks.renew(attempt)  # each attempt has a token of its own
+            attempt = replace(leased, names=left)
+            if left and left != leased.names:
+                attempt = await self._queue.renew(attempt)  # each attempt has a token of its own
             if left:
                 await self._attempt(attempt)
 
-        async with self._renewing(taken):
-            _, failures = await isolate(taken.names, work)
+        async with self._renewing(leased):
+            _, failures = await bisect(leased.names, work)
         for name, error in failures:
-            await self._fail(replace(taken, names=(name,)), error)
+            await self._fail(replace(leased, names=(name,)), error)
 
     async def _attempt(self, attempt: Attempt) -> None:
         """Answer the names of an attempt, part by part; all is read after its token.
@@ -220,20 +220,24 @@ class Worker:
         began = monotonic()
         names = {parse(name): name for name in attempt.names}
         spent = Spent(len(names))
-        settled: list[Settled] = []
+        completed: list[Completion] = []
         try:
-            async with aclosing(self._performers[attempt.kind].perform([*names], attempt)) as parts:
+            async with aclosing(self._executors[attempt.kind].execute([*names], attempt)) as parts:
                 async for found in parts:
-                    answers = {names.pop(refresh): answer for refresh, answer in found.items()}
-                    await self._settle(attempt, answers, spent, settled)
+                    answers = {names.pop(job): answer for job, answer in found.items()}
+                    await self._complete(attempt, answers, spent, completed)
                     del found, answers  # before the next part is made
-            await self._settle(attempt, dict.fromkeys(names.values(), GONE), spent, settled)
+            await self._complete(attempt, dict.fromkeys(names.values(), GONE), spent, completed)
         finally:
-            if settled:
-                self._tell(attempt, settled, monotonic() - began)
+            if completed:
+                self._tell(attempt, completed, monotonic() - began)
 
-    async def _settle(
-        self, attempt: Attempt, answers: Mapping[str, Answer], spent: Spent, settled: list[Settled]
+    async def _complete(
+        self,
+        attempt: Attempt,
+        answers: Mapping[str, Answer],
+        spent: Spent,
+        completed: list[Completion],
     ) -> None:
         """Write a part of the answers, which nobody works on then, and add what became of them.
 
@@ -243,39 +247,39 @@ class Worker:
         if not answers:
             return
         took = spent.on(len(answers))
-        rest = self._performers[attempt.kind].rest(took)
+        cooldown = self._executors[attempt.kind].cooldown(took)
         if self._others and self._leased <= answers.keys() and not self._stopping():
             choice = self._choice(may_be_large=False)
-            found, self._ahead = await self._marks.settle_and_take(
-                attempt, answers, choice, took=took, rest=rest
+            found, self._ahead = await self._queue.complete_and_lease(
+                attempt, answers, choice, took=took, cooldown=cooldown
             )
         else:
-            found = await self._marks.settle(attempt, answers, took=took, rest=rest)
-        late = {name for name, each in zip(answers, found, strict=True) if each.status == "late"}
-        self._leased -= answers.keys() - late
-        settled += [each for each in found if each.status != "late"]
-        if late:
+            found = await self._queue.complete(attempt, answers, took=took, cooldown=cooldown)
+        stale = {name for name, each in zip(answers, found, strict=True) if each.status == "stale"}
+        self._leased -= answers.keys() - stale
+        completed += [each for each in found if each.status != "stale"]
+        if stale:
             raise TooLateError
         spent.go_on()
 
-    def _tell(self, attempt: Attempt, settled: Sequence[Settled], seconds: float) -> None:
+    def _tell(self, attempt: Attempt, completed: Sequence[Completion], seconds: float) -> None:
         kind = attempt.kind
-        self._tally.answered(kind, settled, queued=attempt.queued, took=seconds)
+        self._counters.answered(kind, completed, queued=attempt.queued, took=seconds)
         if attempt.events and kind not in self._large:
-            self._gate.press(len(settled))
-        level = self._performers[kind].log_level
+            self._load_shedder.add_load(len(completed))
+        level = self._executors[kind].log_level
         fields = {
             "kind": kind,
-            "refreshes": len(settled),
-            **Counter(each.status for each in settled),
-            "unchanged": sum(each.unchanged for each in settled),
+            "jobs": len(completed),
+            **Counter(each.status for each in completed),
+            "unchanged": sum(each.unchanged for each in completed),
             "queue_milliseconds": round(attempt.queued * 1000, 1),
             "milliseconds": round(seconds * 1000, 1),
-            "since_published_milliseconds": _longest(settled),
+            "since_published_milliseconds": _longest(completed),
             **attempt.newest_event,
         }
         if seconds >= self._slow:
-            self._tally.slow[kind] += len(settled)
+            self._counters.slow[kind] += len(completed)
             some = list(attempt.names[:NAMED])
             log.warning("refreshed, slowly", extra={"names": some, **fields})
         else:
@@ -288,7 +292,7 @@ class Worker:
 
         async def renew() -> None:
             while not over.is_set():
-                await self._marks.renew(replace(attempt, names=tuple(self._leased)))
+                await self._queue.renew(replace(attempt, names=tuple(self._leased)))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._lease / 3):
                         await over.wait()
@@ -313,28 +317,28 @@ class Worker:
         delays = [delay * random.uniform(1, 1 + JITTER) for delay in self._retry_delays]  # noqa: S311 - no secret
         reason = {"error": brief(error), "traceback": "".join(traceback.format_exception(error))}
         # What lies with the server's moment, or with the load on it, is never given up.
-        patient = passes(error) or isinstance(error, TooLateError)
-        attempts, delay = await self._marks.fail(attempt, delays, reason, patient=patient)
+        patient = is_transient(error) or isinstance(error, TooLateError)
+        attempts, delay = await self._queue.fail(attempt, delays, reason, patient=patient)
         if not attempts:
             return  # the lease is another's by now, and so is the failure
         kind = attempt.kind
         fields = {
-            "refresh": attempt.names[0],
+            "job": attempt.names[0],
             "attempts": attempts,
             "error": brief(error),
             **attempt.newest_event,
         }
         if delay is None:
-            self._tally.buried[kind] += 1
+            self._counters.buried[kind] += 1
             log.error("a refresh went to the dead letters", extra=fields)
         else:
-            self._tally.failures[kind] += 1
+            self._counters.failures[kind] += 1
             log.error("a refresh failed", extra={"retry_in": delay, **fields})
 
 
-def _longest(settled: Sequence[Settled]) -> float | None:
+def _longest(completed: Sequence[Completion]) -> float | None:
     """Return the milliseconds that the oldest event waited; None where none did."""
-    waited = [each.waited for each in settled if each.waited is not None]
+    waited = [each.waited for each in completed if each.waited is not None]
     return round(max(waited) * 1000, 1) if waited else None
 
 

@@ -3,11 +3,11 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from statsd.jobs.queue import Settled
-from statsd.observability.histogram import Durations
+from statsd.jobs.queue import Completion
+from statsd.observability.histogram import Histogram
 
 
-class Tally:
+class Counters:
     """Counters that only grow. They are added to by the loop, and read by the HTTP threads."""
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class Tally:
         """Accepted, by type."""
         self.dead_events = 0
         self.batches = 0
-        self.marks = 0
+        self.enqueued = 0
         """Set for events."""
         self.merged = 0
         """Of those, the ones that were owed already."""
@@ -29,36 +29,36 @@ class Tally:
         self.failures: Counter[str] = Counter()
         self.buried: Counter[str] = Counter()
         self.lost_servers = 0
-        self.queued: dict[str, Durations] = defaultdict(Durations)
+        self.queued: dict[str, Histogram] = defaultdict(Histogram)
         """How long the oldest of each batch was due, by kind."""
-        self.took: dict[str, Durations] = defaultdict(Durations)
+        self.took: dict[str, Histogram] = defaultdict(Histogram)
         """How long each batch was worked on, by kind."""
-        self.waited: dict[str, Durations] = defaultdict(Durations)
+        self.waited: dict[str, Histogram] = defaultdict(Histogram)
         """From the publishing of an event until the cache had it, by kind."""
 
-    def accepted(self, types: Iterable[str], *, dead: int, marks: int, merged: int) -> None:
+    def accepted(self, types: Iterable[str], *, dead: int, enqueued: int, merged: int) -> None:
         """Count a batch of events."""
         self.events.update(types)
         self.batches += 1
         self.dead_events += dead
-        self.marks += marks
+        self.enqueued += enqueued
         self.merged += merged
 
     def answered(
-        self, kind: str, settled: Sequence[Settled], *, queued: float, took: float
+        self, kind: str, completed: Sequence[Completion], *, queued: float, took: float
     ) -> None:
         """Count a batch of refreshes; durations are in seconds."""
         self.queued[kind].add(queued)
         self.took[kind].add(took)
-        for each in settled:
+        for each in completed:
             self.answers[kind, each.status] += 1
             self.unchanged[kind] += each.unchanged
             if each.waited is not None:
                 self.waited[kind].add(each.waited)
 
     @property
-    def refreshes(self) -> int:
+    def jobs(self) -> int:
         """How many were answered."""
         return sum(
-            count for (_, status), count in dict(self.answers).items() if status == "settled"
+            count for (_, status), count in dict(self.answers).items() if status == "completed"
         )

@@ -9,7 +9,7 @@ from statsd.jobs.queue import SECOND
 KEPT = 3600.0  # seconds that the report of a daemon that died is kept
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class DaemonReport(msgspec.Struct, frozen=True, kw_only=True):
     """One daemon, at one moment. Durations are in seconds."""
 
     name: str
@@ -23,7 +23,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     loop_lag: float
     """By how much its event loop was late at the most, lately."""
     events_per_second: float
-    refreshes_per_second: float
+    jobs_per_second: float
     latency: dict[str, tuple[float, float, float]]
     """Milliseconds from publishing to cache, lately, by kind: p50, p95, p99."""
     pool_in_use: int
@@ -36,7 +36,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What it waits for before its values are as they should be; those troubles among it."""
 
 
-async def put(redis: Redis, report: Report) -> None:
+async def put(redis: Redis, report: DaemonReport) -> None:
     """Leave a report, and remove those of daemons that have been gone for long."""
     now = await _now(redis)
     raw = msgspec.json.encode(msgspec.structs.replace(report, at=now))
@@ -52,20 +52,20 @@ async def leave(redis: Redis, name: str) -> None:
     await redis.hdel(keys.DAEMONS, name)
 
 
-async def reports(redis: Redis) -> list[Report]:
+async def reports(redis: Redis) -> list[DaemonReport]:
     """Return the reports of all daemons, by name; one that is not understood is left out."""
     found = [each for each in (await _all(redis)).values() if each]
     return sorted(found, key=lambda report: report.name)
 
 
-async def _all(redis: Redis) -> dict[bytes, Report | None]:
+async def _all(redis: Redis) -> dict[bytes, DaemonReport | None]:
     found: dict[bytes, bytes] = await redis.hgetall(keys.DAEMONS)  # type: ignore[assignment]
     return {field: _decoded(raw) for field, raw in found.items()}
 
 
-def _decoded(raw: bytes) -> Report | None:
+def _decoded(raw: bytes) -> DaemonReport | None:
     try:
-        return msgspec.json.decode(raw, type=Report)
+        return msgspec.json.decode(raw, type=DaemonReport)
     except (msgspec.MsgspecError, UnicodeDecodeError):  # another version's, or somebody's hand
         return None
 

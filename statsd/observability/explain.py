@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.consistency.compare import GARBLED, decoded, stamped
+from statsd.consistency.compare import GARBLED, as_of_moment, decoded
 from statsd.errors import StatsdError
 from statsd.job import Priority, UnknownKindError, parse
 from statsd.jobs.dead_letters import DeadLetters
@@ -42,10 +42,10 @@ async def why(redis: Redis, key: str) -> list[Line]:
 
     Raises UnknownKeyError.
     """
-    name, stamped = await _name_of(redis, key)
+    name, as_of_moment = await _name_of(redis, key)
     clock = await _clock(redis)
     found = [Line("answered by", name)]
-    found += [each async for each in _value(redis, stamped, clock)]
+    found += [each async for each in _value(redis, as_of_moment, clock)]
     found += await _last_answer(redis, name, clock)
     found += await _debt(redis, name, clock)
     change: Any = await redis.zscore(f"{keys.INTERNAL}changes", name)
@@ -60,7 +60,7 @@ async def _name_of(redis: Redis, key: str) -> tuple[str, str | None]:
     key = key.removesuffix(":updated")
     if not keys.is_storable(key):
         raise UnknownKeyError(f"{key!a} is no key of the cache")
-    owner: Any = await redis.hget(keys.OWNERS, key)
+    owner: Any = await redis.hget(keys.KEY_OWNERS, key)
     if owner:
         return owner.decode(), key
     try:
@@ -82,10 +82,10 @@ async def _clock(redis: Redis) -> _Clock:
 async def _value(redis: Redis, key: str | None, clock: _Clock) -> AsyncIterator[Line]:
     if key is None:
         return
-    text, stamp = [await _text(redis, each) for each in (key, keys.updated(key))]
+    text, as_of = [await _text(redis, each) for each in (key, keys.updated(key))]
     size = "missing" if text is None else f"{len(text)} bytes"
     is_value = text is not None and decoded(text) is not GARBLED
-    moment = stamped(stamp)
+    moment = as_of_moment(as_of)
     since = "no stamp" if moment is None else f"stamped {_shown(moment, clock)}"
     yield Line("value", f"{size}{'' if is_value or text is None else ', garbled'}, {since}")
     if not is_value or moment is None:
@@ -99,7 +99,7 @@ async def _text(redis: Redis, key: str) -> bytes | None:
 
 
 async def _last_answer(redis: Redis, name: str, clock: _Clock) -> list[Line]:
-    raw: Any = await redis.hget(keys.RUNS, name)
+    raw: Any = await redis.hget(keys.LAST_RUNS, name)
     if not raw:
         return [Line("last answer", "none that is remembered")]
     token, took, entry, event_type = raw.decode().split("|")
@@ -112,14 +112,14 @@ async def _last_answer(redis: Redis, name: str, clock: _Clock) -> list[Line]:
 
 
 async def _debt(redis: Redis, name: str, clock: _Clock) -> list[Line]:
-    mark: Any = await redis.hgetall(keys.mark(name))
-    fields = {field.decode(): value.decode() for field, value in mark.items()}
+    job: Any = await redis.hgetall(keys.job(name))
+    fields = {field.decode(): value.decode() for field, value in job.items()}
     if not fields:
-        return [Line("owed", "no")]
+        return [Line("pending", "no")]
     lease: Any = await redis.hget(keys.LEASES, name)
     priority = Priority(int(fields.get("class", Priority.ORDINARY)))
     due: Any = await redis.zscore(keys.due(priority), name)
-    lines = [Line("owed", f"{label(priority)}, {_state(lease, due, clock)}")]
+    lines = [Line("pending", f"{label(priority)}, {_state(lease, due, clock)}")]
     lines += _event("for event", fields.get("entry", ""), fields.get("type", ""), clock)
     if "attempts" in fields and "error" in fields:
         lines.append(Line("failed", f"{fields['attempts']} times: {fields['error']}"))
@@ -147,7 +147,7 @@ def _event(subject: str, entry: str, event_type: str, clock: _Clock) -> list[Lin
 async def _pressing(redis: Redis) -> list[Line]:
     """Return what may hold up any value: events that are on their way, and what is wrong."""
     found = await status(redis)
-    waiting = found.overview.unread + found.overview.pending
+    waiting = found.queue_stats.unread_events + found.queue_stats.pending_events
     lines = [Line("events", f"{waiting} not accepted yet; they may be about it")] if waiting else []
     return lines + [Line("trouble", each) for each in found.troubles]
 

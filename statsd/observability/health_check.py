@@ -36,7 +36,7 @@ async def trouble(settings: Settings) -> list[str]:
 
 async def _troubles_of(cache: Redis, name: str) -> list[str]:
     """Return what is wrong with a daemon, by its sign of life and its report."""
-    if not await cache.exists(keys.alive(name)):
+    if not await cache.exists(keys.heartbeat(name)):
         return [f"no daemon named {name} has shown a sign of life lately; does it run?"]
     own = {each.name: each for each in await daemon_report.reports(cache)}.get(name)
     if own is None:

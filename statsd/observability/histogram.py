@@ -38,7 +38,7 @@ BOUNDS = tuple(
 """The upper bounds of the buckets, in seconds; what is longer is counted beyond them."""
 
 
-class Durations:
+class Histogram:
     """A histogram. A quantile is a bucket's upper bound, so at most an eighth too large."""
 
     def __init__(
@@ -58,16 +58,16 @@ class Durations:
         """How many there were."""
         return sum(self.counts)
 
-    def copy(self) -> "Durations":
+    def copy(self) -> "Histogram":
         """Return what was counted so far."""
-        return Durations(self.counts, self.total)
+        return Histogram(self.counts, self.total)
 
-    def since(self, before: "Durations | None") -> "Durations":
+    def since(self, before: "Histogram | None") -> "Histogram":
         """Return what came after a copy was made; None: all."""
         if before is None:
             return self.copy()
         left = (now - then for now, then in zip(self.counts, before.counts, strict=True))
-        return Durations(left, self.total - before.total)
+        return Histogram(left, self.total - before.total)
 
     def quantiles(self, *parts: float) -> list[float]:
         """Return, in seconds, what such parts of all did not exceed; 0 where there are none."""
@@ -81,5 +81,5 @@ class Durations:
 
 
 def _bound(up_to: Sequence[int], part: float) -> float:
-    place = bisect_left(up_to, part * up_to[-1])
-    return BOUNDS[min(place, len(BOUNDS) - 1)]
+    index = bisect_left(up_to, part * up_to[-1])
+    return BOUNDS[min(index, len(BOUNDS) - 1)]

@@ -15,8 +15,8 @@ from socketserver import TCPServer
 from threading import Thread
 
 from statsd.observability import metrics
-from statsd.observability.counters import Tally
-from statsd.observability.reporter import Vitals
+from statsd.observability.counters import Counters
+from statsd.observability.reporter import Health
 from statsd.servers.outages import brief
 
 log = logging.getLogger(__name__)
@@ -32,12 +32,12 @@ Answer = tuple[HTTPStatus, str, bytes]
 class Endpoint:
     """Answers GET and HEAD of `/metrics`, `/healthz` and `/readyz`."""
 
-    def __init__(self, tally: Tally, vitals: Vitals) -> None:
-        self._tally = tally
-        self._vitals = vitals
+    def __init__(self, counters: Counters, health: Health) -> None:
+        self._counters = counters
+        self._health = health
         self._paths: dict[str, Callable[[], Answer]] = {
             "/metrics": self._metrics,
-            "/healthz": self._health,
+            "/healthz": self._wellness,
             "/readyz": self._readiness,
         }
 
@@ -49,17 +49,17 @@ class Endpoint:
         return _text(HTTPStatus.NOT_FOUND, [f"there are {', '.join(self._paths)}"])
 
     def _metrics(self) -> Answer:
-        content = metrics.exposition(self._tally, self._vitals)
+        content = metrics.exposition(self._counters, self._health)
         return HTTPStatus.OK, metrics.CONTENT_TYPE, content
 
-    def _health(self) -> Answer:
+    def _wellness(self) -> Answer:
         """Fail where a new start would help; a server that is gone is told of, and no reason."""
-        ill = self._vitals.ill()
-        lines = [*(ill or ["well"]), *self._vitals.probes.failures.values()]
+        ill = self._health.ill()
+        lines = [*(ill or ["well"]), *self._health.probes.failures.values()]
         return _text(HTTPStatus.SERVICE_UNAVAILABLE if ill else HTTPStatus.OK, lines)
 
     def _readiness(self) -> Answer:
-        unready = self._vitals.unready()
+        unready = self._health.unready()
         status = HTTPStatus.SERVICE_UNAVAILABLE if unready else HTTPStatus.OK
         return _text(status, unready or ["ready"])
 

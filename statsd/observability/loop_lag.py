@@ -6,7 +6,7 @@ from time import monotonic
 INTERVAL = 0.1  # seconds
 
 
-class Beat:
+class LoopLag:
     """Comes round ten times a second, if the loop lets it."""
 
     def __init__(self) -> None:

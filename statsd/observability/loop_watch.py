@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from statsd.observability.loop_lag import Beat
+from statsd.observability.loop_lag import LoopLag
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +20,10 @@ FRAMES = 5  # of the stack, the innermost
 
 
 @contextmanager
-def watched(beat: Beat, limit: float) -> Iterator[None]:
+def watched(loop_lag: LoopLag, limit: float) -> Iterator[None]:
     """Watch this thread's loop while the context is open; `limit` is in seconds."""
     over = threading.Event()
-    arguments = (beat, limit, threading.get_ident(), over)
+    arguments = (loop_lag, limit, threading.get_ident(), over)
     thread = threading.Thread(target=_watch, args=arguments, name="loop watch", daemon=True)
     thread.start()
     try:
@@ -32,10 +32,10 @@ def watched(beat: Beat, limit: float) -> Iterator[None]:
         over.set()
 
 
-def _watch(beat: Beat, limit: float, loop_thread: int, over: threading.Event) -> None:
+def _watch(loop_lag: LoopLag, limit: float, loop_thread: int, over: threading.Event) -> None:
     since: float | None = None
     while not over.wait(INTERVAL):
-        silent = beat.silent
+        silent = loop_lag.silent
         if silent > limit and since is None:
             since = monotonic() - silent
             log.warning(

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from statsd.errors import StatsdError
-from statsd.servers.outages import brief, passes
+from statsd.servers.outages import brief, is_transient
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ async def failing(server: str, probe: Probe, patience: float) -> str:
     except TimeoutError:
         return f"{server} does not serve: no answer in {patience:g} seconds"
     except Exception as error:
-        if not passes(error):
+        if not is_transient(error):
             raise
         return f"{server} does not serve: {brief(error)}"
     return ""

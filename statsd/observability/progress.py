@@ -6,8 +6,8 @@ from collections.abc import Callable
 from time import monotonic
 
 from statsd.job import Priority
-from statsd.jobs.load_shedder import Gate
-from statsd.jobs.queue import Marks
+from statsd.jobs.load_shedder import LoadShedder
+from statsd.jobs.queue import Queue
 
 log = logging.getLogger(__name__)
 
@@ -15,25 +15,27 @@ STALLED = 30.0  # seconds in which no background mark was answered
 PROGRESS_INTERVAL = 0.5  # seconds between two looks at the background marks
 
 
-class Progress:
+class FillProgress:
     """Logs how far the background work (a cold start, reconciling) has come."""
 
-    def __init__(self, marks: Marks, gate: Gate, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, queue: Queue, load_shedder: LoadShedder, clock: Callable[[], float] = monotonic
+    ) -> None:
         """Take what is told that such work is under way, and what tells the time, in seconds."""
         self._clock = clock
-        self._marks = marks
-        self._gate = gate
+        self._queue = queue
+        self._load_shedder = load_shedder
         self._total = self._left = 0
         self._began = self._told = self._moved = self._clock()
 
     async def step(self) -> None:
         """Look once; log every second, and at the end."""
-        left = await self._marks.owed(Priority.BACKGROUND)
+        left = await self._queue.pending(Priority.BACKGROUND)
         if left < self._left or not self._left:
             self._moved = self._clock()
         self._left = left
         # What is put off again and again, or known to other versions alone, is no cold start.
-        self._gate.is_filling = left > 0 and self._clock() - self._moved < STALLED
+        self._load_shedder.is_filling = left > 0 and self._clock() - self._moved < STALLED
         if left > self._total:
             if not self._total:
                 self._began = self._clock()

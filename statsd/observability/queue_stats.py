@@ -13,26 +13,26 @@ from statsd.jobs.provenance import id_of
 from statsd.jobs.queue import SECOND
 
 
-class Overview(msgspec.Struct, frozen=True, kw_only=True):
+class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     """One look. Durations are in seconds, classes are called as in `Priority`, in lower case."""
 
     moment: float
     """When that was, in Unix seconds of the server's clock."""
-    unread: int
+    unread_events: int
     """Events that no daemon has read."""
-    pending: int
+    pending_events: int
     """Events that were read and are not accepted."""
     oldest_pending: float
     """How long ago the first of those was published."""
     lag: float
     """How long ago the oldest event was published that is not accepted; 0 where there is none."""
-    owed: dict[str, int]
+    pending_jobs: dict[str, int]
     """How many refreshes are owed, by class, with those that are worked on, rest or wait."""
     overdue: dict[str, float]
     """For how long the oldest of them that nobody works on is due, by class."""
-    working: int
+    running: int
     """Refreshes that are worked on."""
-    later: int
+    delayed: int
     """Marks that are set later."""
     dead: int
     """Dead letters."""
@@ -45,7 +45,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_filling(self) -> bool:
         """Whether a cold start, or a rebuild, is under way."""
-        return self.is_reconciling or self.owed[label(Priority.BACKGROUND)] > 0
+        return self.is_reconciling or self.pending_jobs[label(Priority.BACKGROUND)] > 0
 
 
 class _Counts(msgspec.Struct, frozen=True):
@@ -60,7 +60,7 @@ def label(priority: Priority) -> str:
     return priority.name.lower()
 
 
-async def overview(redis: Redis) -> Overview:
+async def queue_stats(redis: Redis) -> QueueStats:
     """Look. It changes nothing, and takes two commands' time."""
     async with redis.pipeline(transaction=False) as pipeline:
         pipeline.time()
@@ -76,30 +76,30 @@ async def overview(redis: Redis) -> Overview:
         pipeline.xlen(keys.STREAM)
         pipeline.xrange(keys.STREAM, count=1)
         pipeline.hlen(keys.LEASES)
-        pipeline.zcard(keys.LATER)
+        pipeline.zcard(keys.DELAYED)
         pipeline.xlen(keys.DEAD_LETTERS)
         pipeline.mget(keys.AUDIT, keys.WATERMARK)
-        pipeline.exists(keys.mark("reconcile"))
+        pipeline.exists(keys.job("reconcile"))
         pipeline.xpending(keys.STREAM, keys.GROUP)
         found = _checked(await pipeline.execute(raise_on_error=False))
     classes = [label(priority) for priority in Priority]
-    owed, first = found[: len(classes)], found[len(classes) : 2 * len(classes)]
-    length, oldest, working, later, dead, states, reconciling, group = found[2 * len(classes) :]
+    pending_jobs, first = found[: len(classes)], found[len(classes) : 2 * len(classes)]
+    length, oldest, running, delayed, dead, states, reconciling, group = found[2 * len(classes) :]
     pending = group["pending"] if group else 0
     drift, missed = map(_counts, states)
-    return Overview(
+    return QueueStats(
         moment=now,
-        unread=max(0, length - pending),
-        pending=pending,
+        unread_events=max(0, length - pending),
+        pending_events=pending,
         oldest_pending=_ago(now, group["min"]) if pending else 0.0,
         lag=_ago(now, oldest[0][0]) if oldest else 0.0,
-        owed=dict(zip(classes, owed, strict=True)),
+        pending_jobs=dict(zip(classes, pending_jobs, strict=True)),
         overdue={
             name: max(0.0, (due - head[0][1]) / SECOND) if head else 0.0
             for name, head in zip(classes, first, strict=True)
         },
-        working=working,
-        later=later,
+        running=running,
+        delayed=delayed,
         dead=dead,
         drift=drift.drift,
         missed=missed.missed,

@@ -6,8 +6,8 @@ import msgspec
 from redis.asyncio import Redis
 
 from statsd.observability import daemon_report
-from statsd.observability.daemon_report import Report
-from statsd.observability.queue_stats import Overview, overview
+from statsd.observability.daemon_report import DaemonReport
+from statsd.observability.queue_stats import QueueStats, queue_stats
 
 STATE = 16  # characters
 SILENT = 6.0  # seconds; a daemon reports every two
@@ -17,20 +17,20 @@ UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 class Status(msgspec.Struct, frozen=True):
     """One look at Redis, and what each daemon last said of itself."""
 
-    overview: Overview
-    daemons: list[Report]
+    queue_stats: QueueStats
+    daemons: list[DaemonReport]
     troubles: list[str]
     """What is wrong, a sentence each; nothing when all is well."""
 
 
 async def status(redis: Redis) -> Status:
     """Look once."""
-    seen = await overview(redis)
+    seen = await queue_stats(redis)
     found = await daemon_report.reports(redis)
     return Status(seen, found, list(_troubles(seen, found)))
 
 
-def _troubles(seen: Overview, daemons: list[Report]) -> Iterator[str]:
+def _troubles(seen: QueueStats, daemons: list[DaemonReport]) -> Iterator[str]:
     living = [each for each in daemons if _age(each, seen) <= SILENT]
     if not living:
         yield "no daemon runs; start one: `statsd run`"
@@ -44,7 +44,7 @@ def _troubles(seen: Overview, daemons: list[Report]) -> Iterator[str]:
         yield f"dead letters: {seen.dead}, see `statsd dead list`"
 
 
-def _age(each: Report, seen: Overview) -> float:
+def _age(each: DaemonReport, seen: QueueStats) -> float:
     return max(0.0, seen.moment - each.at)
 
 
@@ -54,19 +54,19 @@ def screen(found: Status) -> str:
 
 
 def _summary(found: Status) -> Iterator[str]:
-    seen = found.overview
+    seen = found.queue_stats
     filling = "; a cold start or a rebuild is under way" if seen.is_filling else ""
     yield f"{'in trouble' if found.troubles else 'well'}{filling}"
     yield from (f"  {trouble}" for trouble in found.troubles)
     yield ""
-    yield f"events   {seen.unread} unread, {seen.pending} pending, lag {duration(seen.lag)}"
-    owed = ", ".join(
+    yield f"events   {seen.unread_events} unread, {seen.pending_events} pending, lag {duration(seen.lag)}"
+    pending_jobs = ", ".join(
         f"{count} {name}"
         + (f" (due for {duration(seen.overdue[name])})" if seen.overdue[name] else "")
-        for name, count in seen.owed.items()
+        for name, count in seen.pending_jobs.items()
         if count
     )
-    yield f"owed     {owed or 'nothing'}; {seen.working} worked on, {seen.later} later"
+    yield f"owed     {pending_jobs or 'nothing'}; {seen.running} worked on, {seen.delayed} later"
     drift = ", ".join(f"{count} {kind}" for kind, count in seen.drift.items()) or "none"
     missed = f"{seen.missed} solves without an event"
     yield f"wrong    {seen.dead} dead letters, drift: {drift}, {missed}"
@@ -79,13 +79,13 @@ def _daemons(found: Status) -> Iterator[str]:
         "  memory  pool  version"
     )
     for each in found.daemons:
-        age = _age(each, found.overview)
+        age = _age(each, found.queue_stats)
         state = "not ready" if each.unready else "ready"
         state = state if age <= SILENT else f"silent for {duration(age)}"
         up = duration(max(0.0, each.at - each.started))
         yield (
             f"{each.name:<{width}}  {state:<{STATE}}  {up:>7}  {each.events_per_second:>8.1f}"
-            f"  {each.refreshes_per_second:>11.1f}  {each.loop_lag * 1000:>7.0f}"
+            f"  {each.jobs_per_second:>11.1f}  {each.loop_lag * 1000:>7.0f}"
             f"  {each.memory / 1e6:>3.0f} MB  {each.pool_in_use}/{each.pool_size:<2}"
             f"  {each.version}"
         )

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import orjson
 
 from statsd import keys
-from statsd.job import Refresh, register_kind
+from statsd.job import Job, register_kind
 from statsd.jobs.queue import Answer, Attempt
 from statsd.servers.outages import brief
 
@@ -36,7 +36,7 @@ LABELS = {
 _FILTERS = orjson.dumps({"label": sorted(LABELS.values()), "status": ["running"]}).decode()
 
 
-class Containers(Refresh, frozen=True):
+class Containers(Job, frozen=True):
     """All running challenge containers: one value for the whole site."""
 
     kind: ClassVar[str] = "containers"
@@ -53,7 +53,7 @@ class Engines:
         self._addresses = addresses
         self._absent: set[str] = set()
 
-    async def perform(
+    async def execute(
         self, wanted: Sequence[Containers], _attempt: Attempt
     ) -> Mapping[Containers, Answer]:
         """Ask all engines at once."""

@@ -110,7 +110,7 @@ async def pause_unless(stopping: asyncio.Event, seconds: float | None) -> None:
         return
 
 
-def passes(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Say whether the same work may well succeed later, with nothing mended by us.
 
     That is an outage, or an error of PostgreSQL that is about the moment and not about the
@@ -119,7 +119,7 @@ def passes(error: BaseException) -> bool:
     return is_outage(error) or (sqlstate(error) or "").startswith(_TRANSIENT)
 
 
-class Servers:
+class OutageWaiter:
     """Wait until every server answers; loops that wait at the same time wait together."""
 
     def __init__(
@@ -148,6 +148,6 @@ class Servers:
 
 def brief(error: BaseException) -> str:
     """Return one line about an error, without the statement that SQLAlchemy adds."""
-    cause = getattr(error, "orig", None) or error
-    lines = str(cause).splitlines() or [""]
-    return f"{type(cause).__name__}: {lines[0][:300]}"
+    provenance = getattr(error, "orig", None) or error
+    lines = str(provenance).splitlines() or [""]
+    return f"{type(provenance).__name__}: {lines[0][:300]}"

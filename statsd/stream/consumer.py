@@ -12,21 +12,21 @@ from statsd.consistency.reconcile import Reconcile
 from statsd.errors import InvalidEventError
 from statsd.events import Event
 from statsd.handlers.registry import Handler, handler_of
-from statsd.jobs.bisect import isolate
-from statsd.jobs.pending import Mark, Record
-from statsd.jobs.provenance import Cause, cause_of, joined
-from statsd.jobs.queue import Marks
-from statsd.jobs.wakeup import Ring
-from statsd.observability.counters import Tally
+from statsd.jobs.bisect import bisect
+from statsd.jobs.pending import Consequence, PendingJob
+from statsd.jobs.provenance import Provenance, joined, provenance_of
+from statsd.jobs.queue import Queue
+from statsd.jobs.wakeup import Wakes
+from statsd.observability.counters import Counters
 from statsd.servers.database import Database
-from statsd.servers.outages import brief, is_outage, passes
-from statsd.stream.cursor import Paging
+from statsd.servers.outages import brief, is_outage, is_transient
+from statsd.stream.cursor import StreamCursor
 from statsd.stream.event_stream import DeadEntry, Entry, Stream
 
 log = logging.getLogger(__name__)
 
 Decoded = tuple[Entry, Event]
-Planned = tuple[Iterable[Record], Cause]
+Planned = tuple[Iterable[Consequence], Provenance]
 """What some events made stale, and those events."""
 
 LOOK_INTERVAL = 10.0  # seconds between two looks at the server
@@ -38,20 +38,20 @@ class Consumer:
     def __init__(
         self,
         stream: Stream,
-        marks: Marks,
+        queue: Queue,
         database: Database,
-        bell: Ring,
+        wake_up: Wakes,
         *,
         batch_size: int,
-        tally: Tally | None = None,
+        counters: Counters | None = None,
     ) -> None:
         """Take what to ring when there are new marks, and how many events to read at once."""
-        self._tally = tally or Tally()
+        self._counters = counters or Counters()
         self._stream = stream
-        self._marks = marks
+        self._queue = queue
         self._database = database
-        self._bell = bell
-        self._paging = Paging(batch_size)
+        self._wake_up = wake_up
+        self._cursor = StreamCursor(batch_size)
         self._suspect = False
         self._looked = 0.0
         self.last_turn = monotonic()
@@ -62,17 +62,17 @@ class Consumer:
 
     def read_again(self) -> None:
         """Read the own pending entries, from the first, before new ones."""
-        self._paging.again()
+        self._cursor.again()
 
     @property
     def kept(self) -> Collection[str]:
         """Ids of the pending entries in hand, and of those that are left alone for a while."""
-        return self._paging.kept
+        return self._cursor.kept
 
     async def recover(self) -> None:
         """Begin with the own pending entries again, as after any error."""
         self._turn()
-        self._paging.failed(suspect=self._suspect)
+        self._cursor.failed(suspect=self._suspect)
         self._suspect = False
         await self._look()
 
@@ -90,7 +90,7 @@ class Consumer:
             self.read_again()
             # Older data may hold leases of this daemon that it no longer works on. What it does
             # work on is refused when it comes, and done again.
-            await self._marks.release()
+            await self._queue.release()
 
     async def step(self) -> None:
         """Handle one batch."""
@@ -98,41 +98,41 @@ class Consumer:
         if monotonic() - self._looked > LOOK_INTERVAL:
             await self._look()
         self._turn()
-        self._paging.begin()
-        page = await self._stream.read(self._paging.start, self._paging.count)
+        self._cursor.begin()
+        page = await self._stream.read(self._cursor.start, self._cursor.count)
         self._turn()
-        if entries := self._paging.take(page):
+        if entries := self._cursor.take(page):
             await self._accept(entries)
-        self._paging.done()
+        self._cursor.done()
 
-    def _passes(self, error: BaseException) -> bool:
-        """As `passes`; remembers an error that may be due to the very events in hand."""
-        self._suspect = passes(error) and not is_outage(error)
-        return passes(error)
+    def _is_transient(self, error: BaseException) -> bool:
+        """As `is_transient`; remembers an error that may be due to the very events in hand."""
+        self._suspect = is_transient(error) and not is_outage(error)
+        return is_transient(error)
 
     async def _accept(self, entries: Sequence[Entry]) -> None:
         began = monotonic()
         decoded, dead = _decode(entry for entry in entries if not entry.deleted)
-        causes: dict[Record, Cause | None] = {}
+        provenances: dict[Consequence, Provenance | None] = {}
         if any(entry.deleted for entry in entries):
             log.warning("entries were deleted before they were handled; reconciling")
-            causes[Mark(Reconcile())] = None
+            provenances[PendingJob(Reconcile())] = None
         for event_type, group in _by_type(decoded).items():
             handler = handler_of(event_type)
             if handler is not None:
                 planner = self._planner(handler, event_type.type)
-                planned, failed = await isolate(group, planner, self._passes)
-                for records, cause in planned:
-                    _add(causes, records, cause)
+                planned, failed = await bisect(group, planner, self._is_transient)
+                for consequences, provenance in planned:
+                    _add(provenances, consequences, provenance)
                 dead += [_letter(entry, error, event_type) for (entry, _), error in failed]
-        marks = sum(isinstance(record, Mark) for record in causes)
+        jobs = sum(isinstance(consequence, PendingJob) for consequence in provenances)
         # Who wakes now sends its request right behind this one, and does not wait for the reply.
-        rung = self._bell.ring() if marks else None
-        merged = await self._stream.accept([entry.id for entry in entries], causes, dead)
-        if rung:
-            self._bell.again(rung)  # it may have been before, and have seen none of the marks
+        woken = self._wake_up.wake() if jobs else None
+        merged = await self._stream.accept([entry.id for entry in entries], provenances, dead)
+        if woken:
+            self._wake_up.repeat(woken)  # it may have been before, and have seen none of the marks
         types = Counter(event.type for _, event in decoded)
-        self._tally.accepted(types, dead=len(dead), marks=marks, merged=merged)
+        self._counters.accepted(types, dead=len(dead), enqueued=jobs, merged=merged)
         for letter in dead:
             log.error(
                 "an event went to the dead letters",
@@ -149,7 +149,7 @@ class Consumer:
                 "event_types": types,
                 "first_entry": entries[0].id,
                 "last_entry": entries[-1].id,
-                "refreshes": marks,
+                "jobs": jobs,
                 "merged": merged,
                 "dead": len(dead),
                 "milliseconds": round((monotonic() - began) * 1000, 1),
@@ -161,17 +161,21 @@ class Consumer:
     ) -> Callable[[Sequence[Decoded]], Awaitable[Planned]]:
         async def plan(group: Sequence[Decoded]) -> Planned:
             lookup = self._database.lookup(self._turn)
-            records = await handler([event for _, event in group], lookup)
-            return records, cause_of((entry.id for entry, _ in group), event_type)
+            consequences = await handler([event for _, event in group], lookup)
+            return consequences, provenance_of((entry.id for entry, _ in group), event_type)
 
         return plan
 
 
-def _add(causes: dict[Record, Cause | None], records: Iterable[Record], cause: Cause) -> None:
+def _add(
+    provenances: dict[Consequence, Provenance | None],
+    consequences: Iterable[Consequence],
+    provenance: Provenance,
+) -> None:
     """Note what events are the cause of; more than one type may be."""
-    for record in records:
-        before = causes.get(record)
-        causes[record] = joined(before, cause) if before else cause
+    for consequence in consequences:
+        before = provenances.get(consequence)
+        provenances[consequence] = joined(before, provenance) if before else provenance
 
 
 def _decode(entries: Iterable[Entry]) -> tuple[list[Decoded], list[DeadEntry]]:

@@ -29,7 +29,7 @@ class NameLostError(StatsdError):
     """Another daemon holds this one's name: this one was silent too long. Start it again."""
 
 
-class Name:
+class ConsumerName:
     """The name of one daemon, as soon as it was taken."""
 
     def __init__(self, redis: Redis, wanted: str) -> None:
@@ -41,7 +41,7 @@ class Name:
         self.text = wanted
         """The name that is held, or would be."""
 
-    async def take(self) -> None:
+    async def acquire(self) -> None:
         """Hold the name wanted, or the first free one of those with a number after it.
 
         A holder that gives no sign for a few seconds has died, and the name is taken over, so
@@ -59,7 +59,7 @@ class Name:
 
     async def _hold(self, before: str | None = None, seconds: float = SIGN_LASTS) -> bool:
         request = {
-            "key": keys.alive(self.text),
+            "key": keys.heartbeat(self.text),
             "holder": self._holder,
             "milliseconds": int(seconds * 1000),
         } | ({} if before is None else {"before": before})
@@ -67,7 +67,7 @@ class Name:
 
     async def _outlive(self) -> bool:
         """Watch another's sign; take its place, if it is not renewed for a while."""
-        key = keys.alive(self.text)
+        key = keys.heartbeat(self.text)
         holder: Any = await self._redis.get(key)
         left = await self._redis.pttl(key)
         deadline = monotonic() + DOUBT

@@ -10,7 +10,7 @@ LARGE_BATCH = 4 * 1024 * 1024  # bytes
 SHORTEST, LONGEST = 2.0, 300.0  # seconds for which an entry that held up the others is left
 
 
-class Paging:
+class StreamCursor:
     """Where to read, and how much; and what to leave alone for now.
 
     An entry may hold up all others: looking up what it touches takes longer than a statement

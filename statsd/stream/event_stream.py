@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
-from statsd.jobs.pending import Record
-from statsd.jobs.provenance import Cause
+from statsd.jobs.pending import Consequence
+from statsd.jobs.provenance import Provenance
 from statsd.jobs.queue import packed, timestamp
 
 LARGEST_DATA = 64 * 1024  # bytes of an entry that a dead letter keeps
@@ -155,7 +155,7 @@ class Stream:
     async def accept(
         self,
         ids: Sequence[str],
-        records: Mapping[Record, Cause | None],
+        consequences: Mapping[Consequence, Provenance | None],
         dead: Sequence[DeadEntry],
     ) -> int:
         """Put records down, bury dead entries and acknowledge all of `ids`, in one step.
@@ -163,13 +163,13 @@ class Stream:
         Each record has the events beside it that it is for. Return how many of the marks were there
         already.
         """
-        marks, covered = packed(records.items())
+        jobs, acknowledged = packed(consequences.items())
         request: dict[str, Any] = {
             "group": keys.GROUP,
             "ids": ids,
             "ackdel": self._has_ackdel,
-            "marks": marks,
-            "covered": covered,
+            "marks": jobs,
+            "acknowledged": acknowledged,
             "dead": [letter.fields(self.consumer) for letter in dead],
             "dead_limit": self._dead_limit,
         }

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from typing import Protocol
 
 from statsd.consistency.reconcile import Reconcile
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import Marks
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import Queue
 from statsd.stream.event_stream import FIRST, Stream
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ IDLE = 15.0  # seconds an entry must have been pending; setting marks takes far 
 GONE = 3600.0  # seconds after which a silent consumer that holds nothing is dismissed
 
 
-class Reader(Protocol):
+class PendingReader(Protocol):
     """Whoever reads the entries that are pending here."""
 
     @property
@@ -28,14 +28,14 @@ class Reader(Protocol):
         """Read the pending entries: there are some that were not read."""
 
 
-class Claims:
+class Takeover:
     """Looks through the group's pending entries on a timer, whether or not new ones come."""
 
     def __init__(
         self,
         stream: Stream,
-        marks: Marks,
-        reader: Reader,
+        queue: Queue,
+        reader: PendingReader,
         *,
         interval: float = INTERVAL,
         idle: float = IDLE,
@@ -43,7 +43,7 @@ class Claims:
     ) -> None:
         """Take who reads here; durations are in seconds."""
         self._stream = stream
-        self._marks = marks
+        self._queue = queue
         self._reader = reader
         self._interval = interval
         self._idle = idle
@@ -63,7 +63,7 @@ class Claims:
             self._reader.read_again()
         if claim.deleted:
             log.warning("pending events were deleted; reconciling", extra={"events": claim.deleted})
-            await self._marks.mark([Mark(Reconcile())])
+            await self._queue.enqueue([PendingJob(Reconcile())])
         if claim.dismissed:
             log.info("dismissed silent consumers", extra={"consumers": claim.dismissed})
 

@@ -8,11 +8,11 @@ import sqlalchemy as sa
 
 from statsd import keys
 from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.user_entries import Standing
+from statsd.calculators.user_entries import UserEntries
 from statsd.client import Reader
 from statsd.job import Priority
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import Choice
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import LeaseRequest
 from tests.oracles.stored_boards import check_live, value_of, world_of
 from tests.support.board_school import QUICK, School
 from tests.support.processes import statuses
@@ -29,8 +29,8 @@ async def test_statistics_do_not_follow_from_boards_that_missed_a_solve(
     await school.solve(1, 1)
     await school.answer(QUICK)
     school.check_stats(cache)
-    assert statuses(await school.marks.settle(attempt, {school.scoreboard.name: built})) == [
-        "again"
+    assert statuses(await school.queue.complete(attempt, {school.scoreboard.name: built})) == [
+        "requeued"
     ]
     await school.answer(QUICK)
     school.check_stats(cache)
@@ -55,17 +55,17 @@ async def test_statistics_do_not_follow_from_boards_of_a_dojo_that_changed(
     school.check_stats(cache)
 
 
-async def test_what_was_owed_in_full_and_answered_is_owed_in_full_no_more(
+async def test_what_was_pending_in_full_and_answered_is_pending_in_full_no_more(
     school: School, cache: "redis.Redis"
 ) -> None:
     """Else a dojo in which somebody always solves would be computed in full for ever."""
     attempt = await school.lease(school.stats)
     await school.solve(1, 1)
-    await school.answer({Standing.kind})
+    await school.answer({UserEntries.kind})
     found = await school.boards.dojo_stats([school.stats], attempt)
     answers = {each.name: answer for each, answer in found.items()}
     assert cache.hget(f"{keys.INTERNAL}mark:{school.stats.name}", "full") is not None
-    assert statuses(await school.marks.settle(attempt, answers)) == ["again"]
+    assert statuses(await school.queue.complete(attempt, answers)) == ["requeued"]
     assert cache.hget(f"{keys.INTERNAL}mark:{school.stats.name}", "full") is None
     cache.hincrby(school.prefix, "solves", 1000)  # it follows from the boards, as they are
     await school.answer(QUICK)
@@ -73,15 +73,15 @@ async def test_what_was_owed_in_full_and_answered_is_owed_in_full_no_more(
     assert value_of(cache, keys.dojo_stats(reference))["solves"] == 1002
 
 
-async def test_what_a_page_missed_rests_once_it_was_answered(school: School) -> None:
+async def test_what_a_page_missed_cools_down_once_it_was_answered(school: School) -> None:
     attempt = await school.lease(school.scoreboard, Priority.MISSED)
-    await school.marks.mark([Mark(school.scoreboard, priority=Priority.EXPORT)])
+    await school.queue.enqueue([PendingJob(school.scoreboard, priority=Priority.EXPORT)])
     built = await school.build(attempt)
     answers = {school.scoreboard.name: built}
-    assert statuses(await school.marks.settle(attempt, answers, rest=600.0)) == ["again"]
-    assert (await school.marks.take(Choice({Scoreboard.kind: 1}))).attempt is None
-    assert await school.marks.owed(Priority.MISSED) == 0
-    assert await school.marks.owed(Priority.EXPORT) == 1
+    assert statuses(await school.queue.complete(attempt, answers, cooldown=600.0)) == ["requeued"]
+    assert (await school.queue.lease(LeaseRequest({Scoreboard.kind: 1}))).attempt is None
+    assert await school.queue.pending(Priority.MISSED) == 0
+    assert await school.queue.pending(Priority.EXPORT) == 1
 
 
 async def test_boards_that_an_older_daemon_left_alone_are_not_used(
@@ -99,7 +99,7 @@ async def test_boards_that_an_older_daemon_left_alone_are_not_used(
     await school.solve(2, 1)
     await school.answer(QUICK)
     school.check_stats(cache)
-    await school.marks.sweep("0", 1000)
+    await school.queue.sweep("0", 1000)
     await school.answer()
     check_live(cache, world_of(school.webapp.engine), school.row)
 
@@ -111,7 +111,7 @@ async def test_boards_of_modules_go_though_nothing_tells_of_them_but_the_arrays(
     with school.webapp.sessions.begin() as session:
         session.execute(sa.delete(DojoChallenge).filter_by(dojo_id=school.dojo.dojo_id))
         session.execute(sa.delete(Module).filter_by(dojo_id=school.dojo.dojo_id))
-    await school.marks.mark([Mark(school.scoreboard)])
+    await school.queue.enqueue([PendingJob(school.scoreboard)])
     await school.answer()
     left = {name.decode() for name in cache.scan_iter(f"{school.prefix}:*")}
     assert left == {f"{school.prefix}:{name}" for name in OF_DOJO}
@@ -127,7 +127,7 @@ async def test_who_is_new_since_the_day_ended_has_a_name_on_the_board(
     cache.hset(school.prefix, "day", "2026-01-01")
     before = cache.hgetall(school.prefix)
     await school.solve(1, 1, ago=timedelta(days=1))
-    await school.answer({Standing.kind})
+    await school.answer({UserEntries.kind})
     rank = reader.get_rank(school.dojo.dojo_id, school.users[1].id)
     assert rank == 2
     after = cache.hgetall(school.prefix)

@@ -10,8 +10,8 @@ from statsd import keys
 from statsd.boards.live_boards import LiveBoards
 from statsd.calculators.crews import Crews
 from statsd.calculators.dojo_stats import DojoStats
-from statsd.calculators.user_entries import Standing
-from statsd.jobs.pending import Mark
+from statsd.calculators.user_entries import UserEntries
+from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import Answer
 from statsd.servers.database import Database
 from tests.oracles.naive_crews import crews as naive_crews
@@ -47,7 +47,7 @@ async def crew(school: School) -> School:
     return school
 
 
-async def test_where_nobody_has_a_tag_a_solve_owes_no_crews(
+async def test_where_nobody_has_a_tag_a_solve_enqueues_no_crews(
     school: School, cache: "redis.Redis"
 ) -> None:
     assert value_of(cache, keys.crews(school.dojo.dojo_id)) == []
@@ -64,11 +64,11 @@ async def test_crews_follow_from_the_boards_alone(crew: School, cache: "redis.Re
     await crew.solve(2, 0)  # one who is in no crew, and who takes a rank from its members
     await crew.solve(2, 1)
     await crew.solve(0, 3)
-    await crew.answer({Standing.kind, DojoStats.kind})
+    await crew.answer({UserEntries.kind, DojoStats.kind})
     attempt = await crew.lease(crews_of(crew))
-    cache.hdel(keys.mark(crews_of(crew).name), "full")  # that the test asks is no reason for doubt
+    cache.hdel(keys.job(crews_of(crew).name), "full")  # that the test asks is no reason for doubt
     answers = await together(boards.crews([crews_of(crew)], attempt))
-    await crew.marks.settle(attempt, {crews_of(crew).name: answers[crews_of(crew)]})
+    await crew.queue.complete(attempt, {crews_of(crew).name: answers[crews_of(crew)]})
     check_crews(crew, cache)
     assert cache.hget(crew.prefix, "token") == token
     await unreachable.close()
@@ -79,7 +79,7 @@ async def test_whoever_solves_something_moves_the_ranks_in_crews(
 ) -> None:
     for challenge in (1, 2):
         await crew.solve(2, challenge)
-    assert crews_of(crew).name in await crew.answer({Standing.kind, Crews.kind})
+    assert crews_of(crew).name in await crew.answer({UserEntries.kind, Crews.kind})
     check_crews(crew, cache)
     [found] = value_of(cache, keys.crews(crew.dojo.dojo_id))
     assert found["best_rank"] == 2
@@ -103,8 +103,8 @@ async def test_a_tag_that_only_a_full_calculation_saw_goes_again(
     assert answer.values[keys.crews(school.dojo.dojo_id)]
     rename(school, 0, "nobody")
     await accept(school)
-    await school.answer({Standing.kind})  # while it is computed: it is owed again
-    await school.marks.settle(attempt, {crews_of(school).name: answer})
+    await school.answer({UserEntries.kind})  # while it is computed: it is owed again
+    await school.queue.complete(attempt, {crews_of(school).name: answer})
     await school.answer()
     assert value_of(cache, keys.crews(school.dojo.dojo_id)) == []
 
@@ -115,11 +115,11 @@ async def test_a_tag_that_is_in_the_value_alone_goes_again(
     rename(school, 0, "0 [crew]")
     attempt = await school.lease(crews_of(school))
     answer = (await together(school.boards.crews([crews_of(school)], attempt)))[crews_of(school)]
-    await school.marks.settle(attempt, {crews_of(school).name: answer})
+    await school.queue.complete(attempt, {crews_of(school).name: answer})
     assert value_of(cache, keys.crews(school.dojo.dojo_id))
     rename(school, 0, "nobody")
     await accept(school)
-    await school.answer({Standing.kind, Crews.kind})
+    await school.answer({UserEntries.kind, Crews.kind})
     assert value_of(cache, keys.crews(school.dojo.dojo_id)) == []
 
 
@@ -137,15 +137,20 @@ async def test_what_is_kept_of_a_module_that_the_boards_do_not_know_is_not_used(
         ),
     )
     await accept(crew)
-    standing = Standing(crew.dojo.dojo_id, crew.users[0].id)
-    attempt = await crew.lease(standing)
-    await crew.marks.settle(
-        attempt, {standing.name: (await crew.boards.stand([standing], attempt))[standing]}
+    user_entries = UserEntries(crew.dojo.dojo_id, crew.users[0].id)
+    attempt = await crew.lease(user_entries)
+    await crew.queue.complete(
+        attempt,
+        {
+            user_entries.name: (await crew.boards.user_entries_of([user_entries], attempt))[
+                user_entries
+            ]
+        },
     )
     for name in (crew.scoreboard.name, crews_of(crew).name):
-        cache.hdel(keys.mark(name), "full")  # without the doubt that is there for it
+        cache.hdel(keys.job(name), "full")  # without the doubt that is there for it
     attempt = await crew.lease(crews_of(crew))
-    cache.hdel(keys.mark(crews_of(crew).name), "full")
+    cache.hdel(keys.job(crews_of(crew).name), "full")
     answer: Answer = (await together(crew.boards.crews([crews_of(crew)], attempt)))[crews_of(crew)]
     assert keys.crews(crew.dojo.dojo_id, 5) in answer.values
 
@@ -163,17 +168,17 @@ async def test_crews_of_boards_that_cannot_be_built_are_computed_in_full(
     attempt = await crew.lease(crew.scoreboard)
     with crew.webapp.engine.begin() as connection:
         connection.execute(sa.text("UPDATE users SET name = 'x [other]'"))
-    await crew.marks.fail(attempt, [], {"error": "no"})
+    await crew.queue.fail(attempt, [], {"error": "no"})
     assert crews_of(crew).name in await crew.answer({Crews.kind})
     check_crews(crew, cache)
 
 
-async def test_a_mark_of_crews_that_a_page_missed_is_answered_in_full(
+async def test_a_job_of_crews_that_a_page_missed_is_answered_in_full(
     crew: School, cache: "redis.Redis"
 ) -> None:
     with crew.webapp.engine.begin() as connection:  # nobody tells of it
         connection.execute(sa.text("UPDATE users SET name = 'x [other]'"))
-    await crew.marks.mark([Mark(crews_of(crew))])
+    await crew.queue.enqueue([PendingJob(crews_of(crew))])
     await crew.answer({Crews.kind})
     found: Any = value_of(cache, keys.crews(crew.dojo.dojo_id))
     assert [each["key"] for each in found] == ["other"]

@@ -13,10 +13,10 @@ from statsd import keys
 from statsd.calculators.crews import Crews
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.user_entries import Standing
+from statsd.calculators.user_entries import UserEntries
 from statsd.job import parse
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import Choice
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import LeaseRequest
 from statsd.servers.database import Database
 from tests.oracles import naive
 from tests.oracles.histories import History
@@ -157,10 +157,10 @@ async def test_what_users_have_is_kept_right_by_itself(
         await workers.work()
     while workers.is_busy:
         await workers.end()
-    await workers.marks.release()
+    await workers.queue.release()
     while cache.xlen(keys.STREAM):
         await workers.consumer.step()
-    await workers.answer({Standing.kind, DojoStats.kind, Crews.kind})
+    await workers.answer({UserEntries.kind, DojoStats.kind, Crews.kind})
     world = world_of(webapp.engine)
     for dojo in world.dojos:
         check_live(cache, world, dojo)
@@ -187,11 +187,11 @@ async def test_a_solve_leaves_the_boards_of_others_alone(
     webapp.solve(users[0], second)
     while cache.xlen(keys.STREAM):
         await parts.consumer.step()
-    attempt = (await parts.marks.take(Choice({Standing.kind: 10}))).attempt
+    attempt = (await parts.queue.lease(LeaseRequest({UserEntries.kind: 10}))).attempt
     assert attempt is not None
-    [refresh] = map(parse, attempt.names)
-    answers = await parts.boards.stand([refresh], attempt)  # type: ignore[list-item]
-    await parts.marks.settle(attempt, {refresh.name: answers[refresh]})  # type: ignore[index]
+    [job] = map(parse, attempt.names)
+    answers = await parts.boards.user_entries_of([job], attempt)  # type: ignore[list-item]
+    await parts.queue.complete(attempt, {job.name: answers[job]})  # type: ignore[index]
     assert cache.hget(keys.boards(dojo.dojo_id), "token") == token
     assert cache.zscore(board, str(users[1].id)) == 1
     assert cache.zrevrank(board, str(users[0].id)) == 0
@@ -214,7 +214,7 @@ async def test_boards_of_a_day_that_has_ended_are_built_anew(
     webapp.solve(user, second)
     while cache.xlen(keys.STREAM):
         await parts.consumer.step()
-    await parts.answer({Standing.kind, DojoStats.kind})
+    await parts.answer({UserEntries.kind, DojoStats.kind})
     world = world_of(webapp.engine)
     reference = keys.reference_id(dojo.dojo_id, dojo.id, official=False)
     [row] = world.dojos
@@ -222,15 +222,15 @@ async def test_boards_of_a_day_that_has_ended_are_built_anew(
         value_of(cache, keys.dojo_stats(reference)), naive.dojo_stats(world, row, now())
     )
     # A build that began before the next answer was put down:
-    await parts.marks.mark([Mark(Scoreboard(dojo.dojo_id))])
-    attempt = (await parts.marks.take(Choice({Scoreboard.kind: 1}))).attempt
+    await parts.queue.enqueue([PendingJob(Scoreboard(dojo.dojo_id))])
+    attempt = (await parts.queue.lease(LeaseRequest({Scoreboard.kind: 1}))).attempt
     assert attempt is not None
     built = await together(parts.boards.rebuild([Scoreboard(dojo.dojo_id)], attempt))
     webapp.solve(user, third, ago=timedelta(days=1))
     while cache.xlen(keys.STREAM):
         await parts.consumer.step()
-    await parts.answer({Standing.kind, DojoStats.kind})
-    await parts.marks.settle(attempt, {each.name: answer for each, answer in built.items()})
-    assert await parts.answer({Standing.kind, DojoStats.kind}) == {DojoStats(dojo.dojo_id).name}
+    await parts.answer({UserEntries.kind, DojoStats.kind})
+    await parts.queue.complete(attempt, {each.name: answer for each, answer in built.items()})
+    assert await parts.answer({UserEntries.kind, DojoStats.kind}) == {DojoStats(dojo.dojo_id).name}
     await parts.answer({Crews.kind})
     check_live(cache, world_of(webapp.engine), row)

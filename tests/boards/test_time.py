@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.calculators.dojo_stats import DojoStats
-from statsd.calculators.user_entries import Standing
-from statsd.jobs.pending import Mark
+from statsd.calculators.user_entries import UserEntries
+from statsd.jobs.pending import PendingJob
 from statsd.servers.database import Database
 from tests.oracles import naive_awards
 from tests.oracles.naive import World
@@ -40,7 +40,7 @@ class Site(Parts):
             webapp.add(Module(dojo_id=dojo.dojo_id, module_index=1, id="n", name="N"))
             webapp.add(
                 DojoChallenge(
-                    dojo_id=dojo.dojo_id, module_index=1, challenge_index=0, id="again",
+                    dojo_id=dojo.dojo_id, module_index=1, challenge_index=0, id="requeued",
                     challenge_id=challenges[0], required=True,
                 )
             )  # fmt: skip
@@ -123,7 +123,7 @@ async def test_a_solve_leaves_each_window_at_its_own_moment(
     assert value_of(cache, key)["total_solves"] == 0
 
 
-async def test_what_has_nothing_ahead_is_owed_no_more(
+async def test_what_has_nothing_ahead_is_pending_no_more(
     async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp
 ) -> None:
     """Of a dojo that is gone, and of solves that were deleted."""
@@ -134,7 +134,7 @@ async def test_what_has_nothing_ahead_is_owed_no_more(
     assert cache.zcard(f"{keys.INTERNAL}changes") == 2
     assert cache.zrange(f"{keys.INTERNAL}aging", 0, -1) == [str(dojo.dojo_id).encode()]
     webapp.delete([dojo, user])
-    await parts.marks.mark([])
+    await parts.queue.enqueue([])
     await parts.cache.delete(f"{keys.INTERNAL}watermark")
     await parts.look()
     assert cache.zcard(f"{keys.INTERNAL}changes") == 0
@@ -146,10 +146,10 @@ async def test_a_solve_that_came_after_the_boards_were_built_leaves_them_too(
     school: School, cache: "redis.Redis"
 ) -> None:
     await school.solve(1, 1)
-    await school.answer({Standing.kind, DojoStats.kind})
+    await school.answer({UserEntries.kind, DojoStats.kind})
     world = world_of(school.webapp.engine)
     await school.move(world.submissions[-1]["date"] + timedelta(days=7))
-    await school.answer({Standing.kind, DojoStats.kind})
+    await school.answer({UserEntries.kind, DojoStats.kind})
     check_live(cache, world, school.row, await school.now())
 
 
@@ -158,7 +158,7 @@ async def test_statistics_of_a_dojo_without_boards_change_by_themselves_too(
     school: School, cache: "redis.Redis"
 ) -> None:
     cache.delete(school.prefix)
-    await school.marks.mark([Mark(school.stats)])
+    await school.queue.enqueue([PendingJob(school.stats)])
     await school.answer({DojoStats.kind})
     [solve] = world_of(school.webapp.engine).submissions
     leaves = solve["date"] + timedelta(days=7)

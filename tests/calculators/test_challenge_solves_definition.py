@@ -28,4 +28,4 @@ def test_challenge_solves_are_what_the_definition_says(engine: sa.Engine, world:
         ChallengeSolves(dojo["dojo_id"]): naive_challenge_solves(world, dojo)
         for dojo in world.dojos
     }
-    assert every == {refresh.dojo_id for refresh in computed}
+    assert every == {job.dojo_id for job in computed}

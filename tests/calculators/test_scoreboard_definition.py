@@ -27,4 +27,4 @@ def test_scoreboards_are_what_the_definition_says(engine: sa.Engine, world: Worl
     assert computed == {
         Scoreboard(dojo["dojo_id"]): scoreboards(world, dojo, NOW) for dojo in world.dojos
     }
-    assert every == {refresh.dojo_id for refresh in computed}
+    assert every == {job.dojo_id for job in computed}

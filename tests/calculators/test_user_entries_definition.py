@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from statsd.calculators import crews, dojo_boards, dojo_stats, scoreboard, user_entries
 from statsd.calculators.dojo_boards import Boards
 from statsd.calculators.dojo_stats import RECENT_SOLVES, Totals
-from statsd.calculators.user_entries import Entries, Standing
+from statsd.calculators.user_entries import Entries, UserEntries
 from statsd.keys import DOJO
 from tests.oracles import naive
 from tests.oracles.naive import World
@@ -45,11 +45,11 @@ def built(connection: sa.Connection, dojo_ids: list[int]) -> dict[int, Boards]:
     }
 
 
-def looked_up(connection: sa.Connection, wanted: list[Standing]) -> dict[Standing, Entries]:
+def looked_up(connection: sa.Connection, wanted: list[UserEntries]) -> dict[UserEntries, Entries]:
     parameters = user_entries.parameters(NOW) | user_entries.pairs(wanted)
     return {
-        Standing(row.dojo_id, row.user_id): user_entries.entries(row)
-        for row in connection.execute(user_entries.STANDINGS, parameters)
+        UserEntries(row.dojo_id, row.user_id): user_entries.entries(row)
+        for row in connection.execute(user_entries.USER_ENTRIES, parameters)
     }
 
 
@@ -63,7 +63,7 @@ def board(scores: dict[int, int]) -> list[tuple[int, int]]:
 @ROWS
 def test_both_ways_give_what_the_definition_says(engine: sa.Engine, world: World) -> None:
     pairs = [
-        Standing(dojo["dojo_id"], user["id"])
+        UserEntries(dojo["dojo_id"], user["id"])
         for dojo in world.dojos
         for user in [*world.users, {"id": 99}]
     ]
@@ -83,8 +83,8 @@ def test_both_ways_give_what_the_definition_says(engine: sa.Engine, world: World
 
 def _check_boards(own: Boards, wanted: dict[str, Any], dojo_id: int) -> None:
     found = {}
-    for (place, days), scores in own.scores.items():
-        of = f"dojo:{dojo_id}" if place == DOJO else f"module:{dojo_id}:{place}"
+    for (scope, days), scores in own.scores.items():
+        of = f"dojo:{dojo_id}" if scope == DOJO else f"module:{dojo_id}:{scope}"
         found[f"stats:scoreboard:{of}:{days}"] = board(scores)
     assert found == {
         key: [(entry["user_id"], entry["solves"]) for entry in entries]
@@ -121,10 +121,10 @@ def _check_totals(own: Boards, wanted: naive.DojoStats) -> None:
 def _check_users(own: Boards, users: dict[int, Entries]) -> None:
     scores: dict[tuple[str, int], dict[int, int]] = {key: {} for key in own.scores}
     for user_id, entries in users.items():
-        for place, numbers in entries.scores.items():
+        for scope, numbers in entries.scores.items():
             for days, number in zip(scoreboard.WINDOWS, numbers, strict=True):
                 if number:
-                    scores[place, days][user_id] = number
+                    scores[scope, days][user_id] = number
     assert scores == own.scores
     assert {user: each.record for user, each in users.items() if each.record} == own.records
     assert {user: each.crew for user, each in users.items() if each.crew} == own.crews

@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from statsd import keys
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.dev import embedded
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import Choice, Marks
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import LeaseRequest, Queue
 from statsd.stream.event_stream import CUT, DeadEntry, Entry, Stream
 from tests.support.processes import environment
 
@@ -49,11 +49,11 @@ async def bury(async_cache: Redis, data: bytes | None) -> str:
     return await newest(async_cache)
 
 
-async def bury_refresh(async_cache: Redis) -> str:
-    marks = Marks(async_cache, "one", lease=30, dead_limit=10_000)
-    await marks.mark([Mark(DojoStats(-5))])
-    while attempt := (await marks.take(Choice({"reconcile": 1, "dojo_stats": 1}))).attempt:
-        await marks.fail(attempt, [], {"error": "no", "traceback": "Traceback"})
+async def bury_job(async_cache: Redis) -> str:
+    queue = Queue(async_cache, "one", lease=30, dead_limit=10_000)
+    await queue.enqueue([PendingJob(DojoStats(-5))])
+    while attempt := (await queue.lease(LeaseRequest({"reconcile": 1, "dojo_stats": 1}))).attempt:
+        await queue.fail(attempt, [], {"error": "no", "traceback": "Traceback"})
         if attempt.names == ("reconcile",):  # that of a new clock, which is not wanted here
             await async_cache.delete(keys.DEAD_LETTERS)
     return await newest(async_cache)
@@ -68,14 +68,14 @@ async def newest(async_cache: Redis) -> str:
 async def test_letters_are_listed_the_newest_first_a_line_each(
     dead: Run, async_cache: Redis
 ) -> None:
-    refresh = await bury_refresh(async_cache)
+    job = await bury_job(async_cache)
     entry = await bury(async_cache, b"rubbish")
     code, said = dead("list")
     assert code == 0
     first, second = said.splitlines()
     assert first.startswith(entry)
     assert "event 1-1" in first
-    assert second.startswith(refresh)
+    assert second.startswith(job)
     assert "dojo_stats:-5" in second
     assert "\x1b" not in said
 
@@ -113,10 +113,10 @@ async def test_a_replayed_entry_is_in_the_stream_again(
 
 
 @pytest.mark.every_redis
-async def test_a_replayed_refresh_is_owed_again(
+async def test_a_replayed_job_is_pending_again(
     dead: Run, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
-    letter = await bury_refresh(async_cache)
+    letter = await bury_job(async_cache)
     assert dead("replay", letter)[0] == 0
     assert cache.zscore(f"{keys.INTERNAL}due:1", "dojo_stats:-5") is not None
     assert cache.xlen(keys.DEAD_LETTERS) == 0

@@ -17,14 +17,14 @@ from tests.support.webapp import Dojo, WebApp, cached, publish, solves_of, webap
 
 
 @pytest.mark.usefixtures("parts")
-def test_where_all_is_right_it_marks_nothing(
+def test_where_all_is_right_it_jobs_nothing(
     run: Run, dojos: list[Dojo], cache: "redis.Redis"
 ) -> None:
     assert run("reconcile")[:2] == (0, f"{len(of_all(*dojos))} compared, 0 wrong\n")
-    assert not cache.keys(keys.mark("*"))
+    assert not cache.keys(keys.job("*"))
 
 
-async def test_what_is_wrong_is_marked_and_nothing_else_is(
+async def test_what_is_wrong_is_enqueued_and_nothing_else_is(
     parts: Parts, run: Run, webapp: WebApp, dojos: list[Dojo]
 ) -> None:
     first, *_ = dojos
@@ -58,7 +58,7 @@ def test_there_is_one_way_to_only_look(run: Run) -> None:
     assert "No such option" in complaint
 
 
-def test_a_living_daemon_puts_right_what_was_marked(
+def test_a_living_daemon_puts_right_what_was_enqueued(
     run: Run,
     variables: dict[str, str],
     dojos: list[Dojo],
@@ -72,7 +72,7 @@ def test_a_living_daemon_puts_right_what_was_marked(
     with daemon(tmp_path / "log", STATSD_AUDIT_INTERVAL="0", **variables):
         for dojo in dojos:
             cached(cache, dojo)
-        eventually(lambda: not cache.keys(keys.mark("*")), "all is computed")
+        eventually(lambda: not cache.keys(keys.job("*")), "all is computed")
         key = keys.dojo_stats(first.reference_id)
         cache.set(key, orjson.dumps(orjson.loads(cache.get(key) or b"") | {"solves": 99}))
         webapp.solve(webapp.create_user(), webapp.challenge_ids(second)[0])

@@ -12,13 +12,13 @@ from redis.asyncio import Redis
 from statsd import keys
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.dev import embedded
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import Answer, Choice, Marks
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import Answer, LeaseRequest, Queue
 from tests.support.commands import Run, run_with
 from tests.support.processes import Daemon, daemon, eventually
 from tests.support.webapp import Dojo, WebApp, solves_of
 
-BATCHES = Choice({DojoStats.kind: 1})
+BATCHES = LeaseRequest({DojoStats.kind: 1})
 STATS = DojoStats(-5)
 
 
@@ -116,7 +116,9 @@ def test_why_tells_of_the_event_and_of_the_answer(
     statsd: Run, dojo: Dojo, cache: "redis.Redis"
 ) -> None:
     key = keys.dojo_stats(dojo.reference_id)
-    eventually(lambda: line_of(statsd("why", key).said, "owed").endswith("  no"), "it is not owed")
+    eventually(
+        lambda: line_of(statsd("why", key).said, "pending").endswith("  no"), "it is not owed"
+    )
     code, text, _ = statsd("why", key)
     assert code == 0
     assert line_of(text, "answered by").endswith(f" {DojoStats(dojo.dojo_id).name}")
@@ -128,38 +130,38 @@ def test_why_tells_of_the_event_and_of_the_answer(
     assert line_of(by_name, "last event").split(",")[0] == line_of(text, "last event").split(",")[0]
 
 
-async def test_why_tells_what_is_owed_and_what_failed(
-    statsd: Run, marks: Marks, async_cache: Redis
+async def test_why_tells_what_is_pending_and_what_failed(
+    statsd: Run, queue: Queue, async_cache: Redis
 ) -> None:
-    async def owed() -> str:
-        return line_of(statsd("why", STATS.name).said, "owed").removeprefix("owed").strip()
+    async def pending() -> str:
+        return line_of(statsd("why", STATS.name).said, "pending").removeprefix("pending").strip()
 
-    assert await owed() == "no"
-    await marks.mark([Mark(STATS)])
-    assert (await owed()).startswith("interactive, due for ")
-    attempt = (await marks.take(BATCHES)).attempt
+    assert await pending() == "no"
+    await queue.enqueue([PendingJob(STATS)])
+    assert (await pending()).startswith("interactive, due for ")
+    attempt = (await queue.lease(BATCHES)).attempt
     assert attempt is not None
-    assert await owed() == "interactive, worked on by one"
-    await marks.fail(attempt, [600.0], {"error": "ValueError: no"})
-    assert await owed() == "interactive, next run in 10 min"
+    assert await pending() == "interactive, worked on by one"
+    await queue.fail(attempt, [600.0], {"error": "ValueError: no"})
+    assert await pending() == "interactive, next run in 10 min"
     assert "1 times: ValueError: no" in line_of(statsd("why", STATS.name).said, "failed")
     await async_cache.zadd(keys.due(1), {STATS.name: 1})
-    attempt = (await marks.take(BATCHES)).attempt
+    attempt = (await queue.lease(BATCHES)).attempt
     assert attempt is not None
-    await marks.fail(attempt, [], {"error": "ValueError: no", "traceback": "Traceback"})
+    await queue.fail(attempt, [], {"error": "ValueError: no", "traceback": "Traceback"})
     assert "ValueError: no" in line_of(statsd("why", STATS.name).said, "dead letter")
-    assert await owed() == "no"
+    assert await pending() == "no"
 
 
-async def test_why_refuses_what_nobody_wrote(statsd: Run, marks: Marks, async_cache: Redis) -> None:
+async def test_why_refuses_what_nobody_wrote(statsd: Run, queue: Queue, async_cache: Redis) -> None:
     code, _, text = statsd("why", "stats:dojo:\x1b[31mno\n")
     assert code == 2
     assert "no daemon has written 'stats:dojo:\\x1b[31mno\\n'" in text
     assert len(text.splitlines()) == 1
-    await marks.mark([Mark(STATS)])
-    attempt = (await marks.take(BATCHES)).attempt
+    await queue.enqueue([PendingJob(STATS)])
+    attempt = (await queue.lease(BATCHES)).attempt
     assert attempt is not None
-    await marks.settle(attempt, {STATS.name: Answer({"stats:dojo:a": 1})})
+    await queue.complete(attempt, {STATS.name: Answer({"stats:dojo:a": 1})})
     assert "1 bytes, stamped 20" in line_of(statsd("why", "stats:dojo:a:updated").said, "value")
     await async_cache.delete("stats:dojo:a")
     text = statsd("why", "stats:dojo:a").said

@@ -56,7 +56,7 @@ def test_the_fields_of_every_type_are_told(kind: str) -> None:
         ),
     ],
 )
-def test_what_the_consumer_takes_is_taken(kind: str, text: str, event: Event) -> None:
+def test_what_the_consumer_takes_is_leased(kind: str, text: str, event: Event) -> None:
     assert read(kind, text) == event
 
 

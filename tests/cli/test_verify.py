@@ -14,9 +14,9 @@ from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.scores import Scores
 from statsd.consistency.compare import Verdict
-from statsd.consistency.inspection import Finding, Inspection, UnknownDojoError
-from statsd.consistency.verify import Report
-from statsd.jobs.pending import Mark
+from statsd.consistency.inspection import Discrepancy, Inspection, UnknownDojoError
+from statsd.consistency.verify import VerifyReport
+from statsd.jobs.pending import PendingJob
 from tests.support.commands import Run
 from tests.support.daemon_parts import Parts
 from tests.support.job_names import all_of_dojos, named, of_all
@@ -67,7 +67,7 @@ async def test_what_differs_is_printed_and_left_as_it_is(
             first.dojo_id
         ): "recent_solves differs; solves is 0, should be 1; users is 0, should be 1",
     }
-    lines = "".join(f"{refresh.name}  {what}\n" for refresh, what in differences.items())
+    lines = "".join(f"{job.name}  {what}\n" for job, what in differences.items())
     assert run("verify")[:2] == (1, f"{lines}{compared(dojos, user)}, 5 wrong\n")
     assert await parts.answer() == set()
 
@@ -125,33 +125,33 @@ def test_what_cannot_be_computed_is_not_well(run: Run, webapp: WebApp, dojos: li
     assert said.endswith(" could not be computed: see `statsd dead list`\n")
 
 
-async def test_what_nobody_computes_is_not_well_whether_owed_now_or_later(
+async def test_what_nobody_computes_is_not_well_whether_pending_now_or_later(
     parts: Parts, webapp: WebApp, dojos: list[Dojo]
 ) -> None:
-    now, later, _ = dojos
+    now, delayed, _ = dojos
     names: set[str] = set()
     users: list[User] = []
-    for dojo, delay in ((now, 0), (later, 60)):
+    for dojo, delay in ((now, 0), (delayed, 60)):
         users.append(solve(webapp, dojo))
-        owed = (*of_dojo(dojo.dojo_id), Activity(users[-1].id))
-        await parts.marks.mark([Mark(refresh, delay=delay) for refresh in owed])
-        names |= named(owed)
+        pending = (*of_dojo(dojo.dojo_id), Activity(users[-1].id))
+        await parts.queue.enqueue([PendingJob(job, delay=delay) for job in pending])
+        names |= named(pending)
     inspection = Inspection(parts.cache, parts.database, refill=True, patience=0.1)
-    refreshes = await inspection.statistics()
-    _ = [number async for number in inspection.compare(refreshes)]
-    report = Report(len(refreshes), await inspection.findings())
-    *lines, summary = report.lines(marked=False)
+    jobs = await inspection.statistics()
+    _ = [number async for number in inspection.compare(jobs)]
+    report = VerifyReport(len(jobs), await inspection.findings())
+    *lines, summary = report.lines(enqueued=False)
     assert not report.is_well
     told = {line.split()[0] for line in lines if line.endswith(" (owed already)")}
-    assert (told, len(lines), report.owed) == (names, 10, 10)
+    assert (told, len(lines), report.pending) == (names, 10, 10)
     wait = "0 wrong; 10 not computed yet: does a daemon run?"
     assert summary == f"{compared(dojos, *users)}, {wait}"
 
 
 def test_what_was_written_meanwhile_is_nothing_to_print() -> None:
-    report = Report(1, [Finding(DojoStats(5), Verdict.WRITTEN, ["solves differs"])])
+    report = VerifyReport(1, [Discrepancy(DojoStats(5), Verdict.WRITTEN, ["solves differs"])])
     assert report.is_well
-    assert list(report.lines(marked=False)) == ["1 compared, 0 wrong"]
+    assert list(report.lines(enqueued=False)) == ["1 compared, 0 wrong"]
 
 
 @pytest.mark.usefixtures("parts")

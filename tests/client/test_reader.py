@@ -19,7 +19,7 @@ from tests.client.ctfd import DOJO, LONG_AGO
 
 REFERENCE = keys.reference_id(DOJO, "intro", official=False)
 KEY = keys.dojo_stats(REFERENCE)
-DEBT = f"{keys.INTERNAL}mark:{DojoStats(DOJO).name}"
+JOB = f"{keys.INTERNAL}mark:{DojoStats(DOJO).name}"
 
 COMPUTED = {
     "users": 1,
@@ -51,25 +51,25 @@ async def test_a_hit_is_the_cached_value_async(
     assert await async_reader.get_dojo_stats(REFERENCE) == {"solves": 77}
 
 
-def test_a_miss_is_computed_and_owed_and_not_written(reader: Reader, cache: redis.Redis) -> None:
+def test_a_miss_is_computed_and_pending_and_not_written(reader: Reader, cache: redis.Redis) -> None:
     assert reader.get_dojo_stats(REFERENCE) == COMPUTED
-    assert cache.hget(DEBT, "class") == b"0"
+    assert cache.hget(JOB, "class") == b"0"
     assert not cache.exists(KEY)
 
 
-async def test_a_miss_is_computed_and_owed_async(
+async def test_a_miss_is_computed_and_pending_async(
     async_reader: AsyncReader, cache: redis.Redis
 ) -> None:
     assert await async_reader.get_dojo_stats(REFERENCE) == COMPUTED
-    assert cache.hget(DEBT, "class") == b"0"
+    assert cache.hget(JOB, "class") == b"0"
 
 
 def test_a_key_that_is_missed_often_is_asked_for_once(reader: Reader, cache: redis.Redis) -> None:
     reader.get_dojo_stats(REFERENCE)
-    marked = cache.hget(DEBT, "marked")
+    enqueued = cache.hget(JOB, "marked")
     for _ in range(5):
         assert reader.get_dojo_stats(REFERENCE) == COMPUTED
-    assert cache.hget(DEBT, "marked") == marked
+    assert cache.hget(JOB, "marked") == enqueued
 
 
 def test_a_value_that_is_no_json_counts_as_missing_and_the_log_names_its_kind_alone(
@@ -140,7 +140,7 @@ def test_switched_off_it_computes_and_leaves_redis_alone(
     cache.set(KEY, orjson.dumps({"solves": 77}))
     reader = Reader.from_url(engine, redis_server.url, enabled=False, fallback=False)
     assert reader.get_dojo_stats(REFERENCE) == COMPUTED
-    assert not cache.exists(DEBT)
+    assert not cache.exists(JOB)
     reader.close()
 
 

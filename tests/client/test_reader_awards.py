@@ -72,10 +72,10 @@ def categories(value: Any, user: str = "2") -> set[str | None]:
     return {entry["category"] for entry in value["emojis"].get(user, [])}
 
 
-def owed(cache: redis.Redis) -> set[str]:
+def pending(cache: redis.Redis) -> set[str]:
     """What is owed, less what the first use of an empty Redis owes."""
-    marks: Any = cache.keys(f"{keys.INTERNAL}mark:*")
-    names = {key.decode().removeprefix(f"{keys.INTERNAL}mark:") for key in marks}
+    queue: Any = cache.keys(f"{keys.INTERNAL}mark:*")
+    names = {key.decode().removeprefix(f"{keys.INTERNAL}mark:") for key in queue}
     return names - {"reconcile"}
 
 
@@ -83,7 +83,7 @@ def owed(cache: redis.Redis) -> set[str]:
 
 
 @pytest.mark.usefixtures("awards")
-async def test_belts_are_computed_and_owed(read: Read, cache: redis.Redis) -> None:
+async def test_belts_are_computed_and_pending(read: Read, cache: redis.Redis) -> None:
     value = await read("get_belts")
     assert value["dates"]["blue"] == {"2": DATE}
     assert value["ranks"] == {color: [2] if color == "blue" else [] for color in COLORS}
@@ -95,7 +95,7 @@ async def test_belts_are_computed_and_owed(read: Read, cache: redis.Redis) -> No
     }
     assert await read("get_user_belts", 2) == {"blue": DATE}
     assert await read("get_user_belts", 3) == {}
-    assert owed(cache) == {Belts().name}
+    assert pending(cache) == {Belts().name}
 
 
 @pytest.mark.usefixtures("awards")
@@ -111,7 +111,7 @@ async def test_emojis_are_those_of_dojos_that_may_be_seen(read: Read, cache: red
     assert await read("get_emojis", viewable={2**32 + OTHER_DOJO}) == value  # no such dojo
     [stale] = [entry for entry in named["emojis"]["2"] if entry["stale"]]
     assert (stale["url"], stale["is_public"]) == (f"/dojo/other~{OTHER_HEX}", False)
-    assert owed(cache) == {Emojis().name}
+    assert pending(cache) == {Emojis().name}
 
 
 @pytest.mark.usefixtures("awards")
@@ -131,9 +131,9 @@ async def test_activity_is_that_of_one_user(
         "solve_timestamps": [f"{awards.isoformat()}Z"],
         "total_solves": 1,
     }
-    assert owed(cache) == {Activity(2).name}
+    assert pending(cache) == {Activity(2).name}
     assert await read("get_activity", 3) == activity.empty()
-    assert owed(cache) == {Activity(2).name, Activity(3).name}
+    assert pending(cache) == {Activity(2).name, Activity(3).name}
 
 
 @pytest.mark.parametrize("user_id", [123_456, -1, 2**31, -(2**70)])
@@ -142,11 +142,11 @@ async def test_who_does_not_exist_has_no_activity_and_nothing_is_asked_for(
 ) -> None:
     assert await read("get_activity", user_id) == activity.empty()
     assert await read("get_user_belts", user_id) == {}
-    assert owed(cache) <= {Belts().name}
+    assert pending(cache) <= {Belts().name}
 
 
 @pytest.mark.usefixtures("awards")
-async def test_crews_are_computed_and_owed(read: Read, cache: redis.Redis) -> None:
+async def test_crews_are_computed_and_pending(read: Read, cache: redis.Redis) -> None:
     page = await read("get_crews", DOJO)
     assert isinstance(page, CrewPage)
     [crew] = page.entries
@@ -156,7 +156,7 @@ async def test_crews_are_computed_and_owed(read: Read, cache: redis.Redis) -> No
     assert await read("get_crews", DOJO, 1) == ([], 0)
     assert await read("get_crews", DOJO, days=7) == ([], 0)
     assert await read("get_crews", 123_456) == ([], 0)
-    assert owed(cache) == {Crews(DOJO).name}
+    assert pending(cache) == {Crews(DOJO).name}
 
 
 async def test_nobody_computes_containers(read: Read, cache: redis.Redis) -> None:
@@ -197,7 +197,7 @@ async def test_each_value_is_read_from_its_own_key(read: Read, cache: redis.Redi
     assert await read("get_emojis") == emojis.empty()
     assert await read("get_activity", 7) == {"total_solves": 3}
     assert (await read("get_crews", DOJO, 1, 7)).total == 1
-    assert not owed(cache)
+    assert not pending(cache)
 
 
 @pytest.mark.usefixtures("awards")

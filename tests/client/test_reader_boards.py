@@ -91,11 +91,11 @@ async def test_a_board_older_than_its_array_is_not_read(
     read: Read, cache: redis.Redis, live: str
 ) -> None:
     """A daemon that knows no boards has answered since."""
-    stamp = 1_700_000_000
-    cache.set(keys.updated(keys.scoreboard(DOJO)), f"{stamp}.000002")
-    cache.hset(live, "token", stamp * 10**6 + 2)
+    as_of = 1_700_000_000
+    cache.set(keys.updated(keys.scoreboard(DOJO)), f"{as_of}.000002")
+    cache.hset(live, "token", as_of * 10**6 + 2)
     assert (await read("get_scoreboard", DOJO)).entries == LIVE[:20]
-    cache.hset(live, "token", stamp * 10**6 + 1)
+    cache.hset(live, "token", as_of * 10**6 + 1)
     assert (await read("get_scoreboard", DOJO)).entries == BOARD[:20]
 
 
@@ -245,7 +245,7 @@ async def test_each_value_is_read_from_its_own_key(read: Read, cache: redis.Redi
 # --- computed
 
 
-async def test_what_is_missing_is_computed_and_owed(read: Read, cache: redis.Redis) -> None:
+async def test_what_is_missing_is_computed_and_pending(read: Read, cache: redis.Redis) -> None:
     assert await read("get_scoreboard", DOJO, me=2) == ([ENTRY], 1, ENTRY)
     assert await read("get_scoreboard", DOJO, 0) == ([ENTRY], 1, None)
     assert await read("get_rank", DOJO, 2, module_index=0) == 1
@@ -254,8 +254,8 @@ async def test_what_is_missing_is_computed_and_owed(read: Read, cache: redis.Red
     assert await read("get_dojo_scores", DOJO) == score
     assert await read("get_module_scores", DOJO, 0) == score
     assert await read("get_challenge_solves", DOJO, 0) == {"2": 1}
-    for refresh in (Scoreboard(DOJO), Scores(DOJO), ChallengeSolves(DOJO)):
-        assert cache.hget(keys.mark(refresh.name), "class") == b"0"
+    for job in (Scoreboard(DOJO), Scores(DOJO), ChallengeSolves(DOJO)):
+        assert cache.hget(keys.job(job.name), "class") == b"0"
     assert not cache.exists(keys.scoreboard(DOJO))
 
 

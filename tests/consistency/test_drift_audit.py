@@ -18,8 +18,8 @@ from statsd.calculators.scoreboard import Scoreboard
 from statsd.consistency import drift_audit
 from statsd.consistency.drift_audit import Audit
 from statsd.job import Priority
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import Choice
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import LeaseRequest
 from statsd.servers.database import Database
 from tests.support.daemon_parts import Parts
 from tests.support.job_names import after_solve, all_of_dojos, of_all, of_dojos
@@ -62,7 +62,7 @@ class Site(Parts):
 
     async def judge(self) -> set[str]:
         """Compare; return all that had drifted, which stays owed."""
-        await self.marks.mark([Mark(Audit())])
+        await self.queue.enqueue([PendingJob(Audit())])
         await self.answer({Audit.kind})
         names: Any = await self.cache.zrange(keys.due(Priority.ORDINARY), 0, -1)
         return {name.decode() for name in names}
@@ -139,15 +139,15 @@ async def test_an_event_that_is_not_accepted_yet_is_waited_for(site: Site) -> No
     assert (rotation.suspects, rotation.drift) == ({}, {})
 
 
-async def test_what_is_owed_is_waited_for(site: Site) -> None:
+async def test_what_is_pending_is_waited_for(site: Site) -> None:
     """As long as its retry is put off, for example."""
     first, *_ = site.dojos
     site.solve(first)
-    for refresh in (*of_dojo(first.dojo_id), Activity(site.user.id)):
-        await site.marks.mark([Mark(refresh)])
-        attempt = (await site.marks.take(Choice({refresh.kind: 1}))).attempt
+    for job in (*of_dojo(first.dojo_id), Activity(site.user.id)):
+        await site.queue.enqueue([PendingJob(job)])
+        attempt = (await site.queue.lease(LeaseRequest({job.kind: 1}))).attempt
         assert attempt is not None
-        await site.marks.fail(attempt, [3600.0], {"error": "no"})
+        await site.queue.fail(attempt, [3600.0], {"error": "no"})
     for _ in range(3):
         assert await site.audit() == set()
     rotation = await site.rotation()
@@ -246,7 +246,7 @@ async def test_without_a_cold_start_absent_values_stay_absent(
     await site.start()
     first, second, _ = site.dojos
     for dojo in (first, second):
-        await site.marks.mark([Mark(refresh) for refresh in of_dojo(dojo.dojo_id)])
+        await site.queue.enqueue([PendingJob(job) for job in of_dojo(dojo.dojo_id)])
     await site.answer()
     site.solve(first)
     key = keys.dojo_stats(second.reference_id)
@@ -269,8 +269,8 @@ async def test_what_time_alone_changes_is_no_drift(site: Site, cache: "redis.Red
         [values] = dojo_stats.calculator.compute(connection, wanted, moment).values()
     [(key, value)] = values.items()
     assert value["recent_solves"]
-    stamp = moment.replace(tzinfo=UTC).timestamp()
-    cache.mset({key: orjson.dumps(value), keys.updated(key): f"{stamp:.6f}"})
+    as_of = moment.replace(tzinfo=UTC).timestamp()
+    cache.mset({key: orjson.dumps(value), keys.updated(key): f"{as_of:.6f}"})
     for _ in range(3):
         assert await site.audit() == set()
     assert await site.suspects() == set()

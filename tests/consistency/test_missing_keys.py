@@ -9,13 +9,13 @@ from statsd.calculators.dojo_stats import DojoStats
 from statsd.consistency.missing_keys import PAGE, Sweep
 from statsd.consistency.reconcile import Reconcile
 from statsd.dev import embedded
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import Answer, Choice, Marks
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import Answer, LeaseRequest, Queue
 from tests.support.processes import statuses
 
 pytestmark = pytest.mark.every_redis
 
-BATCHES = Choice({"reconcile": 1, "dojo_stats": 1000})
+BATCHES = LeaseRequest({"reconcile": 1, "dojo_stats": 1000})
 DOJOS = 2 * PAGE
 
 
@@ -24,86 +24,88 @@ def key_of(number: int) -> str:
 
 
 @pytest.fixture
-async def marks(async_cache: Redis) -> Marks:
+async def queue(async_cache: Redis) -> Queue:
     """Marks that are all answered, with more values in the cache than fit into a page."""
-    marks = Marks(async_cache, "one", lease=30, dead_limit=10)
-    await marks.mark([Mark(DojoStats(number)) for number in range(DOJOS)])
-    while attempt := (await marks.take(BATCHES)).attempt:
+    queue = Queue(async_cache, "one", lease=30, dead_limit=10)
+    await queue.enqueue([PendingJob(DojoStats(number)) for number in range(DOJOS)])
+    while attempt := (await queue.lease(BATCHES)).attempt:
         values = {
             name: Answer({} if name == "reconcile" else {key_of(int(name.split(":")[1])): 1})
             for name in attempt.names
         }
-        await marks.settle(attempt, values)
-    assert len(await marks.held()) == DOJOS
-    return marks
+        await queue.complete(attempt, values)
+    assert len(await queue.jobs_with_keys()) == DOJOS
+    return queue
 
 
-async def swept(sweep: Sweep, marks: Marks) -> set[str]:
+async def swept(sweep: Sweep, queue: Queue) -> set[str]:
     """Sweep everything once; return what is owed for it."""
     for _ in range(2 * DOJOS // PAGE + 2):
         await sweep.step()
-    attempt = (await marks.take(BATCHES)).attempt
+    attempt = (await queue.lease(BATCHES)).attempt
     return set(attempt.names) if attempt else set()
 
 
-async def test_where_nothing_is_missing_nothing_is_owed(marks: Marks, async_cache: Redis) -> None:
-    sweep = Sweep(async_cache, marks, refill=True, interval=0)
-    assert await swept(sweep, marks) == set()
+async def test_where_nothing_is_missing_nothing_is_pending(
+    queue: Queue, async_cache: Redis
+) -> None:
+    sweep = Sweep(async_cache, queue, refill=True, interval=0)
+    assert await swept(sweep, queue) == set()
 
 
-async def test_a_value_or_a_stamp_that_is_missing_is_owed(
-    marks: Marks, async_cache: Redis, cache: "redis.Redis"
+async def test_a_value_or_a_as_of_that_is_missing_is_pending(
+    queue: Queue, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
     cache.delete(key_of(3), keys.updated(key_of(DOJOS - 1)))
-    sweep = Sweep(async_cache, marks, refill=True, interval=0)
-    assert await swept(sweep, marks) == {"dojo_stats:3", f"dojo_stats:{DOJOS - 1}"}
+    sweep = Sweep(async_cache, queue, refill=True, interval=0)
+    assert await swept(sweep, queue) == {"dojo_stats:3", f"dojo_stats:{DOJOS - 1}"}
 
 
-async def test_what_is_of_another_type_is_owed_and_written_over(
-    marks: Marks, async_cache: Redis, cache: "redis.Redis"
+async def test_what_is_of_another_type_is_pending_and_written_over(
+    queue: Queue, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
     """Whatever a stamp says of a time to come, too."""
     for key in (key_of(3), keys.updated(key_of(4))):
         cache.delete(key)
         cache.rpush(key, "a list")
     cache.mset({keys.updated(key_of(5)): "1e999", keys.updated(key_of(6)): "nan"})
-    sweep = Sweep(async_cache, marks, refill=True, interval=0)
+    sweep = Sweep(async_cache, queue, refill=True, interval=0)
     for _ in range(2 * DOJOS // PAGE + 2):
         await sweep.step()
-    attempt = (await marks.take(BATCHES)).attempt
+    attempt = (await queue.lease(BATCHES)).attempt
     assert attempt is not None
     assert set(attempt.names) == {"dojo_stats:3", "dojo_stats:4"}
-    await marks.mark([Mark(DojoStats(5)), Mark(DojoStats(6))])
+    await queue.enqueue([PendingJob(DojoStats(5)), PendingJob(DojoStats(6))])
     while attempt is not None:
         answers = {name: Answer({key_of(int(name.split(":")[1])): 2}) for name in attempt.names}
-        assert set(statuses(await marks.settle(attempt, answers))) == {"settled"}
-        attempt = (await marks.take(BATCHES)).attempt
+        assert set(statuses(await queue.complete(attempt, answers))) == {"completed"}
+        attempt = (await queue.lease(BATCHES)).attempt
     assert cache.mget(*map(key_of, (3, 4, 5, 6))) == [b"2"] * 4
 
 
 async def test_without_a_cold_start_absent_values_stay_absent(
-    marks: Marks, async_cache: Redis, cache: "redis.Redis"
+    queue: Queue, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
     cache.delete(key_of(3))
-    sweep = Sweep(async_cache, marks, refill=False, interval=0)
-    assert await swept(sweep, marks) == set()
+    sweep = Sweep(async_cache, queue, refill=False, interval=0)
+    assert await swept(sweep, queue) == set()
 
 
 async def test_evictions_lead_to_a_reconciliation(redis_server: embedded.Redis) -> None:
     """What was evicted may have been a mark, of which nothing else is left to tell."""
     with embedded.redis(binary=redis_server.binary) as server:
         async with Redis.from_url(server.url, protocol=2) as client:
-            marks = Marks(client, "one", lease=30, dead_limit=10)
-            await marks.mark([])
-            reconciling = (await marks.take(BATCHES)).attempt
+            queue = Queue(client, "one", lease=30, dead_limit=10)
+            await queue.enqueue([])
+            reconciling = (await queue.lease(BATCHES)).attempt
             assert reconciling is not None
-            await marks.settle(reconciling, {Reconcile().name: Answer({})})
-            sweep = Sweep(client, marks, refill=True, interval=0)
-            assert await swept(sweep, marks) == set()
+            await queue.complete(reconciling, {Reconcile().name: Answer({})})
+            sweep = Sweep(client, queue, refill=True, interval=0)
+            assert await swept(sweep, queue) == set()
             await client.mset({f"other:{number}": "x" * 10_000 for number in range(200)})
             await client.config_set("maxmemory-policy", "allkeys-random")
             await client.config_set("maxmemory", "2mb")
             await client.set("other", "y" * 10_000)
             await client.config_set("maxmemory", 0)
             assert (await client.info("stats"))["evicted_keys"] > 0
-            assert await swept(sweep, marks) == {Reconcile().name}
+            assert await swept(sweep, queue) == {Reconcile().name}

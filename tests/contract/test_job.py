@@ -6,11 +6,11 @@ from hypothesis import given, strategies as st
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.consistency.reconcile import Reconcile
 from statsd.errors import DuplicateError
-from statsd.job import Priority, Refresh, UnknownKindError, parse, register_kind
-from statsd.jobs.pending import RECHECK_DELAY, Mark, now_and_again
+from statsd.job import Job, Priority, UnknownKindError, parse, register_kind
+from statsd.jobs.pending import RECHECK_DELAY, PendingJob, now_and_again
 
 
-class Pair(Refresh, frozen=True):
+class Pair(Job, frozen=True):
     """A refresh of two integers, not as urgent as others."""
 
     kind: ClassVar[str] = "pair_of_this_test"
@@ -25,36 +25,36 @@ dojo_ids = st.integers(-(2**31), 2**31 - 1)
 
 
 @pytest.mark.parametrize(
-    ("refresh", "name"),
+    ("job", "name"),
     [
         (Reconcile(), "reconcile"),
         (DojoStats(-5), "dojo_stats:-5"),
         (Pair(-5, 7), "pair_of_this_test:-5:7"),
     ],
 )
-def test_a_refresh_is_named_by_its_kind_and_its_integers(refresh: Refresh, name: str) -> None:
-    assert refresh.name == name
-    assert parse(name) == refresh
+def test_a_job_is_named_by_its_kind_and_its_integers(job: Job, name: str) -> None:
+    assert job.name == name
+    assert parse(name) == job
 
 
 @given(dojo_ids, dojo_ids)
-def test_a_name_is_parsed_to_the_refresh_it_came_from(dojo_id: int, user_id: int) -> None:
-    for refresh in (DojoStats(dojo_id), Pair(dojo_id, user_id)):
-        parsed = parse(refresh.name)
-        assert type(parsed) is type(refresh)
-        assert parsed == refresh
+def test_a_name_is_parsed_to_the_job_it_came_from(dojo_id: int, user_id: int) -> None:
+    for job in (DojoStats(dojo_id), Pair(dojo_id, user_id)):
+        parsed = parse(job.name)
+        assert type(parsed) is type(job)
+        assert parsed == job
 
 
-def test_refreshes_of_equal_names_are_one() -> None:
+def test_jobs_of_equal_names_are_one() -> None:
     assert {DojoStats(1), DojoStats(1), DojoStats(2)} == {DojoStats(1), DojoStats(2)}
 
 
-def test_a_refresh_is_made_from_its_integers_in_the_order_of_its_fields() -> None:
+def test_a_job_is_made_from_its_integers_in_the_order_of_its_fields() -> None:
     assert Pair.of(1, 2) == Pair(dojo_id=1, user_id=2)
 
 
 @pytest.mark.parametrize("numbers", [(), (1,), (1, 2, 3)])
-def test_a_refresh_is_not_made_from_too_few_or_too_many_integers(numbers: tuple[int, ...]) -> None:
+def test_a_job_is_not_made_from_too_few_or_too_many_integers(numbers: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="argument"):
         Pair.of(*numbers)
 
@@ -67,7 +67,7 @@ def test_a_name_of_an_unknown_kind_is_said_to_be_one(name: str) -> None:
 
 
 def test_a_kind_is_registered_once() -> None:
-    class Impostor(Refresh, frozen=True):
+    class Impostor(Job, frozen=True):
         kind: ClassVar[str] = Pair.kind
         other_id: int
 
@@ -76,14 +76,14 @@ def test_a_kind_is_registered_once() -> None:
     assert parse("pair_of_this_test:1:2") == Pair(1, 2)
 
 
-def test_a_mark_is_packed_as_name_class_and_microseconds() -> None:
-    assert Mark(Pair(1, 2)).packed() == ("pair_of_this_test:1:2", 3, 0)
-    assert Mark(DojoStats(5), 2.5).packed() == ("dojo_stats:5", 1, 2_500_000)
+def test_a_job_is_packed_as_name_class_and_microseconds() -> None:
+    assert PendingJob(Pair(1, 2)).packed() == ("pair_of_this_test:1:2", 3, 0)
+    assert PendingJob(DojoStats(5), 2.5).packed() == ("dojo_stats:5", 1, 2_500_000)
 
 
 @pytest.mark.parametrize("priority", Priority)
-def test_a_mark_may_have_another_class_than_its_refresh(priority: Priority) -> None:
-    packed = Mark(Pair(1, 2), priority=priority).packed()
+def test_a_job_may_have_another_class_than_its_job(priority: Priority) -> None:
+    packed = PendingJob(Pair(1, 2), priority=priority).packed()
     assert packed == ("pair_of_this_test:1:2", int(priority), 0)
     assert all(type(part) in {str, int} for part in packed)
 
@@ -99,9 +99,9 @@ def test_classes_are_those_that_the_scripts_know() -> None:
     ]
 
 
-def test_what_may_not_have_landed_is_marked_now_and_once_more() -> None:
-    marks = list(now_and_again([DojoStats(1), DojoStats(2)]))
-    assert sorted(mark.packed() for mark in marks) == [
+def test_what_may_not_have_landed_is_enqueued_now_and_once_more() -> None:
+    queue = list(now_and_again([DojoStats(1), DojoStats(2)]))
+    assert sorted(job.packed() for job in queue) == [
         ("dojo_stats:1", 1, 0),
         ("dojo_stats:1", 1, int(RECHECK_DELAY * 1_000_000)),
         ("dojo_stats:2", 1, 0),

@@ -130,7 +130,7 @@ def assert_it_says_what_to_install(ended: subprocess.CompletedProcess[str], miss
     assert "pip install 'dojo-statsd[daemon]'" in line
 
 
-def test_a_module_of_our_own_that_is_missing_is_not_taken_for_a_library() -> None:
+def test_a_module_of_our_own_that_is_missing_is_not_leased_for_a_library() -> None:
     code = RUN.replace('name.partition(".")[0]', "name")
     ended = python(code.format(missing={"statsd.urls"}, arguments=["--version"]))
     assert ended.returncode == 1

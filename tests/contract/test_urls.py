@@ -117,15 +117,15 @@ def test_what_asyncpg_has_no_use_for_is_dropped(query: str) -> None:
 def test_a_parameter_is_understood_or_refused_and_never_fails_at_the_connection(
     parameter: str,
 ) -> None:
-    taken = set(inspect.signature(asyncpg.connect).parameters)
+    leased = set(inspect.signature(asyncpg.connect).parameters)
     # SQLAlchemy takes these out again.
-    taken |= {"prepared_statement_cache_size", "prepared_statement_name_func"}
+    leased |= {"prepared_statement_cache_size", "prepared_statement_name_func"}
     try:
         arguments = driver_arguments(f"postgresql://u:p@h/db?{parameter}")
     except ValueError as error:
         assert parameter.partition("=")[0] in str(error)  # noqa: PT017 - it may also be understood
     else:
-        assert set(arguments) <= taken
+        assert set(arguments) <= leased
 
 
 def test_connect_arguments_take_what_is_no_text_out_of_the_address() -> None:

@@ -319,8 +319,8 @@ def test_a_cold_start_computes_everything_once(
     with daemon(tmp_path / "log", STATSD_AUDIT_INTERVAL="0", **variables) as running:
         for dojo in dojos:
             cached(cache, dojo)
-        eventually(lambda: not cache.keys(keys.mark("*")), "all is computed")
+        eventually(lambda: not cache.keys(keys.job("*")), "all is computed")
         times = Counter[str]()
         for line in running.lines("refreshed"):
-            times[line["kind"]] += line["refreshes"]
+            times[line["kind"]] += line["jobs"]
     assert (times["reconcile"], times["scoreboard"]) == (1, len(dojos))

@@ -34,7 +34,7 @@ with embedded.servers() as servers:
 """A program that runs both servers until its input ends, as the user it is told."""
 
 
-def alive(pid: int) -> bool:
+def heartbeat(pid: int) -> bool:
     status = Path(f"/proc/{pid}/stat")
     try:
         return status.read_text().rpartition(")")[2].split()[0] != "Z"
@@ -102,7 +102,7 @@ async def test_both_answer_and_are_gone_afterwards() -> None:
         local = await asyncpg.connect(host=folder, port=servers.postgres.port, user="postgres")
         assert await local.fetchval("SELECT inet_server_addr()") is None
         await local.close()
-    assert not any(map(alive, pids))
+    assert not any(map(heartbeat, pids))
     assert not any(directory.exists() for directory in directories)
 
 
@@ -144,9 +144,9 @@ async def test_postgres_restarts_after_somebody_else_killed_it_amid_a_query() ->
         busy = await client.fetchval("SELECT pg_backend_pid()")
         os.kill(busy, signal.SIGSTOP)  # a child that does not notice
         os.kill(database.pid, signal.SIGKILL)
-        eventually(lambda: not alive(database.pid), "the server has ended")
+        eventually(lambda: not heartbeat(database.pid), "the server has ended")
         database.start()
-        assert not alive(busy)
+        assert not heartbeat(busy)
         assert await query(database.url, "SELECT 1") == 1
         client.terminate()
 
@@ -169,7 +169,7 @@ def test_a_paused_server_is_cleared_too() -> None:
     with embedded.redis() as server:
         pid = server.pid
         os.kill(pid, signal.SIGSTOP)
-    assert not alive(pid)
+    assert not heartbeat(pid)
 
 
 def test_a_killed_postgres_leaves_no_shared_memory() -> None:
@@ -222,10 +222,10 @@ def test_what_a_killed_owner_left_goes_at_the_next_start(temporary: Path) -> Non
         with owner(temporary) as (killed, left):
             killed.kill()
             killed.wait()
-            assert all(alive(pid) for pid, _ in left)
+            assert all(heartbeat(pid) for pid, _ in left)
         with owner(temporary):
-            assert not any(alive(pid) or directory.exists() for pid, directory in left)
-            assert all(alive(pid) and directory.exists() for pid, directory in kept)
+            assert not any(heartbeat(pid) or directory.exists() for pid, directory in left)
+            assert all(heartbeat(pid) and directory.exists() for pid, directory in kept)
         assert living.poll() is None
 
 
@@ -239,7 +239,7 @@ def test_a_signal_to_the_owner_clears_everything(
     with owner(temporary) as (process, running):
         process.send_signal(number)
         assert process.wait(20) == status
-        assert not any(alive(pid) or directory.exists() for pid, directory in running)
+        assert not any(heartbeat(pid) or directory.exists() for pid, directory in running)
 
 
 def test_signals_are_as_before_afterwards() -> None:
@@ -272,7 +272,7 @@ def test_servers_run_for_an_ordinary_user(temporary: Path) -> None:
     with owner(temporary, "65534") as (_, running):
         assert {Path(f"/proc/{pid}").stat().st_uid for pid, _ in running} == {65534}
         assert {directory.stat().st_uid for _, directory in running} == {65534}
-        assert all(alive(pid) for pid, _ in running)
+        assert all(heartbeat(pid) for pid, _ in running)
 
 
 @AS_ROOT

@@ -15,28 +15,28 @@ from statsd import keys, schema
 from statsd.calculators import Calculator
 from statsd.calculators.catalog import CALCULATORS
 from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.user_entries import Standing
+from statsd.calculators.user_entries import UserEntries
 from statsd.consistency.missed_solves import Watermark
 from statsd.consistency.reconcile import Reconcile
-from statsd.job import Priority, Refresh, known
+from statsd.job import Job, Priority, known
 from tests.faults.school import Note
 from tests.oracles.stored_boards import live_board
 
 SOON = 30  # seconds: marks due later than this wait for a moment, such as midnight
-OWED_KINDS = {each.refresh.kind for each in CALCULATORS} | {Standing.kind, Reconcile.kind}
+EXACT_KINDS = {each.job.kind for each in CALCULATORS} | {UserEntries.kind, Reconcile.kind}
 """What makes values right; the watch and the audit are owed every second."""
 
 
-class Debts(NamedTuple):
+class Unfinished(NamedTuple):
     """What is still to be done: entries not read, entries not acknowledged, refreshes owed."""
 
     unread: int
     pending: int
-    owed: int
+    jobs: int
 
 
-def debts(cache: "redis.Redis") -> Debts:
-    """Count all debts, of one moment; -1 pending: there is no group."""
+def unfinished(cache: "redis.Redis") -> Unfinished:
+    """Count all unfinished, of one moment; -1 pending: there is no group."""
     with cache.pipeline(transaction=True) as pipeline:
         pipeline.hget(f"{keys.INTERNAL}clock", "offset")
         pipeline.xlen(keys.STREAM)
@@ -46,17 +46,19 @@ def debts(cache: "redis.Redis") -> Debts:
         pipeline.zrange(f"{keys.INTERNAL}later", 0, -1, withscores=True)
         for priority in Priority:
             pipeline.zrange(f"{keys.INTERNAL}due:{int(priority)}", 0, -1, withscores=True)
-        offset, entries, group, leases, hashes, later, *due = pipeline.execute(raise_on_error=False)
-    later = [(entry.split(b"|", 2)[2], due) for entry, due in later]
+        offset, entries, group, leases, hashes, delayed, *due = pipeline.execute(
+            raise_on_error=False
+        )
+    delayed = [(entry.split(b"|", 2)[2], due) for entry, due in delayed]
     pending = -1 if isinstance(group, redis.ResponseError) else int(group["pending"])
     soon = (time() + SOON) * 1_000_000 + int(offset or 0)
-    marks = dict(pair for pairs in due for pair in pairs)
-    marked = {name.removeprefix(f"{keys.INTERNAL}mark:".encode()) for name in hashes}
-    owed = {name for name, score in [*marks.items(), *later] if score <= soon}
-    owed |= set(leases) | (marked ^ marks.keys())  # a mark is in two places, or it is lost
-    owed |= {name for name in marks.keys() - owed if _has_failed(cache, name)}
-    count = sum(name.decode().split(":")[0] in OWED_KINDS for name in owed)
-    return Debts(entries - max(0, pending), pending, count)
+    queue = dict(pair for pairs in due for pair in pairs)
+    enqueued = {name.removeprefix(f"{keys.INTERNAL}mark:".encode()) for name in hashes}
+    names = {name for name, score in [*queue.items(), *delayed] if score <= soon}
+    names |= set(leases) | (enqueued ^ queue.keys())  # a mark is in two places, or it is lost
+    names |= {name for name in queue.keys() - names if _has_failed(cache, name)}
+    count = sum(name.decode().split(":")[0] in EXACT_KINDS for name in names)
+    return Unfinished(entries - max(0, pending), pending, count)
 
 
 def _has_failed(cache: "redis.Redis", name: bytes) -> bool:
@@ -84,7 +86,7 @@ class Value(NamedTuple):
     """A value that is not what a full calculation from the database gives."""
 
     key: str
-    stamp: float
+    as_of: float
     cached: Any
     computed: Any
 
@@ -111,22 +113,22 @@ def compare(engine: sa.Engine, cache: "redis.Redis") -> tuple[int, list[Value]]:
 def _values(
     connection: sa.Connection, cache: "redis.Redis", calculator: Calculator[Any]
 ) -> Iterator[Value]:
-    every = [calculator.refresh.of(*row) for row in connection.execute(calculator.every)]
-    held: Any = cache.hkeys(keys.HOLDINGS)  # users without a solve may have an empty value
+    every = [calculator.job.of(*row) for row in connection.execute(calculator.every)]
+    held: Any = cache.hkeys(keys.KEY_INDEX)  # users without a solve may have an empty value
     own = [each for each in known(name.decode() for name in held) if _is_of(calculator, each)]
     wanted = list(dict.fromkeys([*every, *own]))
-    for refresh, values in calculator.compute(connection, wanted, _moment(time())).items():
+    for job, values in calculator.compute(connection, wanted, _moment(time())).items():
         for key in values:
-            raw, stamp = cache.mget(key, keys.updated(key))
-            moment = float(stamp or 0)
-            then = calculator.compute(connection, [refresh], _moment(moment))
-            yield Value(key, moment, orjson.loads(raw or b"null"), then[refresh][key])
-            if isinstance(refresh, Scoreboard):
+            raw, as_of = cache.mget(key, keys.updated(key))
+            moment = float(as_of or 0)
+            then = calculator.compute(connection, [job], _moment(moment))
+            yield Value(key, moment, orjson.loads(raw or b"null"), then[job][key])
+            if isinstance(job, Scoreboard):
                 yield Value(f"live {key}", moment, _live(cache, key), values[key])
 
 
-def _is_of(calculator: Calculator[Any], refresh: Refresh) -> bool:
-    return isinstance(refresh, calculator.refresh)
+def _is_of(calculator: Calculator[Any], job: Job) -> bool:
+    return isinstance(job, calculator.job)
 
 
 def _live(cache: "redis.Redis", key: str) -> Any:
@@ -148,8 +150,8 @@ def _is_left_over(cache: "redis.Redis", key: str, dojos: Collection[int]) -> boo
     return int(dojo.partition(":")[0]) not in dojos
 
 
-def _moment(stamp: float) -> datetime:
-    return datetime.fromtimestamp(stamp, UTC).replace(tzinfo=None)
+def _moment(as_of: float) -> datetime:
+    return datetime.fromtimestamp(as_of, UTC).replace(tzinfo=None)
 
 
 def lost(wrong: Iterable[Value], notes: Iterable[Note]) -> int:
@@ -157,7 +159,7 @@ def lost(wrong: Iterable[Value], notes: Iterable[Note]) -> int:
 
     A value that is wrong though nothing was changed since its moment lacks one at least.
     """
-    moments = [value.stamp for value in wrong]
+    moments = [value.as_of for value in wrong]
     if not moments:
         return 0
     return max(len(moments), sum(note.moment >= min(moments) for note in notes))
@@ -174,7 +176,7 @@ class Figures:
     unpublished: int
     """Events that Redis did not take."""
     faults: Mapping[str, int]
-    debts: Debts
+    unfinished: Unfinished
     compared: int
     wrong: list[Value]
     lost: int
@@ -198,9 +200,9 @@ class Figures:
             f"{self.compared} values compared",
             f"{len(self.wrong)} wrong",
             f"{self.lost} lost",
-            f"{self.debts.unread} unread",
-            f"{self.debts.pending} pending",
-            f"{self.debts.owed} owed",
+            f"{self.unfinished.unread} unread",
+            f"{self.unfinished.pending} pending",
+            f"{self.unfinished.pending} owed",
             f"{len(self.dead)} dead letters",
             f"{self.drift} drift",
             f"exit codes {sorted(set(self.exits))}",
@@ -212,7 +214,7 @@ class Figures:
         """Assert that nothing was lost; so many dead letters are right, drift where it may be."""
         assert not self.wrong, f"{len(self.wrong)} values are wrong, the first: {self.wrong[0]}"
         assert self.lost == 0
-        assert self.debts == (0, 0, 0)
+        assert self.unfinished == (0, 0, 0)
         assert self.compared > 0
         assert len(self.dead) == dead, [letter.get(b"traceback") for letter in self.dead]
         assert drift or self.drift == 0

@@ -19,13 +19,13 @@ from statsd import keys, schema
 from statsd.client import listen
 from statsd.client.publisher import sync_client
 from statsd.dev import embedded
-from tests.faults.figures import Debts, Figures, compare, debts, drifted, lost, watched
+from tests.faults.figures import Figures, Unfinished, compare, drifted, lost, unfinished, watched
 from tests.faults.form import OUTAGE, SEED, pass_time
 from tests.faults.school import Recorder, School
 from tests.support.processes import Daemon, eventually
 from tests.support.webapp import WebApp
 
-SETTLE = 60.0  # seconds until everything is answered: leases, claims and pauses among it
+COMPLETE = 60.0  # seconds until everything is answered: leases, claims and pauses among it
 HEAL = 90.0  # seconds until what was never published is found
 
 # The daemon has a role of its own, by which its sessions are known, and which may only read.
@@ -72,7 +72,11 @@ class Site:
     """One scenario: what it runs on, and what it did."""
 
     def __init__(
-        self, servers: embedded.Servers, folder: Path, scenario: str, say: Callable[[str], None]
+        self,
+        servers: embedded.EmbeddedServers,
+        folder: Path,
+        scenario: str,
+        say: Callable[[str], None],
     ) -> None:
         self.servers = servers
         self.scenario = scenario
@@ -173,7 +177,7 @@ class Site:
         user = self.webapp.create_user()
         began = monotonic()
         self.webapp.solve(user, self._quiet_challenge)
-        eventually(self._has_probes, "the solve is in the value", SETTLE)
+        eventually(self._has_probes, "the solve is in the value", COMPLETE)
         return monotonic() - began
 
     def _has_probes(self) -> bool:
@@ -200,7 +204,7 @@ class Site:
     def wrong(self) -> bool:
         return bool(compare(self.webapp.engine, self.cache)[1])
 
-    def settle(self, *, heals: bool = False, within: float | None = None) -> float:
+    def complete(self, *, heals: bool = False, within: float | None = None) -> float:
         """Wait until nothing is unread, pending, owed or about to be; return the seconds.
 
         With `heals` the fault took away what was owed, and nothing owed means little: wait until
@@ -210,27 +214,27 @@ class Site:
         began = monotonic()
         heals = heals or self.untold > 0
 
-        def settled() -> bool:
+        def completed() -> bool:
             # First: suspects are handed on in the step that owes what they make stale, so who is
-            # no longer suspect here is among the debts that are counted after it.
+            # no longer suspect here is among the unfinished that are counted after it.
             low = watched(self.cache)
-            if low is None or debts(self.cache) != Debts(0, 0, 0):
+            if low is None or unfinished(self.cache) != Unfinished(0, 0, 0):
                 return False
             return not heals or (low >= self.newest() and not self.wrong())
 
-        eventually(settled, "all is settled", within or (HEAL if heals else SETTLE))
+        eventually(completed, "all is settled", within or (HEAL if heals else COMPLETE))
         return monotonic() - began
 
     def finish(self, *, heals: bool = False, within: float | None = None, dead: int = 0) -> Figures:
         """End the scenario: every value right, nothing pending, nothing owed, nothing lost.
 
-        Waits for it (see `settle`), stops the daemons, prints the figures and asserts on them.
+        Waits for it (see `complete`), stops the daemons, prints the figures and asserts on them.
         So many dead letters are what the scenario wanted. Drift may be found by an audit only
         where events were not published.
         """
         overdue = None
         try:
-            seconds = self.settle(heals=heals, within=within)
+            seconds = self.complete(heals=heals, within=within)
             self.notes.append(f"settled after {seconds:.1f} s")
         except AssertionError as error:
             overdue = error
@@ -238,7 +242,7 @@ class Site:
             self.faults["changes refused"] = self.school.refused
             self.faults["commits without an answer"] = self.school.unanswered
         compared, wrong = compare(self.webapp.engine, self.cache)
-        owed = debts(self.cache)
+        pending = unfinished(self.cache)
         figures = Figures(
             scenario=self.scenario,
             seed=SEED,
@@ -246,7 +250,7 @@ class Site:
             events=self.publisher.published,
             unpublished=self.publisher.failed + self.losses,
             faults=self.faults,
-            debts=owed,
+            unfinished=pending,
             compared=compared,
             wrong=wrong,
             lost=lost(wrong, self.publisher.notes),
@@ -283,7 +287,7 @@ def site(
 ) -> Iterator[Site]:
     """Make a site; `arguments` are those of Redis."""
     with embedded.postgres() as database, embedded.redis(arguments=arguments) as cache:
-        servers = embedded.Servers(database.url, cache.url, database, cache)
+        servers = embedded.EmbeddedServers(database.url, cache.url, database, cache)
         made = Site(servers, folder, scenario, say)
         try:
             yield made

@@ -14,9 +14,9 @@ import pytest
 from statsd import keys
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.events import ChallengeSolve, DojoStatsUpdate
-from tests.faults.figures import Debts, compare, debts
+from tests.faults.figures import Unfinished, compare, unfinished
 from tests.faults.form import sized
-from tests.faults.harness import SETTLE, Site
+from tests.faults.harness import COMPLETE, Site
 from tests.faults.school import CHALLENGES
 from tests.support.processes import environment, eventually
 from tests.support.webapp import Dojo
@@ -73,7 +73,9 @@ def break_and_measure(site: Site) -> Dojo:
         site.publisher.publish(DojoStatsUpdate(broken.dojo_id), ChallengeSolve(user.id, challenge))
         eventually(lambda: letters(site), "something is in the dead letters")
         during = speed(site, "one dojo broken")
-    eventually(lambda: debts(site.cache) == Debts(0, 0, 0), "nothing is owed any more", SETTLE)
+    eventually(
+        lambda: unfinished(site.cache) == Unfinished(0, 0, 0), "nothing is owed any more", COMPLETE
+    )
     assert during < 2 * before + 0.1
     return broken
 
@@ -92,16 +94,16 @@ def mend_and_replay(site: Site, broken: Dojo) -> None:
     replay = [sys.executable, "-m", "statsd", "dead", "replay", "--all"]
     addresses = {"DATABASE_URL": site.servers.database_url, "REDIS_URL": site.servers.redis_url}
     subprocess.run(replay, env=environment(addresses), check=True, stdout=subprocess.DEVNULL)
-    site.settle()
+    site.complete()
     site.finish()
 
 
 def test_a_calculation_that_always_fails_for_one_dojo(site: Site) -> None:
     site.execute(BREAKS_CALCULATION)
     broken = break_and_measure(site)
-    refresh = DojoStats(broken.dojo_id).name.encode()
+    job = DojoStats(broken.dojo_id).name.encode()
     for letter in letters(site):
-        assert letter[b"name"] == refresh
+        assert letter[b"name"] == job
         assert b"division by zero" in letter[b"error"]
         assert letter[b"attempts"] == b"4"
     mend_and_replay(site, broken)

@@ -62,7 +62,7 @@ def test_the_events_of_a_run_come_shuffled(site: Site) -> None:
     with site.school.load(**RESTLESS):
         pass_time(LOAD / 2)
     site.faults["events shuffled"] = site.publisher.release(site.chance)
-    site.settle()
+    site.complete()
     site.publisher.kept = []
     with site.school.load(**RESTLESS):
         pass_time(LOAD / 2)
@@ -79,7 +79,7 @@ def test_the_events_of_a_run_come_shuffled(site: Site) -> None:
 def test_events_come_before_their_commits(site: Site) -> None:
     """All of them are handled when the commits land."""
     site.start().started()
-    site.settle()
+    site.complete()
     for _ in range(sized(3, 10)):
         with site.silent.begin() as session:
             events: list[Event] = []
@@ -99,7 +99,7 @@ def test_events_come_before_their_commits(site: Site) -> None:
 def test_a_solve_whose_event_never_comes(site: Site) -> None:
     site.start().started()
     site.probe()
-    site.settle()
+    site.complete()
     user = site.webapp.create_user()
     with site.silent.begin() as session:
         session.add(solve_of(user, site.webapp.challenge_ids(site.quiet)[0]))
@@ -114,7 +114,7 @@ def test_a_membership_whose_event_never_comes(site: Site) -> None:
     user = site.webapp.create_user()
     site.webapp.solve(user, site.webapp.challenge_ids(private)[0])
     site.start().started()
-    site.settle()
+    site.complete()
     assert counted(site, private, 0)
     with site.silent.begin() as session:
         session.add(Membership(dojo_id=private.dojo_id, user_id=user.id, type="member"))
@@ -167,7 +167,7 @@ def test_a_solve_committed_while_its_dojo_is_computed_counts_once(site: Site) ->
     name = DojoStats(site.quiet.dojo_id).name
     for number in range(1, rounds + 1):
         user = site.webapp.create_user()
-        site.settle()  # else what waits for the table may be something from the round before
+        site.complete()  # else what waits for the table may be something from the round before
         with site.webapp.engine.begin() as connection:
             connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))
             site.publisher.publish(stale)
@@ -182,7 +182,7 @@ def test_a_solve_committed_while_its_dojo_is_computed_counts_once(site: Site) ->
             site.publisher.release(site.chance)
         eventually(lambda n=number: counted(site, site.quiet, n), "the solve is counted")  # type: ignore[misc]
         site.faults["solves during a calculation"] += 1
-    again = sum(line.get("again", 0) for line in daemon.lines("refreshed"))
+    again = sum(line.get("requeued", 0) for line in daemon.lines("refreshed"))
     site.notes.append(f"{again} answers found their dojo marked meanwhile")
     assert again >= rounds // 2
     site.finish()

@@ -78,7 +78,7 @@ def test_hostile_entries_among_good_ones(site: Site, real: hostile.Real) -> None
     good.start()
     fates = publish(site, source, ENTRIES)
     good.join()
-    site.settle()
+    site.complete()
     letters = buried(site)
     wanted = {entry for entry, fate in fates.items() if fate == hostile.DEAD}
     site.faults["hostile entries"] = len(fates)
@@ -91,7 +91,7 @@ def test_hostile_entries_among_good_ones(site: Site, real: hostile.Real) -> None
     once = memory(daemon.process.pid)
 
     more = publish(site, source, 4 * ENTRIES)
-    site.settle()
+    site.complete()
     site.faults["more hostile entries"] = len(more)
     five_times = memory(daemon.process.pid)
     site.notes.append(

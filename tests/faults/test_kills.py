@@ -74,7 +74,7 @@ def test_four_daemons_share_a_cold_start_and_the_load(site: Site) -> None:
         for daemon in daemons:
             daemon.started()
         pass_time(sized(2.0, 20.0))
-    site.settle()
+    site.complete()
     for said in ("batch accepted", "refreshed"):
         shares = [len(daemon.lines(said)) for daemon in daemons]
         site.notes.append(f"'{said}' by each daemon: {shares}")

@@ -41,7 +41,7 @@ def test_every_documented_metric_moves(site: Site) -> None:
     site.execute(BREAKS_CALCULATION)
     port = free_port()
     daemon = site.start(
-        STATSD_HTTP_PORT=str(port), STATSD_RETRY_DELAYS="0.1", STATSD_SLOW_REFRESH="0.001"
+        STATSD_HTTP_PORT=str(port), STATSD_RETRY_DELAYS="0.1", STATSD_SLOW_JOB="0.001"
     ).started()
     eventually(lambda: get(port, "/readyz")[0] == 200, "it is ready")
     assert described(port) == documented()
@@ -66,14 +66,14 @@ def test_every_documented_metric_moves(site: Site) -> None:
     movements.wait_for(*documented().keys() - STILL)
     site.publisher.publish(DojoStatsUpdate(broken.dojo_id))
     site.losses += 2  # what was tampered with, and the solve that was not published
-    site.settle(heals=True)
+    site.complete(heals=True)
     site.finish(heals=True, dead=site.cache.xlen(keys.DEAD_LETTERS))
 
 
 def value_is_tampered_with(site: Site) -> None:
     key = keys.dojo_stats(site.quiet.reference_id)
     eventually(lambda: site.cache.get(key), "the value is there")
-    site.settle()
+    site.complete()
     site.cache.set(key, b'{"solves": 5}')
 
 

@@ -58,7 +58,7 @@ def exported(site: Site) -> int:
 def test_exports_lag_and_catch_up_and_solves_are_soon_there(site: Site) -> None:
     site.start().started()
     site.probe()
-    site.settle()
+    site.complete()
     with burst(site):
         eventually(lambda: site.faults["events of the burst"] > 10 * EACH, "there is pressure")
         seconds = [site.probe() for _ in range(PROBES)]

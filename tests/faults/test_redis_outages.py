@@ -62,12 +62,12 @@ def test_redis_restarted_with_older_data_while_nobody_waits_for_it(site: Site) -
     What changed since is a name, which neither a watch over solves nor another event tells.
     """
     daemon = site.start(STATSD_AUDIT_INTERVAL="0").started()
-    site.settle()
+    site.complete()
     site.cache.save()
     solved, renamed = site.school.dojos[:2]
     with site.webapp.sessions.begin() as session:
         session.get_one(Dojo, renamed.dojo_id).id = "renamed"
-    site.settle()
+    site.complete()
     solve = ChallengeSolve(site.school.users[0].id, site.school.challenges[solved.dojo_id][0])
     with site.webapp.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE submissions IN ACCESS EXCLUSIVE MODE"))
@@ -138,7 +138,7 @@ def test_what_lies_in_redis_is_destroyed_again_and_again(site: Site) -> None:
                 pass_time(site.chance.uniform(0.0, 0.4))
                 destroy(site)
         if FULL:  # else all in one go, which leaves it open which kind broke what
-            site.settle(heals=True)
+            site.complete(heals=True)
     site.start("b").started()
     with site.school.load():
         for _ in range(sized(15, 120)):

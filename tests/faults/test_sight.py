@@ -168,7 +168,7 @@ def test_a_daemon_that_was_stopped_answers_nothing_and_is_missed(
     site.finish(heals=True)
 
 
-def test_a_daemon_that_drains_is_not_taken_for_blocked(site: Site, watched: Watched) -> None:
+def test_a_daemon_that_drains_is_not_leased_for_blocked(site: Site, watched: Watched) -> None:
     """Its event loop turns until it ends, and is seen to."""
     with site.webapp.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))

@@ -33,7 +33,7 @@ def test_stopped_while_calculations_hang(site: Site) -> None:
     """What cannot be finished within the deadline is given back, and stays owed."""
     deadline = 1.5
     daemon = site.start("hangs", STATSD_DRAIN_DEADLINE=str(deadline)).started()
-    site.settle()
+    site.complete()
     with site.school.load(), site.webapp.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))
         site.publisher.publish(DojoStatsUpdate(site.quiet.dojo_id))

@@ -15,13 +15,13 @@ class Cached(NamedTuple):
 
     thing: int | None = None
     version: int | None = None
-    stamp: bytes | None = None
+    as_of: bytes | None = None
 
 
-class Debts(NamedTuple):
+class Unfinished(NamedTuple):
     """What stands for a change that is not in the cache yet."""
 
-    marked: frozenset[str]
+    enqueued: frozenset[str]
     """Names that have a mark, also a delayed one."""
     published: frozenset[int]
     """Things that an event names which is in the stream."""
@@ -37,12 +37,12 @@ def cached(world: World) -> dict[str, Cached]:
     found: Any = world.cache.mget(names)
     values = [orjson.loads(raw) if raw else {} for raw in found[::2]]
     return {
-        place: Cached(value.get("thing"), value.get("version"), stamp)
-        for place, value, stamp in zip(PLACES, values, found[1::2], strict=True)
+        place: Cached(value.get("thing"), value.get("version"), as_of)
+        for place, value, as_of in zip(PLACES, values, found[1::2], strict=True)
     }
 
 
-def debts(world: World) -> Debts:
+def unfinished(world: World) -> Unfinished:
     """Look everything up that is owed."""
     with world.cache.pipeline() as pipeline:
         for priority in Priority:
@@ -52,20 +52,20 @@ def debts(world: World) -> Debts:
         pipeline.hgetall(f"{keys.INTERNAL}holdings")
         pipeline.hkeys(f"{keys.INTERNAL}leases")
         pipeline.exists(CLOCK)
-        *due, later, entries, holdings, leases, clock = pipeline.execute()
-    marked = {name.decode() for names in due for name in names}
-    marked |= {entry.decode().rpartition("|")[2] for entry in later}
-    return Debts(
-        frozenset(marked),
+        *due, delayed, entries, key_index, leases, clock = pipeline.execute()
+    enqueued = {name.decode() for names in due for name in names}
+    enqueued |= {entry.decode().rpartition("|")[2] for entry in delayed}
+    return Unfinished(
+        frozenset(enqueued),
         frozenset(thing for _, fields in entries for thing in things_of(fields[b"data"])),
-        frozenset(_missed(world, holdings)),
+        frozenset(_missed(world, key_index)),
         bool(clock),
         frozenset(name.decode() for name in leases),
     )
 
 
-def _missed(world: World, holdings: dict[bytes, bytes]) -> Iterator[str]:
-    for name, held in holdings.items():
+def _missed(world: World, key_index: dict[bytes, bytes]) -> Iterator[str]:
+    for name, held in key_index.items():
         for key in orjson.loads(held):
             if world.cache.exists(key, keys.updated(key)) < 2:
                 yield name.decode()
@@ -83,18 +83,18 @@ class Checks:
         now = cached(self._world)
         for place, new in now.items():
             old = self._before[place]
-            if old.stamp and new.stamp:
-                assert float(new.stamp) >= float(old.stamp), f"the stamp of {place} went back"
+            if old.as_of and new.as_of:
+                assert float(new.as_of) >= float(old.as_of), f"the stamp of {place} went back"
                 # Between two things that share a key the older may come last, and stays owed.
                 if old.thing == new.thing:
                     assert (new.version or 0) >= (old.version or 0), f"{place} went back"
         self._before = now
-        owed = debts(self._world)
-        if owed.clock and RECONCILE not in owed.marked and not self._world.group_lost:
+        pending = unfinished(self._world)
+        if pending.clock and RECONCILE not in pending.enqueued and not self._world.group_lost:
             for place, found in now.items():
-                self._is_owed(place, found, owed)
+                self._is_owed(place, found, pending)
 
-    def _is_owed(self, place: str, found: Cached, owed: Debts) -> None:
+    def _is_owed(self, place: str, found: Cached, pending: Unfinished) -> None:
         world = self._world
         there = {thing: row for thing, row in world.database.items() if row.place == place}
         thing, row = next(iter(there.items()), (None, None))
@@ -102,11 +102,11 @@ class Checks:
             return
         concerned = {each for each in (thing, found.thing) if each is not None}
         unclaimed = key_of(place) in world.unclaimed and thing is None
-        assert unclaimed or any(self._stands(each, owed) for each in concerned), (
+        assert unclaimed or any(self._stands(each, pending) for each in concerned), (
             f"{place} has {found}, should have {thing, row}, and nothing is owed"
         )
 
-    def _stands(self, thing: int, owed: Debts) -> bool:
+    def _stands(self, thing: int, pending: Unfinished) -> bool:
         """Say whether anything will answer for a thing."""
         world = self._world
         name = f"thing:{thing}"
@@ -115,9 +115,9 @@ class Checks:
         row: Row | None = world.database.get(thing)
         buried = thing in world.buried and world.buried[thing] == row
         return (
-            name in owed.marked
-            or name in owed.missed
-            or thing in owed.published
+            name in pending.enqueued
+            or name in pending.missed
+            or thing in pending.published
             or under_way
             or buried
         )
@@ -132,12 +132,12 @@ class Checks:
         for place in unclaimed - set(should):
             found.pop(place, None)
         assert found == should
-        assert all(now[place].stamp for place in should)
-        owed = debts(world)
-        assert not owed.marked | owed.missed
-        assert not owed.published
+        assert all(now[place].as_of for place in should)
+        pending = unfinished(world)
+        assert not pending.enqueued | pending.missed
+        assert not pending.published
         # Of a mark whose due time was evicted the rest stays, if the thing is gone.
-        assert world.evicted or not owed.leased
+        assert world.evicted or not pending.leased
         assert world.evicted or world.names(f"{keys.INTERNAL}mark:*") == ["none"]
         assert world.cache.xlen(keys.STREAM) == 0
         assert world.cache.xpending(keys.STREAM, keys.GROUP)["pending"] == 0

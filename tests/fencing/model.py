@@ -14,13 +14,13 @@ from tests.fencing.state import (
     Attempt,
     Due,
     Key,
-    Mark,
+    PendingJob,
     State,
     World,
     cleared,
     newest,
     with_attempt,
-    with_mark,
+    with_pending,
     without_clock,
 )
 
@@ -28,7 +28,7 @@ from tests.fencing.state import (
 class Rule(StrEnum):
     """What keeps the cache right. A model can be made without some of them."""
 
-    MARK_BEFORE_ACKNOWLEDGING = "an event is acknowledged in the step that sets its marks"
+    ENQUEUE_BEFORE_ACKNOWLEDGING = "an event is acknowledged in the step that sets its marks"
     RECHECK = "an event whose change is not there yet is marked once more, later"
     LEASE = "a mark is leased and comes due again, not taken away"
     LEASE_FENCE = "an answer or a failure under a lease that is another's is refused"
@@ -38,7 +38,7 @@ class Rule(StrEnum):
     UNMARK_ANSWERED = "a mark that is newer than the answer stays"
     STAMP_GUARD = "a value with a newer stamp is not written over"
     DELETION_GUARD = "a key with a newer stamp is not deleted"
-    OWNERS = "a key that another refresh has written since is not deleted"
+    KEY_OWNERS = "a key that another refresh has written since is not deleted"
     NEVER_BACK = "tokens go on from the last one when the server's clock is set back"
     OFFSET = "leases last no longer when the server's clock is set back"
     LEASES_END_WITH_THE_CLOCK = "a clock made anew voids all leases, and all marks are due"
@@ -94,8 +94,8 @@ class Model:
         """Make a token, newer than the last; make the clock where there is none."""
         places = range(-1, newest(state) + 2, 2)
         if state.last is None:
-            left = [mark.marked for mark in state.marks if mark]
-            left += [] if state.key.stamp is None else [state.key.stamp]
+            left = [job.enqueued for job in state.queue if job]
+            left += [] if state.key.as_of is None else [state.key.as_of]
             least = max(left, default=-1) if self._has(Rule.CATCH_UP) else -1
             for token in places if state.behind else places[-1:]:
                 if token >= least:
@@ -108,25 +108,27 @@ class Model:
                     yield state._replace(last=token), token
 
     def _new_clock(self, state: State, token: int) -> State:
-        marks = state.marks
+        queue = state.queue
         if self._has(Rule.LEASES_END_WITH_THE_CLOCK):
-            marks = tuple(mark and Mark(mark.marked) for mark in marks)
+            queue = tuple(job and PendingJob(job.enqueued) for job in queue)
         elif state.behind:  # leases are by a clock that was ahead
-            marks = tuple(map(_far, marks))
-        owed = self._has(Rule.RECONCILE)
-        return state._replace(last=token, behind=False, marks=marks, reconcile=owed)
+            queue = tuple(map(_far, queue))
+        pending = self._has(Rule.RECONCILE)
+        return state._replace(last=token, behind=False, queue=queue, reconcile=pending)
 
     @staticmethod
-    def _owe(state: State, names: Iterable[int]) -> State:
+    def _enqueue(state: State, names: Iterable[int]) -> State:
         assert state.last is not None
-        marks = list(state.marks)
+        queue = list(state.queue)
         for name in names:
-            was = marks[name]
+            was = queue[name]
             leased = was is not None and was.holder is not None
-            marks[name] = (
-                was._replace(marked=state.last) if was and leased else Mark(marked=state.last)
+            queue[name] = (
+                was._replace(enqueued=state.last)
+                if was and leased
+                else PendingJob(enqueued=state.last)
             )
-        return state._replace(marks=tuple(marks))
+        return state._replace(queue=tuple(queue))
 
     # --- producer and consumer
 
@@ -140,7 +142,7 @@ class Model:
     def _consume(self, state: State) -> Iterator[Step]:
         if state.unread:
             again = self.world.under_way(state) if self._has(Rule.RECHECK) else 0
-            kept = self._has(Rule.MARK_BEFORE_ACKNOWLEDGING)
+            kept = self._has(Rule.ENQUEUE_BEFORE_ACKNOWLEDGING)
             yield (
                 "read an event",
                 state._replace(
@@ -151,20 +153,20 @@ class Model:
             )
         if state.planned:
             for ticked, _ in self._tick(state):
-                owed = self._owe(ticked, self.world.names)
+                pending = self._enqueue(ticked, self.world.names)
                 for bit in state.planned:
-                    owed = owed._replace(later=owed.later | bit)
-                yield "accept the events", owed._replace(read=0, planned=())
+                    pending = pending._replace(delayed=pending.delayed | bit)
+                yield "accept the events", pending._replace(read=0, planned=())
 
     def _pass_time(self, state: State) -> Iterator[Step]:
-        for name, mark in enumerate(state.marks):
-            if mark and mark.due == Due.LEASED:
-                yield f"lease of {name} ends", with_mark(state, name, mark._replace(due=Due.NOW))
-        due = state.later & ~self.world.under_way(state)
+        for name, job in enumerate(state.queue):
+            if job and job.due == Due.LEASED:
+                yield f"lease of {name} ends", with_pending(state, name, job._replace(due=Due.NOW))
+        due = state.delayed & ~self.world.under_way(state)
         if due:
             for ticked, _ in self._tick(state):
-                after = self._owe(ticked, self.world.names)
-                yield "a delayed mark is due", after._replace(later=state.later & ~due)
+                after = self._enqueue(ticked, self.world.names)
+                yield "a delayed mark is due", after._replace(delayed=state.delayed & ~due)
 
     def _heal(self, state: State) -> Iterator[Step]:
         if state.last is None:
@@ -173,26 +175,26 @@ class Model:
         if state.reconcile:
             for ticked, _ in self._tick(state):
                 holder = self.world.holders[self.world.version(state)]
-                there = (n for n in self.world.names if n == holder or state.holdings[n])
-                yield "reconcile", self._owe(ticked._replace(reconcile=False), there)
+                there = (n for n in self.world.names if n == holder or state.key_index[n])
+                yield "reconcile", self._enqueue(ticked._replace(reconcile=False), there)
         for name in self._missing(state):
             for ticked, _ in self._tick(state):
-                yield f"the sweep owes {name}", self._owe(ticked, range(name, name + 1))
+                yield f"the sweep owes {name}", self._enqueue(ticked, range(name, name + 1))
 
     def _missing(self, state: State) -> list[int]:
         """Return what has no mark and has lost its key or its stamp."""
         if None not in state.key or not self._has(Rule.SWEEP):
             return []
-        return [n for n in self.world.names if state.holdings[n] and not state.marks[n]]
+        return [n for n in self.world.names if state.key_index[n] and not state.queue[n]]
 
     # --- workers
 
     def _take(self, state: State, worker: int) -> Iterator[Step]:
-        for name, mark in enumerate(state.marks):
-            if mark and mark.due == Due.NOW:
+        for name, job in enumerate(state.queue):
+            if job and job.due == Due.NOW:
                 for ticked, token in self._tick(state):
-                    leased = mark._replace(due=Due.LEASED, holder=worker)
-                    after = with_mark(ticked, name, leased if self._has(Rule.LEASE) else None)
+                    leased = job._replace(due=Due.LEASED, holder=worker)
+                    after = with_pending(ticked, name, leased if self._has(Rule.LEASE) else None)
                     attempt = Attempt(name, token, self._began(ticked))
                     yield f"worker {worker} takes {name}", with_attempt(after, worker, attempt)
 
@@ -209,23 +211,23 @@ class Model:
                 yield f"{who} renews", self._renew(ticked, worker, attempt, token)
         for ticked, _ in self._tick(state):
             if attempt.version is not None:
-                yield f"{who} settles", self._settle(ticked, worker, attempt)
+                yield f"{who} settles", self._complete(ticked, worker, attempt)
             yield f"{who} fails", self._fail(ticked, worker, attempt)
 
     def _holds(self, state: State, worker: int, attempt: Attempt) -> bool:
-        mark = state.marks[attempt.name]
-        return mark is not None and mark.holder == worker
+        job = state.queue[attempt.name]
+        return job is not None and job.holder == worker
 
     def _renew(self, state: State, worker: int, attempt: Attempt, token: int) -> State:
-        mark = state.marks[attempt.name]
-        if mark and mark.holder == worker:
-            state = with_mark(state, attempt.name, mark._replace(due=Due.LEASED))
+        job = state.queue[attempt.name]
+        if job and job.holder == worker:
+            state = with_pending(state, attempt.name, job._replace(due=Due.LEASED))
         kept = None if self._has(Rule.SNAPSHOT_AFTERWARDS) else attempt.version
         token = token if self._has(Rule.RENEWED_EACH_TIME) else attempt.token
         renewed = Attempt(attempt.name, token, self._began(state), version=kept)
         return with_attempt(state, worker, renewed)
 
-    def _settle(self, state: State, worker: int, attempt: Attempt) -> State:
+    def _complete(self, state: State, worker: int, attempt: Attempt) -> State:
         after = with_attempt(state, worker, None)
         leased = self._holds(state, worker, attempt) or not self._has(Rule.LEASE)
         if not leased and self._has(Rule.LEASE_FENCE):
@@ -235,35 +237,35 @@ class Model:
         return self._unmark(self._write(after, attempt), attempt)
 
     def _unmark(self, state: State, attempt: Attempt) -> State:
-        mark = state.marks[attempt.name]
-        if not mark or attempt.token > mark.marked or not self._has(Rule.UNMARK_ANSWERED):
-            return with_mark(state, attempt.name, None)
-        return with_mark(state, attempt.name, Mark(mark.marked))
+        job = state.queue[attempt.name]
+        if not job or attempt.token > job.enqueued or not self._has(Rule.UNMARK_ANSWERED):
+            return with_pending(state, attempt.name, None)
+        return with_pending(state, attempt.name, PendingJob(job.enqueued))
 
     def _write(self, state: State, attempt: Attempt) -> State:
         """Write the value or delete the key, and keep the books."""
         name, token, version = attempt.name, attempt.token, attempt.version
         assert version is not None
-        older = state.key.stamp is None or state.key.stamp < token
-        held = state.holdings[name]
+        older = state.key.as_of is None or state.key.as_of < token
+        held = state.key_index[name]
         holds = self.world.holders[version] == name
         if holds and (older or not self._has(Rule.STAMP_GUARD)):
             state = state._replace(key=Key(version, token), owner=name)
-        mine = state.owner == name or not self._has(Rule.OWNERS)
+        mine = state.owner == name or not self._has(Rule.KEY_OWNERS)
         if held and not holds and mine:
             if older or not self._has(Rule.DELETION_GUARD):
                 state = state._replace(key=Key())
             state = state._replace(owner=None)
-        holdings = (*state.holdings[:name], holds, *state.holdings[name + 1 :])
-        return state._replace(holdings=holdings)
+        key_index = (*state.key_index[:name], holds, *state.key_index[name + 1 :])
+        return state._replace(key_index=key_index)
 
     def _fail(self, state: State, worker: int, attempt: Attempt) -> State:
         after = with_attempt(state, worker, None)
-        mark = state.marks[attempt.name]
+        job = state.queue[attempt.name]
         if not self._has(Rule.LEASE):
-            return self._owe(after, range(attempt.name, attempt.name + 1))
-        if mark and (mark.holder == worker or not self._has(Rule.LEASE_FENCE)):
-            return with_mark(after, attempt.name, mark._replace(due=Due.NOW, holder=None))
+            return self._enqueue(after, range(attempt.name, attempt.name + 1))
+        if job and (job.holder == worker or not self._has(Rule.LEASE_FENCE)):
+            return with_pending(after, attempt.name, job._replace(due=Due.NOW, holder=None))
         return after
 
     def _bury(self, state: State, worker: int, attempt: Attempt) -> State:
@@ -282,8 +284,8 @@ class Model:
             yield "delete stats", cleared(state)
         if state.key.version is not None:
             yield "lose key", state._replace(key=Key())
-        if state.key.stamp is not None:
-            yield "lose stamp", state._replace(key=state.key._replace(stamp=None))
+        if state.key.as_of is not None:
+            yield "lose stamp", state._replace(key=state.key._replace(as_of=None))
         if state.last is not None:
             yield "lose clock", without_clock(state)
             yield "set back", self._set_back(state)
@@ -301,7 +303,7 @@ class Model:
     def _set_back(self, state: State) -> State:
         if self._has(Rule.OFFSET):
             return state._replace(behind=True)
-        return state._replace(behind=True, marks=tuple(map(_far, state.marks)))
+        return state._replace(behind=True, queue=tuple(map(_far, state.queue)))
 
     # --- what must hold
 
@@ -310,34 +312,34 @@ class Model:
         version = self.world.version(state)
         return state.key.version != (None if self.world.holders[version] is None else version)
 
-    def owed(self, state: State) -> bool:
+    def pending(self, state: State) -> bool:
         """Say whether anything stands for a change that is not in the cache."""
         committed_only = state.made % 2 == 1 and not self.world.under_way(state)
-        waiting = committed_only or state.unread or state.planned or state.later
-        marked = any(state.marks) or state.reconcile or self._missing(state)
+        waiting = committed_only or state.unread or state.planned or state.delayed
+        enqueued = any(state.queue) or state.reconcile or self._missing(state)
         buried = state.letter == self.world.version(state)
-        return bool(waiting or marked or state.last is None or buried)
+        return bool(waiting or enqueued or state.last is None or buried)
 
     def at_rest(self, state: State) -> bool:
         """Say whether all was made, published and answered, and nobody works."""
         ended = state.made == 2 * len(self.world.early)
         buried = state._replace(letter=None)
-        return ended and not self.owed(buried) and not any(state.workers)
+        return ended and not self.pending(buried) and not any(state.workers)
 
     def wrong(self, before: State, after: State) -> str | None:
         """Return what a step did that must not be; moments of both are numbered alike."""
         old, new = before.key, after.key
-        if old.stamp is not None and new.stamp is not None:
+        if old.as_of is not None and new.as_of is not None:
             # Of two refreshes that share a key, the one with the newer token may have the older
             # snapshot. Then the key is stale for a while, as what follows makes sure.
             if before.owner == after.owner and (old.version or 0) > (new.version or 0):
                 return "the value went back to an older one"
-            if old.stamp > new.stamp:
+            if old.as_of > new.as_of:
                 return "the stamp went back"
-        if self.stale(after) and not self.owed(after):
+        if self.stale(after) and not self.pending(after):
             return "the cache differs from the database, and nothing is owed"
         return None
 
 
-def _far(mark: Mark | None) -> Mark | None:
-    return mark if mark is None or mark.holder is None else mark._replace(due=Due.FAR)
+def _far(job: PendingJob | None) -> PendingJob | None:
+    return job if job is None or job.holder is None else job._replace(due=Due.FAR)

@@ -17,10 +17,10 @@ class Due(Enum):
     NOW, LEASED, FAR = range(3)
 
 
-class Mark(NamedTuple):
+class PendingJob(NamedTuple):
     """What is owed; `holder` is the worker whose lease lies in Redis."""
 
-    marked: int
+    enqueued: int
     due: Due = Due.NOW
     holder: int | None = None
 
@@ -29,7 +29,7 @@ class Key(NamedTuple):
     """The key: the version of the database that its value was read from, and its stamp."""
 
     version: int | None = None
-    stamp: int | None = None
+    as_of: int | None = None
 
 
 class Attempt(NamedTuple):
@@ -46,8 +46,8 @@ class Attempt(NamedTuple):
 class State(NamedTuple):
     """Database and producer, stream and consumer, marks, cache, clock, workers."""
 
-    marks: tuple[Mark | None, ...]
-    holdings: tuple[bool, ...]
+    queue: tuple[PendingJob | None, ...]
+    key_index: tuple[bool, ...]
     workers: tuple[Attempt | None, ...]
     key: Key
     owner: int | None
@@ -55,7 +55,7 @@ class State(NamedTuple):
     unread: int = 0  # entries of the stream
     read: int = 0  # entries of the stream that the consumer has read
     planned: tuple[int, ...] = ()  # for each event in the consumer's hands what to look at again
-    later: int = 0  # a bit for each change to be looked at again
+    delayed: int = 0  # a bit for each change to be looked at again
     last: int | None = 0  # the newest token; None: there is no clock
     behind: bool = False  # the server's clock shows less than the newest token
     reconcile: bool = False
@@ -84,9 +84,9 @@ class World:
     def start(self) -> State:
         """Return the state in which all is answered and nothing has happened."""
         nobody: tuple[None, ...] = (None,) * self.workers
-        holdings = tuple(name == self.holders[0] for name in self.names)
-        owed: tuple[None, ...] = (None,) * len(self.names)
-        return State(owed, holdings, nobody, Key(0, 0), self.holders[0])
+        key_index = tuple(name == self.holders[0] for name in self.names)
+        pending: tuple[None, ...] = (None,) * len(self.names)
+        return State(pending, key_index, nobody, Key(0, 0), self.holders[0])
 
     def version(self, state: State) -> int:
         """Return the version of the database."""
@@ -102,13 +102,13 @@ class World:
 def newest(state: State) -> int:
     """Return the newest moment there is in a state."""
     moments = [attempt.token for attempt in state.workers if attempt]
-    moments += [mark.marked for mark in state.marks if mark]
-    return max(*moments, state.last or 0, state.key.stamp or 0, 0)
+    moments += [job.enqueued for job in state.queue if job]
+    return max(*moments, state.last or 0, state.key.as_of or 0, 0)
 
 
-def with_mark(state: State, name: int, mark: Mark | None) -> State:
+def with_pending(state: State, name: int, job: PendingJob | None) -> State:
     """Return the state with another mark for a refresh."""
-    return state._replace(marks=(*state.marks[:name], mark, *state.marks[name + 1 :]))
+    return state._replace(queue=(*state.queue[:name], job, *state.queue[name + 1 :]))
 
 
 def with_attempt(state: State, worker: int, attempt: Attempt | None) -> State:
@@ -126,11 +126,11 @@ def without_clock(state: State) -> State:
 def cleared(state: State) -> State:
     """Return the state when all keys but the stream's have gone."""
     return without_clock(state)._replace(
-        marks=(None,) * len(state.marks),
-        holdings=(False,) * len(state.holdings),
+        queue=(None,) * len(state.queue),
+        key_index=(False,) * len(state.key_index),
         key=Key(),
         owner=None,
-        later=0,
+        delayed=0,
         reconcile=False,
     )
 
@@ -138,30 +138,30 @@ def cleared(state: State) -> State:
 def canonical(state: State) -> State:
     """Return the same state with moments by rank, and equal workers in one order."""
     moments = {attempt.token for attempt in state.workers if attempt}
-    moments |= {mark.marked for mark in state.marks if mark}
-    moments |= {moment for moment in (state.last, state.key.stamp) if moment is not None}
+    moments |= {job.enqueued for job in state.queue if job}
+    moments |= {moment for moment in (state.last, state.key.as_of) if moment is not None}
     rank = {moment: 2 * number for number, moment in enumerate(sorted(moments))}
     order = sorted(range(len(state.workers)), key=lambda worker: _sorting(state, worker))
     place = {worker: position for position, worker in enumerate(order)}
 
-    def mark_of(name: int, mark: Mark | None) -> Mark | None:
-        if mark is None:
+    def queue_of(name: int, job: PendingJob | None) -> PendingJob | None:
+        if job is None:
             return None
-        holder = mark.holder
+        holder = job.holder
         if holder is not None:
             attempt = state.workers[holder] if holder != NOBODY else None
             holder = place[holder] if attempt and attempt.name == name else NOBODY
-        return Mark(rank[mark.marked], mark.due, holder)
+        return PendingJob(rank[job.enqueued], job.due, holder)
 
     def attempt_of(attempt: Attempt | None) -> Attempt | None:
         return attempt and attempt._replace(token=rank[attempt.token])
 
-    stamp = state.key.stamp
+    as_of = state.key.as_of
     return state._replace(
-        marks=tuple(mark_of(name, mark) for name, mark in enumerate(state.marks)),
+        queue=tuple(queue_of(name, job) for name, job in enumerate(state.queue)),
         workers=tuple(attempt_of(state.workers[worker]) for worker in order),
         last=None if state.last is None else rank[state.last],
-        key=Key(state.key.version, None if stamp is None else rank[stamp]),
+        key=Key(state.key.version, None if as_of is None else rank[as_of]),
     )
 
 
@@ -170,6 +170,6 @@ def _sorting(state: State, worker: int) -> tuple[int, ...]:
     if attempt is None:
         return (-1,)
     version = -1 if attempt.version is None else attempt.version
-    mark = state.marks[attempt.name]
-    holds = mark is not None and mark.holder == worker
+    job = state.queue[attempt.name]
+    holds = job is not None and job.holder == worker
     return (attempt.token, attempt.name, version, attempt.this_life, attempt.began, holds)

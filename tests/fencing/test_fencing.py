@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from statsd import keys
 from statsd.dev import binaries, embedded
-from tests.fencing.checks import Checks, debts
+from tests.fencing.checks import Checks, unfinished
 from tests.fencing.world import CLOCK, LEASE, PLACES, Thing, World, key_of
 
 pytestmark = pytest.mark.every_redis
@@ -87,21 +87,21 @@ CHANGE: Step = ("change", (1, "a", "whole", True))
 BACK: Step = ("jump", ("set_back", 3600))
 NO_CLOCK: Step = ("lose", ("clock", "a", 0))
 WAIT: Step = ("wait", (LEASE + 1,))
-SETTLE, BURY, DIE = [("work", (0, step)) for step in ("settle", "bury", "die")]
+COMPLETE, BURY, DIE = [("work", (0, step)) for step in ("settle", "bury", "die")]
 
 # Short orders that harm comes of as soon as one thing is missing, which is said behind them.
 TELLING: list[list[Step]] = [
-    [OPEN, CHANGE, SETTLE],  # a mark set meanwhile stays
+    [OPEN, CHANGE, COMPLETE],  # a mark set meanwhile stays
     [OPEN, CHANGE, BURY],  # also when the attempt was the last
-    [OPEN, WAIT, CHANGE, ANSWER, SETTLE],  # a lease that is over counts no more
-    [OPEN, ("change", (2, "a", "whole", True)), ANSWER, SETTLE],  # nor does an older stamp
+    [OPEN, WAIT, CHANGE, ANSWER, COMPLETE],  # a lease that is over counts no more
+    [OPEN, ("change", (2, "a", "whole", True)), ANSWER, COMPLETE],  # nor does an older stamp
     [("change", (1, "a", "published", True)), ANSWER, ("go_on", ("land",))],  # the second look
     [("lose", ("value", "a", 0))],  # the sweep
     [OPEN, BACK, DIE],  # due times go on when the server's clock is set back
     [BACK, CHANGE, NO_CLOCK],  # a new clock goes on from the stamps there are
     [("change", (1, None, "whole", True)), ANSWER, WAIT, CHANGE, BACK, NO_CLOCK],  # and the marks
     [OPEN, BACK, NO_CLOCK],  # what was leased under the former clock is due
-    [OPEN, BACK, NO_CLOCK, CHANGE, SETTLE],  # and its leases are over
+    [OPEN, BACK, NO_CLOCK, CHANGE, COMPLETE],  # and its leases are over
     [OPEN, BACK, NO_CLOCK, CHANGE, BURY],
 ]
 
@@ -140,11 +140,11 @@ class Run:
 
     def take(self, daemon: int, most: int, then: str | None, missed: int) -> None:
         """Take what is due; if nothing is, a reader misses something first."""
-        taken = self.world.take(daemon, most)
-        if not taken:
-            self.world.owe(Thing(missed))
-            taken = self.world.take(daemon, most)
-        if taken and then:
+        leased = self.world.take(daemon, most)
+        if not leased:
+            self.world.enqueue(Thing(missed))
+            leased = self.world.take(daemon, most)
+        if leased and then:
             getattr(self.world, then)(self.world.work[-1])
 
     def work(self, number: int, step: str) -> None:
@@ -177,7 +177,7 @@ class Run:
         self.checks.rest()
         for work in away:
             if work.snapshot is not None:
-                assert set(self.world.settle(work)) <= {"lost"}
+                assert set(self.world.complete(work)) <= {"fenced"}
         self.checks.rest()
 
     def _finish_honestly(self) -> None:
@@ -194,15 +194,15 @@ class Run:
             world.pass_time(LEASE + 1)  # for more nobody has to wait
             self._answer_all()
             self.checks.moment()
-            owed = debts(world)
-            if not (owed.marked or owed.missed or owed.published):
+            pending = unfinished(world)
+            if not (pending.enqueued or pending.missed or pending.published):
                 return
 
     def _answer_all(self) -> None:
         for _ in range(ANSWERS):
             if not self.world.take(0, 10):
                 return
-            self.world.settle(self.world.work[-1])
+            self.world.complete(self.world.work[-1])
         pytest.fail("there is no end to the work")
 
 

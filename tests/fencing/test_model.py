@@ -32,7 +32,7 @@ STUCK = "the work never ends"
 
 # What goes wrong without a rule, or without all of several that stand in for one another.
 NEEDED: list[tuple[str, str, frozenset[Rule]]] = [
-    ("order", FORGOTTEN, frozenset({Rule.MARK_BEFORE_ACKNOWLEDGING})),
+    ("order", FORGOTTEN, frozenset({Rule.ENQUEUE_BEFORE_ACKNOWLEDGING})),
     ("order", FORGOTTEN, frozenset({Rule.RECHECK})),
     ("order", FORGOTTEN, frozenset({Rule.LEASE})),
     ("order", FORGOTTEN, frozenset({Rule.SNAPSHOT_AFTERWARDS})),
@@ -46,7 +46,7 @@ NEEDED: list[tuple[str, str, frozenset[Rule]]] = [
     ("leases", STUCK, frozenset({Rule.OFFSET})),
     ("clock", FORGOTTEN, frozenset({Rule.LEASES_END_WITH_THE_CLOCK})),
     ("clock", FORGOTTEN, frozenset({Rule.EPOCH_FENCE, Rule.LEASES_END_WITH_THE_CLOCK})),
-    ("takeover", FORGOTTEN, frozenset({Rule.OWNERS, Rule.SWEEP})),
+    ("takeover", FORGOTTEN, frozenset({Rule.KEY_OWNERS, Rule.SWEEP})),
     ("takeover", FORGOTTEN, frozenset({Rule.DELETION_GUARD, Rule.LEASE_FENCE})),
 ]
 
@@ -56,7 +56,7 @@ NEEDED: list[tuple[str, str, frozenset[Rule]]] = [
 # claims less than the snapshot shows; without it a stamp is too modest, and answers come too late.
 SPARE = [
     ("clock", Rule.EPOCH_FENCE),
-    ("takeover", Rule.OWNERS),
+    ("takeover", Rule.KEY_OWNERS),
     ("takeover", Rule.DELETION_GUARD),
     ("takeover", Rule.RENEWED_EACH_TIME),
 ]

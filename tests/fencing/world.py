@@ -15,9 +15,9 @@ import redis.asyncio
 
 from statsd import keys
 from statsd.consistency.reconcile import Reconcile
-from statsd.job import Priority, Refresh
-from statsd.jobs.pending import RECHECK_DELAY, Mark, now_and_again
-from statsd.jobs.queue import SECOND, Answer, Attempt, Choice, Marks, Taken
+from statsd.job import Job, Priority
+from statsd.jobs.pending import RECHECK_DELAY, PendingJob, now_and_again
+from statsd.jobs.queue import SECOND, Answer, Attempt, Leased, LeaseRequest, Queue
 from statsd.stream.event_stream import NEW, PENDING, Entry, Stream
 from tests.support.processes import statuses
 
@@ -28,7 +28,7 @@ CLOCK = f"{keys.INTERNAL}clock"
 BOOKS = (f"{keys.INTERNAL}holdings", f"{keys.INTERNAL}owners")
 
 
-class Thing(Refresh, frozen=True):
+class Thing(Job, frozen=True):
     """What is computed: it has a key while it is in the database."""
 
     kind: ClassVar[str] = "thing"
@@ -55,9 +55,9 @@ def key_of(place: str) -> str:
     return f"stats:thing:{place}"
 
 
-def choice_of(most: int) -> Choice:
+def choice_of(most: int) -> LeaseRequest:
     """What a worker takes: reconciling, or up to `most` things."""
-    return Choice({RECONCILE: 1, Thing.kind: most})
+    return LeaseRequest({RECONCILE: 1, Thing.kind: most})
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Change:
 class Work:
     """What a worker has taken and not answered."""
 
-    marks: Marks
+    queue: Queue
     attempt: Attempt
     began: Database
     """The database when the attempt got its token."""
@@ -106,22 +106,22 @@ class World:
         self.cache.flushall()
         self._versions = count(1)
         self.daemons = [
-            Marks(self.client, owner, lease=LEASE, dead_limit=1000) for owner in ("one", "two")
+            Queue(self.client, owner, lease=LEASE, dead_limit=1000) for owner in ("one", "two")
         ]
         self.stream = Stream(self.client, self.client, "one", block=0.001, dead_limit=1000)
         self.run(self.stream.prepare())
-        self.owe(Reconcile())
+        self.enqueue(Reconcile())
         self.begin(dict(enumerate(PLACES, 1)), publish_first=False)
         self.land()
         self.read()
         self.accept()
         for _ in PLACES:  # what the new clock owes, and the things
             if self.take(0, 10):
-                self.settle(self.work[-1])
+                self.complete(self.work[-1])
 
-    def owe(self, refresh: Refresh) -> None:
+    def enqueue(self, job: Job) -> None:
         """Mark something, as the daemon itself does."""
-        self.run(self.daemons[0].mark([Mark(refresh)]))
+        self.run(self.daemons[0].enqueue([PendingJob(job)]))
 
     # --- changes, and events
 
@@ -161,7 +161,7 @@ class World:
         """Read what is new, or, as one that has just started, what is pending."""
         if self.group_lost:
             if self.run(self.stream.prepare()):
-                self.owe(Reconcile())
+                self.enqueue(Reconcile())
             self.group_lost = False
         if start == NEW and not self.unread:
             return  # a read of nothing waits
@@ -176,17 +176,17 @@ class World:
 
     def accept(self) -> None:
         """Turn what was read into marks, and acknowledge it."""
-        marks: list[Mark] = []
+        queue: list[PendingJob] = []
         for entry in self.in_hand:
             if entry.deleted:
-                marks.append(Mark(Reconcile()))
+                queue.append(PendingJob(Reconcile()))
                 continue
             for thing in things_of(entry.data):
                 # Looked up now: is there a change yet? If not, look again later.
                 early = self.change and self.change.to_commit and thing in self.change.places
-                marks += now_and_again([Thing(thing)]) if early else [Mark(Thing(thing))]
+                queue += now_and_again([Thing(thing)]) if early else [PendingJob(Thing(thing))]
         ids = [entry.id for entry in self.in_hand]
-        self.run(self.stream.accept(ids, dict.fromkeys(marks), []))
+        self.run(self.stream.accept(ids, dict.fromkeys(queue), []))
         self.in_hand = []
 
     # --- workers
@@ -194,23 +194,23 @@ class World:
     def take(self, daemon: int, most: int) -> bool:
         """Take what is due, up to `most` things; return whether there was any."""
         self.pass_time(0.001)  # marks that were set together are due a few microseconds apart
-        marks = self.daemons[daemon]
-        return self._begin_work(marks, self.run(marks.take(choice_of(most))))
+        queue = self.daemons[daemon]
+        return self._begin_work(queue, self.run(queue.lease(choice_of(most))))
 
-    def _begin_work(self, marks: Marks, taken: Taken | None) -> bool:
-        if not taken or not taken.attempt:
+    def _begin_work(self, queue: Queue, leased: Leased | None) -> bool:
+        if not leased or not leased.attempt:
             return False
-        self.work.append(Work(marks, taken.attempt, dict(self.database)))
+        self.work.append(Work(queue, leased.attempt, dict(self.database)))
         return True
 
     def open(self, work: Work) -> None:
         work.snapshot = dict(self.database)
         if RECONCILE in work.attempt.names:
-            work.held = self.run(work.marks.held())
+            work.held = self.run(work.queue.jobs_with_keys())
 
     def renew(self, work: Work) -> None:
         """Take a newer token, for another attempt."""
-        work.attempt = self.run(work.marks.renew(work.attempt))
+        work.attempt = self.run(work.queue.renew(work.attempt))
         work.began, work.snapshot = dict(self.database), None
 
     def halve(self, work: Work) -> None:
@@ -219,21 +219,21 @@ class World:
         self.work.remove(work)
         for part in (names[: len(names) // 2], names[len(names) // 2 :]):
             if part:
-                attempt = self.run(work.marks.renew(replace(work.attempt, names=part)))
-                self.work.append(Work(work.marks, attempt, dict(self.database)))
+                attempt = self.run(work.queue.renew(replace(work.attempt, names=part)))
+                self.work.append(Work(work.queue, attempt, dict(self.database)))
 
-    def settle(self, work: Work) -> list[str]:
+    def complete(self, work: Work) -> list[str]:
         """Answer; what is refused as too late is tried again."""
-        found = self.run(work.marks.settle(work.attempt, self._answers(work)))
+        found = self.run(work.queue.complete(work.attempt, self._answers(work)))
         return self._end_work(work, statuses(found))
 
-    def settle_and_take(self, work: Work) -> None:
+    def complete_and_lease(self, work: Work) -> None:
         """Answer, and take what is due then in the same step."""
         self.pass_time(0.001)
         answers = self._answers(work)
-        settling = work.marks.settle_and_take(work.attempt, answers, choice_of(1))
-        found, taken = self.run(settling)
-        self._begin_work(work.marks, taken)
+        settling = work.queue.complete_and_lease(work.attempt, answers, choice_of(1))
+        found, leased = self.run(settling)
+        self._begin_work(work.queue, leased)
         self._end_work(work, statuses(found))
 
     def _answers(self, work: Work) -> dict[str, Answer]:
@@ -242,7 +242,7 @@ class World:
         return {name: self._answer(work, name) for name in work.attempt.names}
 
     def _end_work(self, work: Work, found: list[str]) -> list[str]:
-        if "late" in found:
+        if "stale" in found:
             self.renew(work)
         else:
             self.work.remove(work)
@@ -253,7 +253,7 @@ class World:
         if name == RECONCILE:
             there = {Thing(thing) for thing in work.snapshot}
             there |= {Thing(number_of(held)) for held in work.held}
-            return Answer({}, [Mark(thing, priority=Priority.BACKGROUND) for thing in there])
+            return Answer({}, [PendingJob(thing, priority=Priority.BACKGROUND) for thing in there])
         row = work.snapshot.get(number_of(name))
         value = {"thing": number_of(name), "version": row and row.version}
         return Answer({row.key: value} if row else {})
@@ -269,7 +269,7 @@ class World:
     def restart(self, work: Work) -> None:
         """Leave, and give all leases of that daemon back, as it does when it starts."""
         self.work.remove(work)
-        self.run(work.marks.release())
+        self.run(work.queue.release())
 
     def fail(self, work: Work, *, last: bool = False) -> None:
         """Fail, the last time or not, all that was taken."""
@@ -277,7 +277,7 @@ class World:
         for name in work.attempt.names:
             attempt = replace(work.attempt, names=(name,))
             buries = last and name != RECONCILE
-            failing = work.marks.fail(attempt, [] if buries else [5.0], {}, patient=not buries)
+            failing = work.queue.fail(attempt, [] if buries else [5.0], {}, patient=not buries)
             attempts, _ = self.run(failing)
             if buries and attempts:
                 self.buried[number_of(name)] = work.began.get(number_of(name))
@@ -285,7 +285,7 @@ class World:
     def replay(self) -> None:
         """Owe what was buried, as an operator does."""
         for thing in self.buried:
-            self.owe(Thing(thing))
+            self.enqueue(Thing(thing))
         self.buried = {}
 
     def sweep(self) -> None:
@@ -313,9 +313,9 @@ class World:
         """Set the server's clock back: all that it has told so far is that much ahead of it."""
         shift = seconds * SECOND
         for name in self.names("stats:thing:*:updated"):
-            stamp: Any = self.cache.get(name)
-            if stamp:
-                whole, rest = stamp.decode().split(".")
+            as_of: Any = self.cache.get(name)
+            if as_of:
+                whole, rest = as_of.decode().split(".")
                 self.cache.set(name, f"{int(whole) + seconds}.{rest}")
         for name in (*self.names(f"{keys.INTERNAL}due:*"), f"{keys.INTERNAL}later"):
             members: Any = self.cache.zrange(name, 0, -1)
@@ -352,7 +352,7 @@ class World:
         self.evicted = True
         if name in BOOKS:
             self.unclaimed |= set(self.names("stats:thing:*"))
-        self.owe(Reconcile())
+        self.enqueue(Reconcile())
 
     def names(self, pattern: str) -> list[str]:
         found: Any = self.cache.keys(pattern)

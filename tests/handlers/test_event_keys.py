@@ -24,23 +24,23 @@ class Site(Parts):
         webapp.solve(self.user, self.challenge_id)
         webapp.add(Award(user_id=self.user.id, type="belt", name="red"))
 
-    async def stamps(self) -> dict[str, bytes]:
+    async def as_ofs(self) -> dict[str, bytes]:
         """The stamps of all public values, by key."""
         found = [
             key.decode().removesuffix(":updated")
             async for key in self.cache.scan_iter("stats:*:updated")
             if not key.startswith((keys.INTERNAL.encode(), keys.BOARDS.encode()))
         ]
-        stamps: Any = await self.cache.mget([keys.updated(key) for key in found])
-        return dict(zip(found, stamps, strict=True))
+        as_ofs: Any = await self.cache.mget([keys.updated(key) for key in found])
+        return dict(zip(found, as_ofs, strict=True))
 
     async def written_after(self, kind: str, payload: dict[str, object]) -> set[str]:
         """Publish, answer all that is owed for it, and return the keys that have newer stamps."""
-        before = await self.stamps()
+        before = await self.as_ofs()
         data = orjson.dumps({"type": kind, "payload": payload})
         await self.cache.xadd(keys.STREAM, {"data": data})
         await self.consume()
-        after = await self.stamps()
+        after = await self.as_ofs()
         return {key for key in {*before, *after} if after.get(key) != before.get(key)}
 
 

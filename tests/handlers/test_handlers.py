@@ -43,12 +43,12 @@ class Site(Parts):
     async def stale_after(self, kind: str, **payload: object) -> set[str]:
         """Publish an event, accept it, and return what is owed for it."""
         await self.accept(kind, **payload)
-        owed: set[str] = set()
+        pending: set[str] = set()
         for priority in Priority:
             names: Any = await self.cache.zrange(keys.due(priority), 0, -1)
-            owed |= {name.decode() for name in names}
+            pending |= {name.decode() for name in names}
         await self.answer()
-        return owed
+        return pending
 
     async def accept(self, kind: str, **payload: object) -> None:
         data = orjson.dumps({"type": kind, "payload": payload})
@@ -56,10 +56,10 @@ class Site(Parts):
         while await self.cache.xlen(keys.STREAM):
             await self.consumer.step()
 
-    async def owed_again(self) -> set[str]:
+    async def pending_again(self) -> set[str]:
         """Return what is owed once more, when a commit has had time to land."""
-        later: Any = await self.cache.zrange(f"{keys.INTERNAL}later", 0, -1)
-        return {entry.decode().split("|")[2] for entry in later}
+        delayed: Any = await self.cache.zrange(f"{keys.INTERNAL}later", 0, -1)
+        return {entry.decode().split("|")[2] for entry in delayed}
 
     async def value(self, key: str) -> Any:
         raw: Any = await self.cache.get(key)
@@ -89,7 +89,7 @@ def publishing(site: Site, redis_server: embedded.Redis) -> Iterator[None]:
 
 def of_solve(user: User, *dojos: Dojo) -> set[str]:
     """What a solve of a user makes stale by itself."""
-    stale = {refresh.name for dojo in dojos for refresh in of_solver(dojo.dojo_id, user.id)}
+    stale = {job.name for dojo in dojos for job in of_solver(dojo.dojo_id, user.id)}
     return stale | {Activity(user.id).name}
 
 
@@ -106,7 +106,7 @@ async def test_a_solve_concerns_the_dojos_that_require_the_challenge(site: Site)
     solve = {"user_id": site.user.id, "challenge_id": site.challenges[0]}
     stale = await site.stale_after("challenge_solve", **solve)
     assert stale == of_solve(site.user, site.dojo, site.private)
-    assert await site.owed_again() == set()
+    assert await site.pending_again() == set()
 
 
 async def test_a_solve_that_changes_the_boards_concerns_what_follows_from_them(site: Site) -> None:
@@ -123,49 +123,49 @@ async def test_a_solve_that_changes_the_boards_concerns_what_follows_from_them(s
 async def test_a_solve_that_is_not_there_yet_is_looked_at_again(site: Site) -> None:
     solve = {"user_id": site.user.id, "challenge_id": site.challenges[1]}
     stale = await site.stale_after("challenge_solve", **solve)
-    assert stale == await site.owed_again() == of_solve(site.user, site.dojo)
+    assert stale == await site.pending_again() == of_solve(site.user, site.dojo)
 
 
 async def test_a_changed_dojo_concerns_all_of_it(site: Site) -> None:
     changed = await site.stale_after("dojo_stats_update", dojo_id=site.dojo.dojo_id)
-    assert changed == await site.owed_again() == after_change(site.dojo)
+    assert changed == await site.pending_again() == after_change(site.dojo)
 
 
-async def test_standings_of_a_dojo_are_its_scoreboards(site: Site) -> None:
+async def test_scoreboards_of_a_dojo_are_its_scoreboards(site: Site) -> None:
     stale = await site.stale_after(
         "scoreboard_update", model_type="dojo", model_id=site.dojo.dojo_id
     )
-    assert stale == await site.owed_again() == {Scoreboard(site.dojo.dojo_id).name}
+    assert stale == await site.pending_again() == {Scoreboard(site.dojo.dojo_id).name}
 
 
-async def test_standings_of_a_module_are_scoreboards_and_solves_of_challenges(site: Site) -> None:
+async def test_scoreboards_of_a_module_are_scoreboards_and_solves_of_challenges(site: Site) -> None:
     dojo_id = site.dojo.dojo_id
     module = {"dojo_id": dojo_id, "module_index": 0}
     stale = await site.stale_after("scoreboard_update", model_type="module", model_id=module)
     assert stale == {Scoreboard(dojo_id).name, ChallengeSolves(dojo_id).name}
-    assert await site.owed_again() == stale
+    assert await site.pending_again() == stale
 
 
 async def test_scores_of_a_dojo_are_that_alone(site: Site) -> None:
     stale = await site.stale_after("scores_update", dojo_id=site.dojo.dojo_id)
-    assert stale == await site.owed_again() == {Scores(site.dojo.dojo_id).name}
+    assert stale == await site.pending_again() == {Scores(site.dojo.dojo_id).name}
 
 
 async def test_scores_of_no_dojo_are_those_of_all_that_have_any(site: Site) -> None:
     expected = {Scores(dojo.dojo_id).name for dojo in (site.dojo, site.other)}
     assert await site.stale_after("scores_update") == expected
-    assert await site.owed_again() == expected
+    assert await site.pending_again() == expected
 
 
 async def test_a_changed_user_concerns_the_dojos_in_which_they_solved(site: Site) -> None:
     stale = await site.stale_after("user_update", user_id=site.user.id)
-    assert stale == await site.owed_again() == of_solve(site.user, site.dojo) | AWARDS
+    assert stale == await site.pending_again() == of_solve(site.user, site.dojo) | AWARDS
 
 
 async def test_a_user_who_is_gone_concerns_all_dojos(site: Site) -> None:
     stale = await site.stale_after("user_update", user_id=NOBODY)
     of_all_dojos = after_change(site.dojo, site.other, site.private)
-    assert stale == await site.owed_again() == of_all_dojos | {"belts", f"activity:{NOBODY}"}
+    assert stale == await site.pending_again() == of_all_dojos | {"belts", f"activity:{NOBODY}"}
 
 
 @pytest.mark.parametrize(
@@ -182,13 +182,13 @@ async def test_what_concerns_no_dojo_is_one_value(
     site: Site, kind: str, payload: dict[str, int], stale: str
 ) -> None:
     assert await site.stale_after(kind, **payload) == {stale}
-    assert await site.owed_again() == {stale}
+    assert await site.pending_again() == {stale}
 
 
 async def test_large_values_wait_for_what_is_urgent(site: Site, cache: "redis.Redis") -> None:
     await site.accept("dojo_stats_update", dojo_id=site.dojo.dojo_id)
     names = of_dojos(site.dojo)
-    classes = {name: cache.hget(keys.mark(name), "class") for name in names}
+    classes = {name: cache.hget(keys.job(name), "class") for name in names}
     urgent = f"dojo_stats:{site.dojo.dojo_id}"
     assert classes == dict.fromkeys(names, b"3") | {urgent: b"1"}
 

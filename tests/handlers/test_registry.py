@@ -16,7 +16,7 @@ from statsd.events import (
     UserUpdate,
 )
 from statsd.handlers.registry import Lookup, handler_of, handles
-from statsd.jobs.pending import Mark
+from statsd.jobs.pending import PendingJob
 
 SECOND_HANDLER = """
 from statsd.events import ChallengeSolve
@@ -38,11 +38,11 @@ class Unhandled(Event, frozen=True):
 
 
 @handles(Handled)
-async def first_handler(_events: Sequence[Handled], _lookup: Lookup) -> Iterable[Mark]:
+async def first_handler(_events: Sequence[Handled], _lookup: Lookup) -> Iterable[PendingJob]:
     return []
 
 
-async def second_handler(_events: Sequence[Handled], _lookup: Lookup) -> Iterable[Mark]:
+async def second_handler(_events: Sequence[Handled], _lookup: Lookup) -> Iterable[PendingJob]:
     return []
 
 
@@ -77,5 +77,5 @@ def test_the_package_of_handlers_registers_all_of_them() -> None:
     assert handler_of(ChallengeSolve) is handlers.solve.challenge_solved
     assert handler_of(DojoStatsUpdate) is handlers.dojo.dojo_changed
     assert handler_of(UserUpdate) is handlers.user.user_changed
-    assert handler_of(ScoreboardUpdate) is handlers.scoreboard.standings_changed
+    assert handler_of(ScoreboardUpdate) is handlers.scoreboard.scoreboard_changed
     assert handler_of(ScoresUpdate) is handlers.scores.scores_changed

@@ -6,7 +6,7 @@ import pytest
 import redis
 from hypothesis import given, strategies as st
 
-from statsd.jobs.bisect import isolate
+from statsd.jobs.bisect import bisect
 
 
 class Work:
@@ -38,7 +38,7 @@ def test_whatever_fails_the_others_succeed_once_and_each_failure_is_told_once(
 ) -> None:
     items, failing = batch
     work = Work(failing)
-    results, failures = asyncio.run(isolate(items, work))
+    results, failures = asyncio.run(bisect(items, work))
     others = [item for item in items if item not in failing]
     assert work.done == others
     assert [item for result in results for item in result] == others
@@ -48,14 +48,14 @@ def test_whatever_fails_the_others_succeed_once_and_each_failure_is_told_once(
 
 async def test_a_batch_without_failures_is_one_call() -> None:
     work = Work(set())
-    assert await isolate(range(500), work) == ([list(range(500))], [])
+    assert await bisect(range(500), work) == ([list(range(500))], [])
     assert work.calls == 1
 
 
 @given(st.integers(2, 500), st.data())
 def test_one_failure_costs_two_calls_for_each_halving(size: int, data: st.DataObject) -> None:
     work = Work({data.draw(st.integers(0, size - 1))})
-    asyncio.run(isolate(range(size), work))
+    asyncio.run(bisect(range(size), work))
     assert work.calls <= 1 + 2 * ceil(log2(size))
 
 
@@ -65,7 +65,7 @@ async def test_failures_come_with_the_very_errors() -> None:
     async def work(_items: Sequence[str]) -> None:
         raise mistake
 
-    assert await isolate(["only"], work) == ([], [("only", mistake)])
+    assert await bisect(["only"], work) == ([], [("only", mistake)])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ async def test_an_outage_is_no_failure_and_passes_through(outage: Exception) -> 
         raise outage
 
     with pytest.raises(type(outage)) as passed:
-        await isolate([1, 2, 3], work)
+        await bisect([1, 2, 3], work)
     assert passed.value is outage
     assert calls == 1
 
@@ -92,7 +92,7 @@ async def test_an_outage_in_the_midst_of_halving_passes_through() -> None:
         raise ValueError
 
     with pytest.raises(redis.ConnectionError):
-        await isolate([1, 2, 3, 4], work)
+        await bisect([1, 2, 3, 4], work)
 
 
 async def test_a_cancellation_is_no_failure() -> None:
@@ -100,4 +100,4 @@ async def test_a_cancellation_is_no_failure() -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await isolate([1, 2], work)
+        await bisect([1, 2], work)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from statsd.jobs.load_shedder import BUSY, HELD, LULL, Gate
+from statsd.jobs.load_shedder import BUSY, DEBOUNCE, HELD, LoadShedder
 
 MANY = int(BUSY * 10)
 
@@ -23,93 +23,97 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def gate(clock: Clock) -> Gate:
-    return Gate(clock)
+def load_shedder(clock: Clock) -> LoadShedder:
+    return LoadShedder(clock)
 
 
-def test_in_quiet_times_all_may_be_large(gate: Gate) -> None:
-    with gate.passing() as first, gate.passing() as second:
+def test_in_quiet_times_all_may_be_large(load_shedder: LoadShedder) -> None:
+    with load_shedder.permit() as first, load_shedder.permit() as second:
         assert first.is_valid
         assert second.is_valid
 
 
 def test_under_pressure_none_is_until_it_has_lasted_and_then_one_at_a_time(
-    gate: Gate, clock: Clock
+    load_shedder: LoadShedder, clock: Clock
 ) -> None:
-    gate.press(MANY)
+    load_shedder.add_load(MANY)
     for _ in range(int(HELD)):
-        with gate.passing() as early:
+        with load_shedder.permit() as early:
             assert not early.is_valid
         clock.now += 1
-        gate.press(MANY)
-    with gate.passing() as first, gate.passing() as second:
+        load_shedder.add_load(MANY)
+    with load_shedder.permit() as first, load_shedder.permit() as second:
         assert first.is_valid
         assert not second.is_valid
         first.give_back()
-        with gate.passing() as third:
+        with load_shedder.permit() as third:
             assert third.is_valid
 
 
-def test_pressure_fades_and_what_waited_goes_on(gate: Gate, clock: Clock) -> None:
-    gate.press(MANY)
+def test_pressure_fades_and_what_waited_goes_on(load_shedder: LoadShedder, clock: Clock) -> None:
+    load_shedder.add_load(MANY)
     clock.now += 2 * HELD
-    with gate.passing() as later, gate.passing() as another:
-        assert later.is_valid
+    with load_shedder.permit() as delayed, load_shedder.permit() as another:
+        assert delayed.is_valid
         assert another.is_valid
-    gate.press(MANY)  # anew: the wait begins again
+    load_shedder.add_load(MANY)  # anew: the wait begins again
     clock.now += 0.5
-    with gate.passing() as early:
+    with load_shedder.permit() as early:
         assert not early.is_valid
 
 
-def test_a_dip_does_not_let_the_wait_begin_anew(gate: Gate, clock: Clock) -> None:
+def test_a_dip_does_not_let_the_wait_begin_anew(load_shedder: LoadShedder, clock: Clock) -> None:
     refused = 0
     for _ in range(int(2 * HELD / 0.4)):
-        gate.press(45)  # about 112 a second, with dips below what counts as busy
-        with gate.passing() as each:
+        load_shedder.add_load(45)  # about 112 a second, with dips below what counts as busy
+        with load_shedder.permit() as each:
             refused += not each.is_valid
         clock.now += 0.4
     assert refused < HELD / 0.4 + 1
 
 
-def test_who_does_nothing_large_takes_nobody_s_pass(gate: Gate, clock: Clock) -> None:
+def test_who_does_nothing_large_takes_nobody_s_pass(
+    load_shedder: LoadShedder, clock: Clock
+) -> None:
     for _ in range(int(HELD) + 1):
-        gate.press(MANY)
+        load_shedder.add_load(MANY)
         clock.now += 1
-    with gate.passing(wanted=False) as small, gate.passing() as large:
+    with load_shedder.permit(wanted=False) as small, load_shedder.permit() as large:
         assert not small.is_valid
         assert large.is_valid
 
 
-def test_a_few_solves_are_no_pressure(gate: Gate, clock: Clock) -> None:
+def test_a_few_solves_are_no_pressure(load_shedder: LoadShedder, clock: Clock) -> None:
     for _ in range(1000):
-        gate.press(1)
+        load_shedder.add_load(1)
         clock.now += 1 / (BUSY * 0.9)
-        with gate.passing() as each:
+        with load_shedder.permit() as each:
             assert each.is_valid
 
 
-def test_a_cold_start_is_held_up_by_nothing(gate: Gate) -> None:
-    gate.press(MANY)
-    gate.is_filling = True
-    with gate.passing() as first, gate.passing() as second:
+def test_a_cold_start_is_held_up_by_nothing(load_shedder: LoadShedder) -> None:
+    load_shedder.add_load(MANY)
+    load_shedder.is_filling = True
+    with load_shedder.permit() as first, load_shedder.permit() as second:
         assert first.is_valid
         assert second.is_valid
 
 
-def test_a_pass_is_given_back_once(gate: Gate) -> None:
-    gate.press(MANY)
-    gate.is_filling = True
-    with gate.passing() as first:
+def test_a_pass_is_given_back_once(load_shedder: LoadShedder) -> None:
+    load_shedder.add_load(MANY)
+    load_shedder.is_filling = True
+    with load_shedder.permit() as first:
         first.give_back()
-    gate.is_filling = False
-    with gate.passing() as second:
+    load_shedder.is_filling = False
+    with load_shedder.permit() as second:
         assert not second.is_valid
 
 
-def test_what_changes_while_a_cold_start_goes_on_waits_for_its_end(gate: Gate) -> None:
-    assert gate.lull == LULL
-    gate.is_filling = True
-    assert gate.lull == HELD
-    gate.is_filling = False
-    assert gate.lull == LULL
+def test_what_changes_while_a_cold_start_goes_on_waits_for_its_end(
+    load_shedder: LoadShedder,
+) -> None:
+    assert load_shedder.debounce == DEBOUNCE
+    load_shedder.is_filling = True
+    assert load_shedder.debounce == HELD
+    load_shedder.is_filling = False
+    assert load_shedder.debounce == DEBOUNCE

@@ -10,18 +10,18 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.job import Refresh, register_kind
+from statsd.job import Job, register_kind
 from statsd.jobs.parts import Parts
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import SECOND, Answer, Attempt, Choice, Marks
-from statsd.jobs.wakeup import Bell
-from statsd.jobs.worker import Performer, Worker
-from statsd.observability.counters import Tally
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import SECOND, Answer, Attempt, LeaseRequest, Queue
+from statsd.jobs.wakeup import WakeUp
+from statsd.jobs.worker import Executor, Worker
+from statsd.observability.counters import Counters
 
 TOO_LATE = 61 * SECOND
 
 
-class Piece(Refresh, frozen=True):
+class Piece(Job, frozen=True):
     kind: ClassVar[str] = "piece"
     number: int
 
@@ -42,7 +42,7 @@ class Pieces:
         self.computed: Counter[Piece] = Counter()
         self._before = before
 
-    async def perform(self, wanted: Sequence[Piece], _attempt: Attempt) -> Parts:
+    async def execute(self, wanted: Sequence[Piece], _attempt: Attempt) -> Parts:
         for piece in sorted(wanted, key=lambda piece: piece.number):
             self._before(piece)
             self.computed[piece] += 1
@@ -50,38 +50,38 @@ class Pieces:
 
 
 def worker_of(
-    marks: Marks, pieces: Pieces, tally: Tally | None = None, delays: Sequence[float] = (60,)
+    queue: Queue, pieces: Pieces, counters: Counters | None = None, delays: Sequence[float] = (60,)
 ) -> Worker:
-    performers = {Piece.kind: Performer(pieces.perform, batch=10)}
-    return Worker(marks, performers, Bell(), lease=30, retry_delays=delays, tally=tally)
+    executors = {Piece.kind: Executor(pieces.execute, batch=10)}
+    return Worker(queue, executors, WakeUp(), lease=30, retry_delays=delays, counters=counters)
 
 
 def cached(cache: "redis.Redis") -> list[Piece]:
     return [piece for piece in PIECES if cache.exists(key_of(piece))]
 
 
-def leased(cache: "redis.Redis") -> set[Any]:
+def leased_names(cache: "redis.Redis") -> set[Any]:
     return set(cache.hkeys(keys.LEASES))
 
 
-async def owe(marks: Marks, pieces: Sequence[Piece] = PIECES) -> None:
-    await marks.mark([Mark(piece) for piece in pieces])
+async def enqueue(queue: Queue, pieces: Sequence[Piece] = PIECES) -> None:
+    await queue.enqueue([PendingJob(piece) for piece in pieces])
 
 
 async def test_a_part_is_cached_before_the_next_is_computed(
-    marks: Marks, cache: "redis.Redis"
+    queue: Queue, cache: "redis.Redis"
 ) -> None:
     seen = []
-    pieces = Pieces(lambda _: seen.append((len(cached(cache)), len(leased(cache)))))
-    await owe(marks)
-    await worker_of(marks, pieces).step()
+    pieces = Pieces(lambda _: seen.append((len(cached(cache)), len(leased_names(cache)))))
+    await enqueue(queue)
+    await worker_of(queue, pieces).step()
     assert seen == [(0, 4), (1, 3), (2, 2), (3, 1)]
     assert cached(cache) == PIECES
-    assert not leased(cache)
+    assert not leased_names(cache)
 
 
 async def test_what_failed_takes_nothing_back_and_nothing_is_computed_twice(
-    marks: Marks, cache: "redis.Redis", caplog: pytest.LogCaptureFixture
+    queue: Queue, cache: "redis.Redis", caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = PIECES[1]
 
@@ -89,22 +89,22 @@ async def test_what_failed_takes_nothing_back_and_nothing_is_computed_twice(
         if piece == broken:
             raise ValueError("this one is broken")
 
-    pieces, tally = Pieces(break_one), Tally()
-    await owe(marks)
+    pieces, counters = Pieces(break_one), Counters()
+    await enqueue(queue)
     with caplog.at_level(logging.INFO, "statsd.jobs.worker"):
-        await worker_of(marks, pieces, tally).step()
+        await worker_of(queue, pieces, counters).step()
     whole = [piece for piece in PIECES if piece != broken]
     assert cached(cache) == whole
     assert pieces.computed == Counter(whole)
-    assert tally.refreshes == len(whole)
-    assert tally.failures[Piece.kind] == 1
+    assert counters.jobs == len(whole)
+    assert counters.failures[Piece.kind] == 1
     told = [record for record in caplog.records if record.getMessage() == "refreshed"]
-    assert sum(vars(record)["refreshes"] for record in told) == len(whole)
-    assert cache.hget(keys.mark(broken.name), "attempts") == b"1"
+    assert sum(vars(record)["jobs"] for record in told) == len(whole)
+    assert cache.hget(keys.job(broken.name), "attempts") == b"1"
 
 
 async def test_what_comes_after_a_minute_is_computed_again_and_what_came_before_is_not(
-    marks: Marks, cache: "redis.Redis"
+    queue: Queue, cache: "redis.Redis"
 ) -> None:
     clock = f"{keys.INTERNAL}clock"
     pieces: Pieces
@@ -115,49 +115,49 @@ async def test_what_comes_after_a_minute_is_computed_again_and_what_came_before_
             cache.hset(clock, "last", int(newest) + TOO_LATE)
 
     pieces = Pieces(take_long)
-    await owe(marks)
-    await worker_of(marks, pieces).step()
+    await enqueue(queue)
+    await worker_of(queue, pieces).step()
     assert cached(cache) == PIECES
     assert pieces.computed == Counter(PIECES) + Counter([PIECES[2]])
-    assert not leased(cache)
+    assert not leased_names(cache)
 
 
 async def test_when_a_server_is_lost_only_what_is_left_is_given_back(
-    marks: Marks, cache: "redis.Redis", async_cache: Redis
+    queue: Queue, cache: "redis.Redis", async_cache: Redis
 ) -> None:
     """What was settled may be another worker's by then, under the same name."""
-    other = Marks(async_cache, "one", lease=30, dead_limit=3)
+    other = Queue(async_cache, "one", lease=30, dead_limit=3)
 
     def lose(piece: Piece) -> None:
         if piece == PIECES[2]:
             raise ConnectionError("the server is gone")
 
-    worker = worker_of(marks, Pieces(lose))
-    await owe(marks)
+    worker = worker_of(queue, Pieces(lose))
+    await enqueue(queue)
     with pytest.raises(ConnectionError):
         await worker.step()
-    await owe(other, PIECES[:1])
-    taken = (await other.take(Choice({Piece.kind: 1}))).attempt
-    assert taken is not None
-    assert taken.names == (PIECES[0].name,)
+    await enqueue(other, PIECES[:1])
+    leased = (await other.lease(LeaseRequest({Piece.kind: 1}))).attempt
+    assert leased is not None
+    assert leased.names == (PIECES[0].name,)
     await worker.recover()
-    assert leased(cache) == {PIECES[0].name.encode()}
+    assert leased_names(cache) == {PIECES[0].name.encode()}
     pieces = Pieces(lambda _: None)
-    await worker_of(marks, pieces).step()
+    await worker_of(queue, pieces).step()
     assert pieces.computed == Counter(PIECES[2:])
 
 
-async def test_what_has_no_answer_in_any_part_is_gone(marks: Marks, cache: "redis.Redis") -> None:
-    await owe(marks)
-    await worker_of(marks, Pieces(lambda _: None)).step()
+async def test_what_has_no_answer_in_any_part_is_gone(queue: Queue, cache: "redis.Redis") -> None:
+    await enqueue(queue)
+    await worker_of(queue, Pieces(lambda _: None)).step()
 
     async def fewer(wanted: Sequence[Piece], _attempt: Attempt) -> Parts:
         yield {}
         yield {wanted[0]: Answer({key_of(wanted[0]): 7})}
 
-    await owe(marks)
-    performers = {Piece.kind: Performer(fewer, batch=10)}
-    await Worker(marks, performers, Bell(), lease=30, retry_delays=()).step()
+    await enqueue(queue)
+    executors = {Piece.kind: Executor(fewer, batch=10)}
+    await Worker(queue, executors, WakeUp(), lease=30, retry_delays=()).step()
     assert len(cached(cache)) == 1
-    assert cache.hlen(keys.HOLDINGS) == 1
-    assert not leased(cache)
+    assert cache.hlen(keys.KEY_INDEX) == 1
+    assert not leased_names(cache)

@@ -11,11 +11,11 @@ from redis.asyncio import Redis
 from statsd import keys
 from statsd.job import Priority
 from statsd.jobs.parts import at_once
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import Answer, Attempt, Marks
-from statsd.jobs.wakeup import Bell
-from statsd.jobs.worker import Performer, Worker
-from tests.support.plain_jobs import KEY, Thing, marks_of, nothing_due
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import Answer, Attempt, Queue
+from statsd.jobs.wakeup import WakeUp
+from statsd.jobs.worker import Executor, Worker
+from tests.support.plain_jobs import KEY, Thing, nothing_due, queue_of
 
 LEASE = 0.6  # seconds
 DEADLINE = 20.0  # seconds
@@ -27,13 +27,13 @@ async def eventually(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def worker_of(marks: Marks, work: Callable[[], Awaitable[object]]) -> Worker:
-    async def perform(wanted: Sequence[Any], _attempt: Attempt) -> Mapping[Any, Answer]:
+def worker_of(queue: Queue, work: Callable[[], Awaitable[object]]) -> Worker:
+    async def execute(wanted: Sequence[Any], _attempt: Attempt) -> Mapping[Any, Answer]:
         await work()
         return {each: Answer({KEY: 1}) for each in wanted}
 
-    performers = {Thing.kind: Performer(at_once(perform), batch=1)}
-    return Worker(marks, performers, Bell(), lease=LEASE, retry_delays=(60,))
+    executors = {Thing.kind: Executor(at_once(execute), batch=1)}
+    return Worker(queue, executors, WakeUp(), lease=LEASE, retry_delays=(60,))
 
 
 def renewals() -> list["asyncio.Task[Any]"]:
@@ -41,9 +41,9 @@ def renewals() -> list["asyncio.Task[Any]"]:
 
 
 async def test_work_that_outlasts_its_lease_keeps_it(
-    marks: Marks, async_cache: Redis, cache: redis.Redis
+    queue: Queue, async_cache: Redis, cache: redis.Redis
 ) -> None:
-    own, other = marks_of(async_cache, "own", lease=LEASE), marks_of(async_cache, "other")
+    own, other = queue_of(async_cache, "own", lease=LEASE), queue_of(async_cache, "other")
     seen: set[float] = set()
 
     def prolonged_often() -> bool:
@@ -55,7 +55,7 @@ async def test_work_that_outlasts_its_lease_keeps_it(
         await eventually(prolonged_often)
         assert await nothing_due(other)
 
-    await marks.mark([Mark(Thing(1))])
+    await queue.enqueue([PendingJob(Thing(1))])
     await worker_of(own, work).step()
     assert cache.exists(KEY)
     assert not cache.exists(keys.LEASES)
@@ -63,8 +63,8 @@ async def test_work_that_outlasts_its_lease_keeps_it(
     assert not renewals()
 
 
-async def test_a_lease_that_cannot_be_prolonged_takes_back_nothing_that_was_settled(
-    marks: Marks, async_cache: Redis, cache: redis.Redis
+async def test_a_lease_that_cannot_be_prolonged_takes_back_nothing_that_was_completed(
+    queue: Queue, async_cache: Redis, cache: redis.Redis
 ) -> None:
     """The failure is raised, so that the worker puts things right."""
     aside = f"{keys.LEASES}-aside"
@@ -76,8 +76,8 @@ async def test_a_lease_that_cannot_be_prolonged_takes_back_nothing_that_was_sett
         await eventually(lambda: "errorstat_WRONGTYPE" in cache.info("errorstats"))
         cache.rename(aside, keys.LEASES)
 
-    await marks.mark([Mark(Thing(1))])
+    await queue.enqueue([PendingJob(Thing(1))])
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-        await worker_of(marks_of(async_cache, "own", lease=LEASE), work).step()
+        await worker_of(queue_of(async_cache, "own", lease=LEASE), work).step()
     assert cache.exists(KEY)
     assert not renewals()

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from statsd.calculators.scores import Scores
 from statsd.dev import embedded
 from statsd.job import Priority
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import Marks
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import Queue
 from tests.support.processes import daemon, eventually
 from tests.support.webapp import cached, publish, solves_of, webapp_of
 
@@ -44,7 +44,7 @@ async def test_a_solve_does_not_wait_for_passes_that_pages_wait_for(
     with webapp.engine.begin() as connection:
         connection.exec_driver_sql(SLOW)
 
-    def passes() -> list[int]:
+    def running() -> list[int]:
         with webapp.engine.connect() as connection:
             return list(connection.execute(PASSES).scalars())
 
@@ -60,16 +60,16 @@ async def test_a_solve_does_not_wait_for_passes_that_pages_wait_for(
         with webapp.engine.begin() as connection:
             for dojo in (first, second):
                 connection.execute(sa.text("INSERT INTO slow VALUES (:id)"), {"id": dojo.dojo_id})
-        marks = Marks(async_cache, "nobody", lease=30, dead_limit=10)
+        queue = Queue(async_cache, "nobody", lease=30, dead_limit=10)
         wanted = [Scores(dojo.dojo_id) for dojo in (first, second)]
-        for refresh in wanted:
-            await marks.mark([Mark(refresh, priority=Priority.MISSED)])
-            eventually(lambda: len(passes()) == 1, "one pass is under way")
+        for job in wanted:
+            await queue.enqueue([PendingJob(job, priority=Priority.MISSED)])
+            eventually(lambda: len(running()) == 1, "one pass is under way")
         webapp.solve(user, webapp.challenge_ids(quick)[0])
         publish(cache, quick)
         eventually(lambda: solves_of(cache, quick)() == 1, "the solve is there")
-        assert len(passes()) == 1
+        assert len(running()) == 1
         with webapp.engine.begin() as connection:
             connection.execute(sa.text("DELETE FROM slow"))
-            connection.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": passes()[0]})
+            connection.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": running()[0]})
     webapp.engine.dispose()

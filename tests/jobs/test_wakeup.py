@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from statsd.jobs.wakeup import Bell, FirstOf
+from statsd.jobs.wakeup import FirstOf, WakeUp
 
 LONG = 60.0  # seconds: nobody wakes by himself
 
@@ -15,7 +15,7 @@ class Sleepers:
 
     def __init__(self) -> None:
         self.woken: list[str] = []
-        self.first, self.second = Bell(), Bell()
+        self.first, self.second = WakeUp(), WakeUp()
         self.both = FirstOf(self.first, self.second)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -45,21 +45,21 @@ def sleepers() -> Iterator[Sleepers]:
 
 async def test_the_second_is_rung_where_nobody_sleeps_at_the_first(sleepers: Sleepers) -> None:
     await sleepers.sleep("second")
-    assert sleepers.both.ring() is sleepers.second
+    assert sleepers.both.wake() is sleepers.second
     await sleepers.turns()
     assert sleepers.woken == ["second"]
     await sleepers.sleep("first")
-    assert sleepers.both.ring() is sleepers.first
+    assert sleepers.both.wake() is sleepers.first
     await sleepers.turns()
     assert sleepers.woken == ["second", "first"]
 
 
 async def test_who_looked_too_soon_is_woken_again(sleepers: Sleepers) -> None:
     await sleepers.sleep("first")
-    rung = sleepers.both.ring()
+    woken = sleepers.both.wake()
     await sleepers.sleep("first")
     assert sleepers.woken == ["first"]
-    sleepers.both.again(rung)
+    sleepers.both.repeat(woken)
     await sleepers.turns()
     assert sleepers.woken == ["first", "first"]
 
@@ -67,9 +67,9 @@ async def test_who_looked_too_soon_is_woken_again(sleepers: Sleepers) -> None:
 async def test_who_has_not_lain_down_yet_does_not_sleep(sleepers: Sleepers) -> None:
     await sleepers.sleep("first")
     await sleepers.sleep("second")
-    rung = sleepers.both.ring()
+    woken = sleepers.both.wake()
     await sleepers.turns()
-    sleepers.both.again(rung)
+    sleepers.both.repeat(woken)
     await sleepers.turns()
     assert sleepers.woken == ["first"]
     await sleepers.sleep("first")
@@ -79,9 +79,9 @@ async def test_who_has_not_lain_down_yet_does_not_sleep(sleepers: Sleepers) -> N
 async def test_who_has_lain_down_at_the_first_since_is_woken_before_others(
     sleepers: Sleepers,
 ) -> None:
-    rung = sleepers.both.ring()
-    assert rung is sleepers.second
+    woken = sleepers.both.wake()
+    assert woken is sleepers.second
     await sleepers.sleep("first")
-    sleepers.both.again(rung)
+    sleepers.both.repeat(woken)
     await sleepers.turns()
     assert sleepers.woken == ["first"]

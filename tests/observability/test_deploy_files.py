@@ -56,9 +56,9 @@ def test_alerts_are_documented_and_tested() -> None:
 def test_the_dashboard_asks_the_source_and_the_job_that_are_chosen() -> None:
     variables = {each["name"]: each for each in deploy_files.dashboard()["templating"]["list"]}
     assert variables.keys() == {"datasource", "job"}
-    asking = [variables["job"], *deploy_files.annotations(), *panels()]
-    asking += [target for panel in panels() for target in panel["targets"]]
-    assert all(each["datasource"] == SOURCE for each in asking)
+    enqueue_once_request = [variables["job"], *deploy_files.annotations(), *panels()]
+    enqueue_once_request += [target for panel in panels() for target in panel["targets"]]
+    assert all(each["datasource"] == SOURCE for each in enqueue_once_request)
     for expression, _ in OF_PANELS + OF_ANNOTATIONS:
         assert expression.count('{job="$job"}') == expression.count("{") > 0, expression
 

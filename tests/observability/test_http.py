@@ -45,8 +45,8 @@ def test_a_heartbeat_says_how_all_goes_on(webapp: WebApp, running: Daemon) -> No
     assert line["refreshes_per_second"] > 0
     assert 0 < line["latency"]["standing"][0] <= line["latency"]["standing"][2] < 10_000
     assert line["memory_megabytes"] > 10
-    assert list(line["owed"]) == list(line["overdue_seconds"])
-    assert "interactive" in line["owed"]
+    assert list(line["pending"]) == list(line["overdue_seconds"])
+    assert "interactive" in line["pending"]
 
 
 def test_other_paths_and_nonsense_get_a_short_answer(running: Daemon, port: int) -> None:
@@ -63,15 +63,15 @@ def test_other_paths_and_nonsense_get_a_short_answer(running: Daemon, port: int)
     assert "Traceback" not in running.log.read_text()
 
 
-def test_a_port_that_is_taken_is_warned_of(
+def test_a_port_that_is_leased_is_warned_of(
     database: str, redis_server: embedded.Redis, tmp_path: Path
 ) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+    with socket.socket() as leased:
+        leased.bind(("127.0.0.1", 0))
+        leased.listen()
         variables = {"STATSD_HTTP_HOST": "127.0.0.1", "DATABASE_URL": database}
         variables |= {
-            "STATSD_HTTP_PORT": str(taken.getsockname()[1]),
+            "STATSD_HTTP_PORT": str(leased.getsockname()[1]),
             "REDIS_URL": redis_server.url,
         }
         with daemon(tmp_path / "log", **variables) as process:

@@ -16,7 +16,7 @@ async def test_a_refusal_at_connecting_is_an_answer(postgres: embedded.Postgres)
     assert reason.startswith("PostgreSQL does not serve: InvalidCatalogNameError: ")
 
 
-async def test_what_is_no_outage_is_not_taken_for_one() -> None:
+async def test_what_is_no_outage_is_not_leased_for_one() -> None:
     async def broken() -> None:
         raise ValueError("a bug")
 

@@ -45,8 +45,8 @@ def live_board(
 ) -> list[Row] | None:
     """One board in the form of the array; None where it is not there, or not whole."""
     prefix = keys.boards(dojo_id)
-    place = keys.place(module_index)
-    entries: Any = cache.zrevrange(f"{prefix}:{place}:{days}", 0, -1, withscores=True)
+    scope = keys.scope(module_index)
+    entries: Any = cache.zrevrange(f"{prefix}:{scope}:{days}", 0, -1, withscores=True)
     if not entries or entries.pop() != (SENTINEL.encode(), -1):
         return None
     users = [user for user, _ in entries]

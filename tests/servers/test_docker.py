@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from statsd import keys
 from statsd.consistency.reconcile import Reconcile
 from statsd.dev import embedded
-from statsd.jobs.pending import Mark
+from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import Attempt
 from statsd.servers import docker
 from statsd.servers.database import Database
@@ -56,7 +56,7 @@ def fields(dojo: str, module: str, challenge: str) -> dict[str, str]:
 
 
 async def value(*addresses: str) -> Any:
-    [answer] = (await Engines(addresses).perform([Containers()], ATTEMPT)).values()
+    [answer] = (await Engines(addresses).execute([Containers()], ATTEMPT)).values()
     return answer.values[keys.CONTAINERS]
 
 
@@ -108,7 +108,7 @@ async def test_an_absent_engine_is_an_empty_list_and_one_warning(
     caplog.set_level(logging.INFO)
     absent = Engines([ABSENT])
     for _ in range(3):
-        found = await absent.perform([Containers()], ATTEMPT)
+        found = await absent.execute([Containers()], ATTEMPT)
         assert found[Containers()].values == {keys.CONTAINERS: []}
     [record] = caplog.records
     assert (record.levelname, record.__dict__["engine"]) == ("WARNING", ABSENT)
@@ -199,6 +199,6 @@ async def test_where_no_engine_is_named_any_more_nothing_runs(
     await parts.start()
     assert cache.get(keys.CONTAINERS) == b"[]"
     cache.set(keys.CONTAINERS, b"[1]")
-    await parts.marks.mark([Mark(Reconcile())])
+    await parts.queue.enqueue([PendingJob(Reconcile())])
     await parts.answer()
     assert cache.get(keys.CONTAINERS) == b"[]"

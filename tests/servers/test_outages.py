@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from statsd.errors import InvalidEventError, MissingTableError, SettingsError, StatsdError
-from statsd.servers.outages import Servers, brief, is_outage, pause_unless, sqlstate, wait_for
+from statsd.servers.outages import OutageWaiter, brief, is_outage, pause_unless, sqlstate, wait_for
 
 driver = PGDialect_asyncpg.import_dbapi()  # type: ignore[no-untyped-call]
 
@@ -26,8 +26,8 @@ def wrapped(error: asyncpg.PostgresError, *, invalidated: bool = False) -> Excep
     )
 
 
-def caused(error: Exception, cause: Exception) -> Exception:
-    error.__cause__ = cause
+def caused(error: Exception, provenance: Exception) -> Exception:
+    error.__cause__ = provenance
     return error
 
 
@@ -273,7 +273,7 @@ async def test_a_pause_is_as_long_as_told_and_no_longer_than_until_the_stop() ->
 
 async def test_loops_that_wait_at_the_same_time_ask_each_server_once() -> None:
     redis_probe, postgres_probe = Probe([]), Probe([])
-    servers = Servers({"Redis": redis_probe, "PostgreSQL": postgres_probe}, asyncio.Event())
+    servers = OutageWaiter({"Redis": redis_probe, "PostgreSQL": postgres_probe}, asyncio.Event())
     assert not servers.waiting
     await asyncio.gather(*(servers.wait() for _ in range(5)))
     assert (redis_probe.calls, postgres_probe.calls) == (1, 1)
@@ -284,7 +284,7 @@ async def test_loops_that_wait_at_the_same_time_ask_each_server_once() -> None:
 
 async def test_while_a_server_is_waited_for_that_is_known() -> None:
     stopping, server = asyncio.Event(), GoneForGood()
-    servers = Servers({"Redis": server}, stopping)
+    servers = OutageWaiter({"Redis": server}, stopping)
     waiting = asyncio.create_task(servers.wait())
     await server.asked.wait()
     assert servers.waiting
@@ -295,7 +295,7 @@ async def test_while_a_server_is_waited_for_that_is_known() -> None:
 
 async def test_a_loop_that_is_cancelled_does_not_end_the_waiting_of_others() -> None:
     stopping, server = asyncio.Event(), GoneForGood()
-    servers = Servers({"Redis": server}, stopping)
+    servers = OutageWaiter({"Redis": server}, stopping)
     impatient, patient = (asyncio.create_task(servers.wait()) for _ in range(2))
     await server.asked.wait()
     impatient.cancel()
@@ -309,7 +309,7 @@ async def test_loops_that_wait_together_all_get_what_is_no_outage() -> None:
     def fail() -> Awaitable[object]:
         raise ValueError("a bug")
 
-    servers = Servers({"Redis": fail}, asyncio.Event())
+    servers = OutageWaiter({"Redis": fail}, asyncio.Event())
     results = await asyncio.gather(*(servers.wait() for _ in range(3)), return_exceptions=True)
     assert [type(result) for result in results] == [ValueError] * 3
 

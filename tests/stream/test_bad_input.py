@@ -110,7 +110,7 @@ def test_the_keys_of_a_dojo_that_is_gone_go(site: Site) -> None:
     eventually(lambda: not site.cache.exists(key, keys.updated(key)), "its keys are gone")
 
 
-def test_ids_that_never_were_are_taken_as_deleted(site: Site) -> None:
+def test_ids_that_never_were_are_leased_as_deleted(site: Site) -> None:
     dojo = site.webapp.create_dojo()
     publish(site, "dojo_stats_update", dojo_id=12345)
     publish(site, "challenge_solve", user_id=2**31 - 1, challenge_id=2**31 - 1)
@@ -141,13 +141,15 @@ def test_a_solve_published_before_its_commit_is_counted(site: Site) -> None:
     user, dojo = site.webapp.create_user(), site.webapp.create_dojo()
     [challenge_id, *_] = site.webapp.challenge_ids(dojo)
     publish(site, "challenge_solve", user_id=user.id, challenge_id=challenge_id)
-    later = f"{keys.INTERNAL}later"
-    eventually(lambda: site.cache.exists(later), "the event was handled, and leaves a second look")
+    delayed = f"{keys.INTERNAL}later"
+    eventually(
+        lambda: site.cache.exists(delayed), "the event was handled, and leaves a second look"
+    )
     eventually(lambda: value_of(site, dojo), "the first look is done")
     assert value_of(site, dojo)["solves"] == 0
     site.webapp.solve(user, challenge_id)
     eventually(lambda: value_of(site, dojo)["solves"] == 1, "the solve is counted")
-    eventually(lambda: not site.cache.exists(later), "the second look was taken")
+    eventually(lambda: not site.cache.exists(delayed), "the second look was taken")
 
 
 def test_an_event_that_meets_a_lock_waits_and_takes_effect(site: Site) -> None:

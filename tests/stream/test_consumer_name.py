@@ -12,31 +12,35 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.dev import embedded
-from statsd.stream.consumer_name import DOUBT, Name, NameLostError
+from statsd.stream.consumer_name import DOUBT, ConsumerName, NameLostError
 from tests.support.processes import daemon, eventually
 
 
 @pytest.fixture
-def named(async_cache: Redis) -> Callable[[], Name]:
+def named(async_cache: Redis) -> Callable[[], ConsumerName]:
     """Make daemons that all want one name."""
-    return lambda: Name(async_cache, "host")
+    return lambda: ConsumerName(async_cache, "host")
 
 
-async def test_a_name_that_nobody_holds_is_taken_at_once(named: Callable[[], Name]) -> None:
+async def test_a_name_that_nobody_holds_is_leased_at_once(
+    named: Callable[[], ConsumerName],
+) -> None:
     name = named()
     began = monotonic()
-    await name.take()
+    await name.acquire()
     assert name.text == "host"
     assert monotonic() - began < DOUBT
 
 
-async def test_where_the_name_is_held_the_next_number_is_taken(named: Callable[[], Name]) -> None:
+async def test_where_the_name_is_held_the_next_number_is_leased(
+    named: Callable[[], ConsumerName],
+) -> None:
     names = []
     async with asyncio.TaskGroup() as signs:
         tasks = []
         for _ in range(3):
             name = named()
-            await name.take()
+            await name.acquire()
             names.append(name.text)
             tasks.append(signs.create_task(living(name)))
         for task in tasks:
@@ -44,34 +48,36 @@ async def test_where_the_name_is_held_the_next_number_is_taken(named: Callable[[
     assert names == ["host", "host-2", "host-3"]
 
 
-async def living(name: Name) -> None:
+async def living(name: ConsumerName) -> None:
     while True:
         await name.step()
 
 
-async def test_the_name_of_one_who_died_is_taken_over(named: Callable[[], Name]) -> None:
-    await named().take()
+async def test_the_name_of_one_who_died_is_leased_over(named: Callable[[], ConsumerName]) -> None:
+    await named().acquire()
     heir = named()
     began = monotonic()
-    await heir.take()
+    await heir.acquire()
     assert heir.text == "host"
     assert DOUBT <= monotonic() - began < DOUBT + 1
 
 
-async def test_a_name_that_was_let_go_is_free_at_once(named: Callable[[], Name]) -> None:
+async def test_a_name_that_was_let_go_is_free_at_once(named: Callable[[], ConsumerName]) -> None:
     first, second = named(), named()
-    await first.take()
+    await first.acquire()
     await first.leave()
     began = monotonic()
-    await second.take()
+    await second.acquire()
     assert second.text == "host"
     assert monotonic() - began < DOUBT
 
 
-async def test_one_whose_name_is_another_s_by_now_says_so(named: Callable[[], Name]) -> None:
+async def test_one_whose_name_is_another_s_by_now_says_so(
+    named: Callable[[], ConsumerName],
+) -> None:
     silent, heir = named(), named()
-    await silent.take()
-    await heir.take()
+    await silent.acquire()
+    await heir.acquire()
     with pytest.raises(NameLostError, match="Another daemon holds"):
         await silent.step()
     await silent.leave()
@@ -79,13 +85,13 @@ async def test_one_whose_name_is_another_s_by_now_says_so(named: Callable[[], Na
 
 
 async def test_a_sign_that_was_deleted_is_given_anew(
-    named: Callable[[], Name], cache: "redis.Redis"
+    named: Callable[[], ConsumerName], cache: "redis.Redis"
 ) -> None:
     name = named()
-    await name.take()
+    await name.acquire()
     cache.flushall()
     await name.step()
-    assert cache.exists(keys.alive("host"))
+    assert cache.exists(keys.heartbeat("host"))
 
 
 def test_two_daemons_of_one_name_work_under_two(

@@ -5,19 +5,19 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.jobs.queue import Answer, Choice, Marks
+from statsd.jobs.queue import Answer, LeaseRequest, Queue
 from statsd.stream.event_stream import Stream
 
 CLOCK = f"{keys.INTERNAL}clock"
 
 
 @pytest.fixture
-async def marks(async_cache: Redis) -> Marks:
+async def queue(async_cache: Redis) -> Queue:
     """Marks after a daemon's first look, all of them answered."""
-    marks = Marks(async_cache, "one", lease=30, dead_limit=10)
+    queue = Queue(async_cache, "one", lease=30, dead_limit=10)
     await a_look(async_cache)
-    assert await owed(marks) == ("reconcile",)
-    return marks
+    assert await pending(queue) == ("reconcile",)
+    return queue
 
 
 async def a_look(cache: Redis) -> bool:
@@ -25,43 +25,43 @@ async def a_look(cache: Redis) -> bool:
     return await Stream(cache, cache, "one", block=0.05, dead_limit=10).prepare()
 
 
-async def owed(marks: Marks) -> tuple[str, ...]:
+async def pending(queue: Queue) -> tuple[str, ...]:
     """Return what is owed, and answer it."""
-    attempt = (await marks.take(Choice({"reconcile": 1}))).attempt
+    attempt = (await queue.lease(LeaseRequest({"reconcile": 1}))).attempt
     if attempt is None:
         return ()
-    await marks.settle(attempt, dict.fromkeys(attempt.names, Answer({})))
+    await queue.complete(attempt, dict.fromkeys(attempt.names, Answer({})))
     return attempt.names
 
 
-async def test_a_second_look_finds_nothing(marks: Marks, async_cache: Redis) -> None:
+async def test_a_second_look_finds_nothing(queue: Queue, async_cache: Redis) -> None:
     assert not await a_look(async_cache)
-    assert await owed(marks) == ()
+    assert await pending(queue) == ()
 
 
-async def test_a_group_that_had_to_be_made_owes_everything(
-    marks: Marks, async_cache: Redis, cache: "redis.Redis"
+async def test_a_group_that_had_to_be_made_enqueues_everything(
+    queue: Queue, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
     cache.xgroup_destroy(keys.STREAM, keys.GROUP)
     assert await a_look(async_cache)
-    assert await owed(marks) == ("reconcile",)
+    assert await pending(queue) == ("reconcile",)
 
 
-async def test_data_last_seen_on_another_run_owes_everything(
-    marks: Marks, async_cache: Redis, cache: "redis.Redis"
+async def test_data_last_seen_on_another_run_enqueues_everything(
+    queue: Queue, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
     """Also to a daemon that was not there when the server was restarted."""
     cache.hset(CLOCK, "run", "another")
     assert await a_look(async_cache)
-    assert await owed(marks) == ("reconcile",)
+    assert await pending(queue) == ("reconcile",)
     assert not await a_look(async_cache)
-    assert await owed(marks) == ()
+    assert await pending(queue) == ()
 
 
-async def test_a_clock_that_was_made_anew_owes_everything_once(
-    marks: Marks, async_cache: Redis, cache: "redis.Redis"
+async def test_a_clock_that_was_made_anew_enqueues_everything_once(
+    queue: Queue, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
     cache.delete(CLOCK)
-    assert await owed(marks) == ("reconcile",)
+    assert await pending(queue) == ("reconcile",)
     assert not await a_look(async_cache)
-    assert await owed(marks) == ()
+    assert await pending(queue) == ()

@@ -7,10 +7,10 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.jobs.queue import Answer, Choice, Marks
-from statsd.servers.outages import passes
+from statsd.jobs.queue import Answer, LeaseRequest, Queue
+from statsd.servers.outages import is_transient
 from statsd.stream.event_stream import CLAIMED_AT_ONCE, Stream
-from statsd.stream.takeover import Claims
+from statsd.stream.takeover import Takeover
 
 pytestmark = pytest.mark.every_redis
 
@@ -39,9 +39,9 @@ def consumer() -> Consumer:
 
 
 @pytest.fixture
-def claims(stream: Stream, async_cache: Redis, consumer: Consumer) -> Claims:
-    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
-    return Claims(stream, marks, consumer, interval=0, idle=0, gone=3600)
+def takeover(stream: Stream, async_cache: Redis, consumer: Consumer) -> Takeover:
+    queue = Queue(async_cache, "living", lease=30, dead_limit=10)
+    return Takeover(stream, queue, consumer, interval=0, idle=0, gone=3600)
 
 
 def leave_pending(cache: "redis.Redis", events: int) -> list[str]:
@@ -57,35 +57,35 @@ def holders(cache: "redis.Redis") -> dict[bytes, int]:
 
 
 async def test_entries_of_a_dead_consumer_become_pending_here_and_are_read(
-    claims: Claims, stream: Stream, consumer: Consumer, cache: "redis.Redis"
+    takeover: Takeover, stream: Stream, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
     ids = leave_pending(cache, 3)
-    await claims.step()
+    await takeover.step()
     assert consumer.told == 1
     entries = await stream.read("0", 100)
     assert len(entries) == len(ids)
 
 
-async def test_many_entries_are_taken_over_page_by_page(
-    claims: Claims, consumer: Consumer, cache: "redis.Redis"
+async def test_many_entries_are_leased_over_page_by_page(
+    takeover: Takeover, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
     leave_pending(cache, CLAIMED_AT_ONCE + 1)
-    await claims.step()
+    await takeover.step()
     assert holders(cache) == {b"living": CLAIMED_AT_ONCE, b"dead": 1}
-    await claims.step()
+    await takeover.step()
     assert holders(cache) == {b"living": CLAIMED_AT_ONCE + 1, b"dead": 0}
     assert consumer.told == 2
 
 
 async def test_what_this_consumer_leaves_pending_itself_is_no_news(
-    claims: Claims, consumer: Consumer, cache: "redis.Redis"
+    takeover: Takeover, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
     cache.xadd(keys.STREAM, {"data": "{}"})
     cache.xreadgroup(keys.GROUP, "living", {keys.STREAM: ">"})
-    await claims.step()
+    await takeover.step()
     assert consumer.told == 0
     leave_pending(cache, 2)
-    await claims.step()
+    await takeover.step()
     assert consumer.told == 1
     assert holders(cache) == {b"living": 3, b"dead": 0}
 
@@ -93,28 +93,28 @@ async def test_what_this_consumer_leaves_pending_itself_is_no_news(
 async def test_what_was_read_a_moment_ago_is_left_to_its_reader(
     stream: Stream, async_cache: Redis, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
-    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
-    claims = Claims(stream, marks, consumer, interval=0, idle=60)
+    queue = Queue(async_cache, "living", lease=30, dead_limit=10)
+    takeover = Takeover(stream, queue, consumer, interval=0, idle=60)
     leave_pending(cache, 3)
-    await claims.step()
+    await takeover.step()
     assert consumer.told == 0
     assert holders(cache)[b"dead"] == 3
 
 
 async def test_pending_entries_that_were_deleted_lead_to_a_reconciliation(
-    claims: Claims, async_cache: Redis, cache: "redis.Redis"
+    takeover: Takeover, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
-    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
-    await marks.mark([])
-    first = (await marks.take(Choice({"reconcile": 1}))).attempt  # that of a new clock
+    queue = Queue(async_cache, "living", lease=30, dead_limit=10)
+    await queue.enqueue([])
+    first = (await queue.lease(LeaseRequest({"reconcile": 1}))).attempt  # that of a new clock
     assert first is not None
-    await marks.settle(first, {"reconcile": Answer({})})
-    assert (await marks.take(Choice({"reconcile": 1}))).attempt is None
+    await queue.complete(first, {"reconcile": Answer({})})
+    assert (await queue.lease(LeaseRequest({"reconcile": 1}))).attempt is None
     leave_pending(cache, 3)
     cache.xtrim(keys.STREAM, maxlen=0)
-    await claims.step()
+    await takeover.step()
     assert cache.xpending(keys.STREAM, keys.GROUP)["pending"] == 0
-    attempt = (await marks.take(Choice({"reconcile": 1}))).attempt
+    attempt = (await queue.lease(LeaseRequest({"reconcile": 1}))).attempt
     assert attempt is not None
     assert attempt.names == ("reconcile",)
 
@@ -122,12 +122,12 @@ async def test_pending_entries_that_were_deleted_lead_to_a_reconciliation(
 async def test_a_silent_consumer_is_dismissed_only_when_it_holds_nothing(
     stream: Stream, async_cache: Redis, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
-    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
-    claims = Claims(stream, marks, consumer, interval=0, idle=60, gone=-1)
+    queue = Queue(async_cache, "living", lease=30, dead_limit=10)
+    takeover = Takeover(stream, queue, consumer, interval=0, idle=60, gone=-1)
     leave_pending(cache, 1)
     cache.xgroup_createconsumer(keys.STREAM, keys.GROUP, "idle")
     cache.xgroup_createconsumer(keys.STREAM, keys.GROUP, "living")
-    await claims.step()
+    await takeover.step()
     assert holders(cache) == {b"dead": 1, b"living": 0}
 
 
@@ -139,28 +139,30 @@ async def test_entries_that_a_living_consumer_leaves_alone_stay_its_own(
     for entry in (left, other):  # long ago, as far as Redis knows
         cache.xclaim(keys.STREAM, keys.GROUP, "living", 0, [entry], idle=60_000, justid=True)
     consumer.kept = [left]
-    marks = Marks(async_cache, "living", lease=30, dead_limit=10)
-    await Claims(stream, marks, consumer, interval=0, idle=3600).step()
+    queue = Queue(async_cache, "living", lease=30, dead_limit=10)
+    await Takeover(stream, queue, consumer, interval=0, idle=3600).step()
     cache.xautoclaim(keys.STREAM, keys.GROUP, "another", 30_000, justid=True)
     assert holders(cache) == {b"living": 1, b"another": 1}
     assert [entry.id for entry in await stream.read("0", 10)] == [left]
 
 
 async def test_a_kept_entry_that_was_deleted_is_made_up_for(
-    claims: Claims, stream: Stream, consumer: Consumer, cache: "redis.Redis"
+    takeover: Takeover, stream: Stream, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
     entry: Any = cache.xadd(keys.STREAM, {"data": "{}"})
     await stream.read(">", 10)
     consumer.kept = [entry.decode()]
     cache.xdel(keys.STREAM, entry)
-    await claims.step()
+    await takeover.step()
     assert consumer.told == 1
-    assert cache.exists(keys.mark("reconcile"))
+    assert cache.exists(keys.job("reconcile"))
 
 
-async def test_a_stream_that_is_gone_is_waited_for(claims: Claims, cache: "redis.Redis") -> None:
+async def test_a_stream_that_is_gone_is_waited_for(
+    takeover: Takeover, cache: "redis.Redis"
+) -> None:
     """The consumer, which makes it anew, may be waiting for PostgreSQL just then."""
     cache.flushall()
     with pytest.raises(redis.ResponseError, match="NOGROUP") as raised:
-        await claims.step()
-    assert passes(raised.value)
+        await takeover.step()
+    assert is_transient(raised.value)

@@ -9,10 +9,10 @@ from redis.asyncio import Redis
 from statsd import keys
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.user_entries import Standing
-from statsd.job import Priority, Refresh
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import Attempt, Choice
+from statsd.calculators.user_entries import UserEntries
+from statsd.job import Job, Priority
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import Attempt, LeaseRequest
 from statsd.servers.database import Database
 from tests.oracles import naive
 from tests.oracles.naive import Row
@@ -20,7 +20,7 @@ from tests.oracles.stored_boards import value_of, world_of
 from tests.support.daemon_parts import Parts, together
 from tests.support.webapp import Dojo, User, WebApp, now
 
-QUICK = {Standing.kind, DojoStats.kind}
+QUICK = {UserEntries.kind, DojoStats.kind}
 
 
 class School(Parts):
@@ -41,10 +41,10 @@ class School(Parts):
         [row] = world_of(self.webapp.engine).dojos
         return row
 
-    async def lease(self, refresh: Refresh, priority: Priority = Priority.INTERACTIVE) -> Attempt:
+    async def lease(self, job: Job, priority: Priority = Priority.INTERACTIVE) -> Attempt:
         """Owe something, and take it."""
-        await self.marks.mark([Mark(refresh, priority=priority)])
-        attempt = (await self.marks.take(Choice({refresh.kind: 1}))).attempt
+        await self.queue.enqueue([PendingJob(job, priority=priority)])
+        attempt = (await self.queue.lease(LeaseRequest({job.kind: 1}))).attempt
         assert attempt is not None
         return attempt
 

@@ -12,16 +12,16 @@ import statsd.handlers  # noqa: F401 - registers them
 from statsd import keys
 from statsd.boards.executors import statistics_of
 from statsd.boards.live_boards import LiveBoards
-from statsd.calculators.user_entries import Standing
+from statsd.calculators.user_entries import UserEntries
 from statsd.consistency.drift_audit import Audit, Auditor, Rotation
-from statsd.consistency.missed_solves import MissedSolves, Watch, Watermark
+from statsd.consistency.missed_solves import MissedSolves, MissedSolvesFinder, Watermark
 from statsd.consistency.reconcile import Reconcile, Reconciler
 from statsd.job import microseconds, parse
 from statsd.jobs.parts import Parts as AnswersInParts, at_once
-from statsd.jobs.pending import Mark
-from statsd.jobs.queue import SECOND, Answer, Choice, Marks
-from statsd.jobs.wakeup import Bell
-from statsd.jobs.worker import GONE, Performer
+from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import SECOND, Answer, LeaseRequest, Queue
+from statsd.jobs.wakeup import WakeUp
+from statsd.jobs.worker import GONE, Executor
 from statsd.servers.database import Database
 from statsd.servers.docker import Containers, Engines
 from statsd.stream.consumer import Consumer
@@ -34,7 +34,7 @@ NO_STATISTICS = {
     Containers.kind,
     MissedSolves.kind,
     Reconcile.kind,
-    Standing.kind,
+    UserEntries.kind,
 }
 
 State = TypeVar("State", Watermark, Rotation)
@@ -42,7 +42,7 @@ State = TypeVar("State", Watermark, Rotation)
 
 async def together(parts: AnswersInParts) -> dict[Any, Answer]:
     """Return the answers of all parts."""
-    return {refresh: answer async for part in parts for refresh, answer in part.items()}
+    return {job: answer async for part in parts for job, answer in part.items()}
 
 
 class Parts:
@@ -53,26 +53,26 @@ class Parts:
     ) -> None:
         self.cache = cache
         self.database = database
-        self.marks = Marks(cache, "one", lease=30, dead_limit=10)
+        self.queue = Queue(cache, "one", lease=30, dead_limit=10)
         self.stream = Stream(cache, cache, "one", block=0.05, dead_limit=10)
-        self.consumer = Consumer(self.stream, self.marks, database, Bell(), batch_size=500)
-        watch = Watch(cache, database, grace=grace)
-        reconciler = Reconciler(self.marks, database, only_present=not refill)
+        self.consumer = Consumer(self.stream, self.queue, database, WakeUp(), batch_size=500)
+        watch = MissedSolvesFinder(cache, database, grace=grace)
+        reconciler = Reconciler(self.queue, database, only_present=not refill)
         auditor = Auditor(cache, database, refill=refill, grace=grace, share=math.inf)
         self.boards = LiveBoards(cache, database)
-        self._performers = statistics_of(self.boards, database)
-        self._performers |= {
-            Containers.kind: Performer(at_once(Engines(()).perform), batch=1),
-            Reconcile.kind: Performer(at_once(reconciler.perform), batch=1),
-            MissedSolves.kind: Performer(at_once(watch.perform), batch=1),
-            Audit.kind: Performer(at_once(auditor.perform), batch=1),
+        self._executors = statistics_of(self.boards, database)
+        self._executors |= {
+            Containers.kind: Executor(at_once(Engines(()).execute), batch=1),
+            Reconcile.kind: Executor(at_once(reconciler.execute), batch=1),
+            MissedSolves.kind: Executor(at_once(watch.execute), batch=1),
+            Audit.kind: Executor(at_once(auditor.execute), batch=1),
         }
-        self._batches = {kind: each.batch for kind, each in self._performers.items()}
+        self._batches = {kind: each.batch for kind, each in self._executors.items()}
 
     async def start(self) -> None:
         """Make the group, reconcile, and answer all that is owed for it."""
         await self.consumer.recover()
-        await self.marks.mark([Mark(MissedSolves())])
+        await self.queue.enqueue([PendingJob(MissedSolves())])
         await self.answer()
 
     async def answer(self, kinds: Collection[str] = ()) -> set[str]:
@@ -84,24 +84,24 @@ class Parts:
         batches = {
             kind: batch for kind, batch in self._batches.items() if not kinds or kind in kinds
         }
-        while attempt := (await self.marks.take(Choice(batches))).attempt:
-            refreshes = [parse(name) for name in attempt.names]
-            kind = refreshes[0].kind
-            found = await together(self._performers[kind].perform(refreshes, attempt))
-            answers = (found.get(each, GONE) for each in refreshes)
-            await self.marks.settle(attempt, dict(zip(attempt.names, answers, strict=True)))
+        while attempt := (await self.queue.lease(LeaseRequest(batches))).attempt:
+            jobs = [parse(name) for name in attempt.names]
+            kind = jobs[0].kind
+            found = await together(self._executors[kind].execute(jobs, attempt))
+            answers = (found.get(each, GONE) for each in jobs)
+            await self.queue.complete(attempt, dict(zip(attempt.names, answers, strict=True)))
             if kind not in NO_STATISTICS:
                 statistics.update(attempt.names)
         return statistics
 
     async def look(self) -> set[str]:
         """Look for missed solves; return what became stale, which is answered."""
-        await self.marks.mark([Mark(MissedSolves())])
+        await self.queue.enqueue([PendingJob(MissedSolves())])
         return await self.answer()
 
     async def audit(self) -> set[str]:
         """Compare; return what had drifted, which is answered."""
-        await self.marks.mark([Mark(Audit())])
+        await self.queue.enqueue([PendingJob(Audit())])
         return await self.answer()
 
     async def consume(self) -> None:
@@ -117,7 +117,7 @@ class Parts:
 
     async def now(self) -> datetime:
         """Return the newest token as a moment, naive UTC."""
-        await self.marks.mark([])
+        await self.queue.enqueue([])
         last: Any = await self.cache.hget(CLOCK, "last")
         return datetime.fromtimestamp(int(last) / SECOND, UTC).replace(tzinfo=None)
 

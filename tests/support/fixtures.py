@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from statsd import urls
 from statsd.client import Publisher, Reader, listen
 from statsd.dev import embedded
-from statsd.jobs.queue import Marks
+from statsd.jobs.queue import Queue
 from statsd.servers.database import Database
 from tests.support import poolers
 from tests.support.board_school import School
@@ -44,7 +44,7 @@ async def async_cache(cache: "redis.Redis") -> AsyncIterator["redis.asyncio.Redi
 
 
 @pytest.fixture
-async def marks(async_cache: "redis.asyncio.Redis") -> Marks:
+async def queue(async_cache: "redis.asyncio.Redis") -> Queue:
     """The marks as the daemon `one` sees them, with the first clock's reconciliation behind it."""
     return await begun(async_cache, "one")
 

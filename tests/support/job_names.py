@@ -7,17 +7,17 @@ from statsd.calculators.belts import Belts
 from statsd.calculators.catalog import of_dojo
 from statsd.calculators.crews import Crews
 from statsd.calculators.emojis import Emojis
-from statsd.job import Refresh
+from statsd.job import Job
 from tests.support.webapp import Dojo, User
 
 
-def named(refreshes: Iterable[Refresh]) -> set[str]:
-    return {refresh.name for refresh in refreshes}
+def named(jobs: Iterable[Job]) -> set[str]:
+    return {job.name for job in jobs}
 
 
 def of_dojos(*dojos: Dojo) -> set[str]:
     """What depends on the dojos' rows and solves; crews only where somebody has a tag."""
-    return named(refresh for dojo in dojos for refresh in of_dojo(dojo.dojo_id))
+    return named(job for dojo in dojos for job in of_dojo(dojo.dojo_id))
 
 
 def after_solve(user: User, *dojos: Dojo) -> set[str]:

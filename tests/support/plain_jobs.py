@@ -5,20 +5,20 @@ from typing import ClassVar
 from redis.asyncio import Redis
 
 from statsd.consistency.reconcile import Reconcile
-from statsd.job import Refresh, register_kind
-from statsd.jobs.queue import Answer, Attempt, Choice, Marks
+from statsd.job import Job, register_kind
+from statsd.jobs.queue import Answer, Attempt, LeaseRequest, Queue
 from tests.support.processes import statuses
 
-BATCHES = Choice({"reconcile": 1, "thing": 10, "other": 1})
+BATCHES = LeaseRequest({"reconcile": 1, "thing": 10, "other": 1})
 KEY = "stats:thing:1"
 
 
-class Thing(Refresh, frozen=True):
+class Thing(Job, frozen=True):
     kind: ClassVar[str] = "thing"
     number: int
 
 
-class Other(Refresh, frozen=True):
+class Other(Job, frozen=True):
     kind: ClassVar[str] = "other"
     number: int
 
@@ -27,28 +27,30 @@ for each in (Thing, Other):
     register_kind(each)
 
 
-def marks_of(client: Redis, owner: str, lease: float = 30) -> Marks:
-    return Marks(client, owner, lease=lease, dead_limit=3)
+def queue_of(client: Redis, owner: str, lease: float = 30) -> Queue:
+    return Queue(client, owner, lease=lease, dead_limit=3)
 
 
-async def begun(client: Redis, owner: str) -> Marks:
+async def begun(client: Redis, owner: str) -> Queue:
     """The marks as one daemon sees them, with the first clock's reconciliation behind it."""
-    marks = marks_of(client, owner)
-    await marks.mark([])
-    reconciling = await take(marks)
+    queue = queue_of(client, owner)
+    await queue.enqueue([])
+    reconciling = await take(queue)
     assert reconciling.names == (Reconcile().name,)
-    assert statuses(await marks.settle(reconciling, {Reconcile().name: Answer({})})) == ["settled"]
-    return marks
+    assert statuses(await queue.complete(reconciling, {Reconcile().name: Answer({})})) == [
+        "completed"
+    ]
+    return queue
 
 
-async def take(marks: Marks) -> Attempt:
-    taken = await marks.take(BATCHES)
-    assert taken.attempt is not None
-    return taken.attempt
+async def take(queue: Queue) -> Attempt:
+    leased = await queue.lease(BATCHES)
+    assert leased.attempt is not None
+    return leased.attempt
 
 
-async def nothing_due(marks: Marks) -> bool:
-    return (await marks.take(BATCHES)).attempt is None
+async def nothing_due(queue: Queue) -> bool:
+    return (await queue.lease(BATCHES)).attempt is None
 
 
 def answer(value: object, key: str = KEY) -> dict[str, Answer]:

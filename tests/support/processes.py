@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 import orjson
 
-from statsd.jobs.queue import Settled
+from statsd.jobs.queue import Completion
 from tests.support.log_contract import breach
 
 T = TypeVar("T")
@@ -53,9 +53,9 @@ def eventually(condition: Callable[[], T | None], what: str, seconds: float = DE
     return value
 
 
-def statuses(settled: Iterable[Settled]) -> list[str]:
+def statuses(completed: Iterable[Completion]) -> list[str]:
     """What became of answers."""
-    return [each.status for each in settled]
+    return [each.status for each in completed]
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.job import parse
-from statsd.jobs.queue import Answer, Choice
+from statsd.jobs.queue import Answer, LeaseRequest
 from statsd.servers.database import Database
 from tests.support.daemon_parts import Parts, together
 
@@ -25,14 +25,13 @@ class Workers(Parts):
         """Take something, not always the most urgent; what is found is written later, or never."""
         kinds = self._chance.sample(sorted(self._batches), len(self._batches) // 2)
         batches = {kind: batch for kind, batch in self._batches.items() if kind in kinds}
-        attempt = (await self.marks.take(Choice(batches))).attempt
+        attempt = (await self.queue.lease(LeaseRequest(batches))).attempt
         if attempt is None:
             return
-        refreshes = [parse(name) for name in attempt.names]
-        found = await together(self._performers[refreshes[0].kind].perform(refreshes, attempt))
+        jobs = [parse(name) for name in attempt.names]
+        found = await together(self._executors[jobs[0].kind].execute(jobs, attempt))
         answers = {
-            name: found.get(refresh, Answer({}))
-            for name, refresh in zip(attempt.names, refreshes, strict=True)
+            name: found.get(job, Answer({})) for name, job in zip(attempt.names, jobs, strict=True)
         }
         self._open.append((attempt, answers))
 
@@ -57,8 +56,8 @@ class Workers(Parts):
             return
         attempt, answers = self._open.pop(self._chance.randrange(len(self._open)))
         if self._chance.random() < 0.15:
-            await self.marks.release()
-        await self.marks.settle(attempt, answers)
+            await self.queue.release()
+        await self.queue.complete(attempt, answers)
 
     def lose(self, cache: "redis.Redis") -> None:
         """Lose a key of the boards, any of them; or somebody puts something else there."""
@@ -73,7 +72,7 @@ class Workers(Parts):
         """Write what is open, accept what was published, find what was lost, answer it all."""
         while self.is_busy:
             await self.end()
-        await self.marks.release()
+        await self.queue.release()
         await self.consume()
-        await self.marks.sweep("0", 1000)
+        await self.queue.sweep("0", 1000)
         await self.answer()

@@ -18,7 +18,7 @@ MAKES_GROUP = "start a daemon, which makes it: `statsd run`"
 SEE_DAEMON = "see whether a daemon runs, and what its log says"
 
 
-class Consumer(NamedTuple):
+class ConsumerInfo(NamedTuple):
     """One consumer of the group."""
 
     name: str
@@ -81,7 +81,7 @@ async def orphans(redis: Redis) -> AsyncIterator[Finding]:
     yield gone(await _consumers(redis))
 
 
-def gone(consumers: Sequence[Consumer]) -> Finding:
+def gone(consumers: Sequence[ConsumerInfo]) -> Finding:
     """Judge the consumers: living daemons take over what others hold, and dismiss the silent."""
     found = [
         f"{each.name} ({each.pending} pending, silent for {duration(each.idle)})"
@@ -111,14 +111,14 @@ async def _group(redis: Redis) -> dict[str, Any] | None:
     return next((each for each in groups if each["name"] == keys.GROUP.encode()), None)
 
 
-async def _consumers(redis: Redis) -> list[Consumer]:
+async def _consumers(redis: Redis) -> list[ConsumerInfo]:
     if await _group(redis) is None:
         return []
     found: Any = await redis.xinfo_consumers(keys.STREAM, keys.GROUP)
     names = [each["name"].decode(errors="backslashreplace") for each in found]
-    signs: Any = await redis.mget([keys.alive(name) for name in names]) if names else []
+    signs: Any = await redis.mget([keys.heartbeat(name) for name in names]) if names else []
     return [
-        Consumer(ascii(name)[1:-1], each["pending"], each["idle"] / 1000, sign is not None)
+        ConsumerInfo(ascii(name)[1:-1], each["pending"], each["idle"] / 1000, sign is not None)
         for name, each, sign in zip(names, found, signs, strict=True)
     ]
 

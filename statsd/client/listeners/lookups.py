@@ -161,12 +161,12 @@ def _hanging_on(
     connection: sa.Connection, challenge_ids: Collection[int]
 ) -> Iterator[tuple[int, Meaning]]:
     """Yield, by challenge, the dojos that contain it and the users whose solves go with it."""
-    places, solves = schema.dojo_challenges, schema.submissions
-    contained = sa.select(places.c.challenge_id, places.c.dojo_id, places.c.module_index)
-    for challenge_id, *place in _ask(
-        connection, contained.where(places.c.challenge_id.in_(list(challenge_ids)))
+    scopes, solves = schema.dojo_challenges, schema.submissions
+    contained = sa.select(scopes.c.challenge_id, scopes.c.dojo_id, scopes.c.module_index)
+    for challenge_id, *scope in _ask(
+        connection, contained.where(scopes.c.challenge_id.in_(list(challenge_ids)))
     ):
-        yield challenge_id, DojoChanged(*place)
+        yield challenge_id, DojoChanged(*scope)
     solved = sa.select(solves.c.challenge_id, solves.c.user_id).where(
         solves.c.challenge_id.in_(list(challenge_ids)),
         solves.c.type == "correct",

@@ -35,7 +35,7 @@ from statsd.calculators.dojo_stats import DojoStats
 from statsd.client import AsyncPublisher
 from statsd.client.listeners.sessions import listen
 from statsd.dev import embedded
-from statsd.dev.demo.view import Progress, say, show
+from statsd.dev.demo.view import DemoProgress, say, show
 from statsd.dev.sample import load
 from statsd.errors import StatsdError
 from statsd.events import ChallengeSolve, Event
@@ -99,7 +99,7 @@ def run(*, seconds: float, students: int, seed: int) -> None:
         asyncio.run(_run(servers, seconds, students, seed))
 
 
-async def _run(servers: embedded.Servers, seconds: float, students: int, seed: int) -> None:
+async def _run(servers: embedded.EmbeddedServers, seconds: float, students: int, seed: int) -> None:
     say("loading sample data")
     await load.create_tables(servers.database_url)
     loaded = await load.load(servers.database_url, load.DEMO, seed=seed)
@@ -108,7 +108,7 @@ async def _run(servers: embedded.Servers, seconds: float, students: int, seed: i
         with _daemon(servers) as daemon:
             platform = await _read_platform(engine)
             await _wait_for_cold_start(cache, platform)
-            demo = _Demo(platform, cache, Progress(), random.Random(seed))
+            demo = _Demo(platform, cache, DemoProgress(), random.Random(seed))
             say(f"{students} students begin to solve")
             await demo.run(engine, seconds, students)
             wrong = await _differences(engine, cache, platform)
@@ -121,7 +121,7 @@ async def _run(servers: embedded.Servers, seconds: float, students: int, seed: i
 
 
 @asynccontextmanager
-async def _engine(servers: embedded.Servers, students: int) -> AsyncIterator[AsyncEngine]:
+async def _engine(servers: embedded.EmbeddedServers, students: int) -> AsyncIterator[AsyncEngine]:
     engine = create_async_engine(urls.database_url(servers.database_url), pool_size=students)
     try:
         yield engine
@@ -130,7 +130,7 @@ async def _engine(servers: embedded.Servers, students: int) -> AsyncIterator[Asy
 
 
 @contextmanager
-def _daemon(servers: embedded.Servers) -> Iterator["subprocess.Popen[bytes]"]:
+def _daemon(servers: embedded.EmbeddedServers) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a daemon, its log in a file beside the servers' data, until the block ends."""
     own = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
     own |= {"STATSD_LOG_FORMAT": "text", "STATSD_HTTP_PORT": "0", "SKIP_COLD_START": "0"}
@@ -210,7 +210,7 @@ class _Demo:
     """Students at work, and one who watches the cache."""
 
     def __init__(
-        self, platform: Platform, cache: "Redis", progress: Progress, chance: random.Random
+        self, platform: Platform, cache: "Redis", progress: DemoProgress, chance: random.Random
     ) -> None:
         self.progress = progress
         self.pending: list[Solve] = []
@@ -260,15 +260,15 @@ class _Demo:
         stamp_keys = [keys.updated(keys.dojo_stats(reference)) for reference in references]
         while True:
             if self.pending:
-                stamps = [float(stamp or 0) for stamp in await self._cache.mget(stamp_keys)]
-                self._settle(dict(zip(references, stamps, strict=True)))
+                as_ofs = [float(as_of or 0) for as_of in await self._cache.mget(stamp_keys)]
+                self._settle(dict(zip(references, as_ofs, strict=True)))
             await asyncio.sleep(POLL_INTERVAL)
 
-    def _settle(self, stamps: Mapping[str, float]) -> None:
+    def _settle(self, as_ofs: Mapping[str, float]) -> None:
         now = monotonic()
         for solve in self.pending:
             solve.dojos.difference_update(
-                [reference for reference in solve.dojos if stamps[reference] > solve.committed]
+                [reference for reference in solve.dojos if as_ofs[reference] > solve.committed]
             )
         self.progress.latencies += [now - solve.began for solve in self.pending if not solve.dojos]
         self.pending = [solve for solve in self.pending if solve.dojos]
@@ -285,12 +285,12 @@ async def _differences(engine: AsyncEngine, cache: "Redis", platform: Platform) 
     wrong = []
     for reference, dojo_id in platform.dojos.items():
         key = keys.dojo_stats(reference)
-        raw, stamp = await cache.mget(key, keys.updated(key))
+        raw, as_of = await cache.mget(key, keys.updated(key))
         # A value is true for its stamp: windows and days are those of that moment.
-        moment = datetime.fromtimestamp(float(stamp or 0), UTC).replace(tzinfo=None)
-        refresh = DojoStats(dojo_id)
+        moment = datetime.fromtimestamp(float(as_of or 0), UTC).replace(tzinfo=None)
+        job = DojoStats(dojo_id)
         async with engine.connect() as connection:
-            computed = await dojo_stats.calculator.acompute(through(connection), [refresh], moment)
-        if computed[refresh] != {key: orjson.loads(raw or b"0")}:
+            computed = await dojo_stats.calculator.acompute(through(connection), [job], moment)
+        if computed[job] != {key: orjson.loads(raw or b"0")}:
             wrong.append(reference)
     return wrong

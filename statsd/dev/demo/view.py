@@ -25,7 +25,7 @@ NAME_WIDTH = 32  # columns
 
 
 @dataclass
-class Progress:
+class DemoProgress:
     """How many solves were committed, and how long those took that were seen."""
 
     began: float = field(default_factory=monotonic)
@@ -65,7 +65,7 @@ def say(text: str) -> None:
     console.print(Text(text), soft_wrap=True)
 
 
-async def show(progress: Progress, cache: "Redis", names: Mapping[str, str]) -> None:
+async def show(progress: DemoProgress, cache: "Redis", names: Mapping[str, str]) -> None:
     """Show the progress until cancelled; `names` of dojos by reference id."""
     if not console.is_terminal:
         while True:
@@ -77,7 +77,7 @@ async def show(progress: Progress, cache: "Redis", names: Mapping[str, str]) -> 
             await asyncio.sleep(TABLE_INTERVAL)
 
 
-async def _picture(progress: Progress, cache: "Redis", names: Mapping[str, str]) -> Group:
+async def _picture(progress: DemoProgress, cache: "Redis", names: Mapping[str, str]) -> Group:
     values = await cache.mget([keys.dojo_stats(reference) for reference in names])
     table = Table("dojo", title="what a web page would show now", title_justify="left")
     for heading in ("solves", "hackers", "challenges", "newest solve"):

@@ -148,12 +148,12 @@ def _add_challenges(made: Dojos, rng: Random, dojo_id: int, now: datetime) -> No
 def _visibility(rng: Random, now: datetime) -> tuple[datetime | None, datetime | None]:
     """Return `start` and `stop`; now and then one that comes within the hour."""
     past = now - HISTORY * rng.random() / 2
-    later = past + (now - past) * rng.random()
+    delayed = past + (now - past) * rng.random()
     future = now + timedelta(hours=1 if chance(rng, 0.1) else 24 * 90) * rng.random()
     choices = (
         (past, None),
-        (None, later),
-        (past, later),
+        (None, delayed),
+        (past, delayed),
         (past, future),
         (None, future),
         (future, None),

@@ -170,7 +170,7 @@ async def test_what_a_managed_redis_forbids_is_told_and_no_more(
 async def test_a_consumer_that_died_is_warned_of_with_what_it_holds(
     parts: Parts, variables: dict[str, str], cache: "redis.Redis"
 ) -> None:
-    cache.set(keys.alive("one"), "a sign of life")
+    cache.set(keys.heartbeat("one"), "a sign of life")
     cache.xadd(keys.STREAM, {"data": "{}"}, id=f"{int(time() - 300) * 1000}-0")
     cache.xreadgroup(keys.GROUP, "host\x1b-1", {keys.STREAM: ">"})
     cache.xadd(keys.DEAD_LETTERS, {"error": "an error"})

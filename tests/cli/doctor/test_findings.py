@@ -4,7 +4,7 @@ import pytest
 
 from statsd.cli.doctor import clocks, postgres, redis, stream
 from statsd.cli.doctor.finding import Level
-from statsd.cli.doctor.stream import Consumer, duration
+from statsd.cli.doctor.stream import ConsumerInfo, duration
 from statsd.urls import credentials
 
 
@@ -64,10 +64,10 @@ def test_a_clock_may_be_a_second_off(ahead: float, level: Level, sentence: str) 
 
 
 def test_consumers_that_are_gone_are_named_a_few_at_a_time() -> None:
-    living = Consumer("living", pending=7, idle=9000, lives=True)
-    brief = Consumer("brief", pending=0, idle=3599, lives=False)
+    living = ConsumerInfo("living", pending=7, idle=9000, lives=True)
+    brief = ConsumerInfo("brief", pending=0, idle=3599, lives=False)
     assert stream.gone([living, brief]).level is Level.OK
-    silent = [Consumer(f"host-{i}", pending=0, idle=7200, lives=False) for i in range(7)]
+    silent = [ConsumerInfo(f"host-{i}", pending=0, idle=7200, lives=False) for i in range(7)]
     finding = stream.gone([living, *silent, brief])
     assert finding.level is Level.WARNING
     assert finding.sentence.startswith("7 gone, and not taken over: host-0 ")

@@ -72,7 +72,7 @@ async def test_a_server_that_is_gone_is_not_asked_again(
     assert found == [gone if is_gone else FINE]
 
 
-async def test_who_has_answered_is_not_taken_for_gone_over_a_setting() -> None:
+async def test_who_has_answered_is_not_leased_for_gone_over_a_setting() -> None:
     asked = patient()
     await asked.examine("memory", succeeding())
     await asked.examine("tables", failing(SettingsError("SELECT is lacking")))

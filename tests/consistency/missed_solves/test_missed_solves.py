@@ -14,14 +14,14 @@ from statsd.calculators.crews import Crews
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.consistency import missed_solves
 from statsd.consistency.in_flight import intake
-from statsd.consistency.missed_solves import OVERLAP, MissedSolves, Watch
+from statsd.consistency.missed_solves import OVERLAP, MissedSolves, MissedSolvesFinder
 from statsd.consistency.reconcile import Reconcile, Reconciler
 from statsd.events import ChallengeSolve
 from statsd.handlers.registry import Lookup
 from statsd.handlers.solve import challenge_solved
 from statsd.job import Priority
-from statsd.jobs.pending import Mark, Record
-from statsd.jobs.queue import SECOND, Answer, Choice
+from statsd.jobs.pending import Consequence, PendingJob
+from statsd.jobs.queue import SECOND, Answer, LeaseRequest
 from statsd.servers.database import Database
 from statsd.servers.docker import Containers
 from tests.consistency.missed_solves.watched import Site, failed_attempts, of_everything, of_missed
@@ -112,23 +112,23 @@ async def test_a_clock_that_is_set_back_holds_nothing_up(
     assert found == of_missed(site)
 
 
-async def test_reconciling_marks_statistics_and_nothing_else(
+async def test_reconciling_jobs_statistics_and_nothing_else(
     site: Site, cache: "redis.Redis"
 ) -> None:
     site.webapp.solve(site.user, site.challenges[0])
     await site.look()
     await site.audit()
-    await site.marks.mark([Mark(Reconcile())])
-    attempt = (await site.marks.take(Choice({Reconcile.kind: 1}))).attempt
+    await site.queue.enqueue([PendingJob(Reconcile())])
+    attempt = (await site.queue.lease(LeaseRequest({Reconcile.kind: 1}))).attempt
     assert attempt is not None
-    reconciler = Reconciler(site.marks, site.database, only_present=False)
-    [answer] = (await reconciler.perform([Reconcile()], attempt)).values()
+    reconciler = Reconciler(site.queue, site.database, only_present=False)
+    [answer] = (await reconciler.execute([Reconcile()], attempt)).values()
     idle, others = (
         cast("list[tuple[bytes, float]]", cache.zrange(keys.due(each), 0, -1, withscores=True))
         for each in (Priority.IDLE, Priority.BACKGROUND)
     )
-    owed = {name.decode() for name, _ in (*idle, *others)}
-    assert owed == of_everything(site) | {Containers.kind}
+    pending = {name.decode() for name, _ in (*idle, *others)}
+    assert pending == of_everything(site) | {Containers.kind}
     assert {name.partition(b":")[0].decode() for name, _ in idle} == {DojoStats.kind, Crews.kind}
     # No boards are older than the marks of what they answer, however soon they are taken.
     assert max(due for _, due in idle) < min(due for _, due in others)
@@ -152,7 +152,7 @@ async def test_a_solve_that_cannot_be_handled_hides_no_other(
     """It is reconciled instead."""
     first, second = site.challenges[:2]
 
-    async def handler(events: Sequence[ChallengeSolve], lookup: Lookup) -> Iterable[Record]:
+    async def handler(events: Sequence[ChallengeSolve], lookup: Lookup) -> Iterable[Consequence]:
         if any(event.challenge_id == first for event in events):
             raise ValueError("not this one")
         return await challenge_solved(events, lookup)
@@ -168,12 +168,14 @@ async def test_a_solve_that_cannot_be_handled_hides_no_other(
 
 async def test_the_grace_begins_when_a_solve_was_seen(site: Site) -> None:
     """Between a look's beginning and its snapshot there may be seconds."""
-    await site.marks.mark([Mark(MissedSolves())])
-    attempt = (await site.marks.take(Choice({MissedSolves.kind: 1}))).attempt
+    await site.queue.enqueue([PendingJob(MissedSolves())])
+    attempt = (await site.queue.lease(LeaseRequest({MissedSolves.kind: 1}))).attempt
     assert attempt is not None
     site.webapp.solve(site.user, site.challenges[0])
     seen = (await intake(site.cache)).moment
-    [answer] = (await Watch(site.cache, site.database).perform([MissedSolves()], attempt)).values()
+    [answer] = (
+        await MissedSolvesFinder(site.cache, site.database).execute([MissedSolves()], attempt)
+    ).values()
     assert answer.values[keys.WATERMARK]["wait"]["since"] > seen > attempt.moment
 
 

@@ -151,7 +151,7 @@ async def test_a_database_that_ends_long_before_the_watermark_is_reconciled_and_
 
 
 @pytest.mark.usefixtures("publishing")
-async def test_ids_that_were_covered_in_another_database_are_not(site: Site) -> None:
+async def test_ids_that_were_acknowledged_in_another_database_are_not(site: Site) -> None:
     await failed_attempts(site, 2 * OVERLAP)
     solve = solve_of(site.user, site.challenges[0])
     site.webapp.add(solve)
@@ -170,7 +170,7 @@ async def test_ids_that_were_covered_in_another_database_are_not(site: Site) -> 
 
 
 @pytest.mark.usefixtures("publishing")
-async def test_solves_stay_covered_when_the_newest_submissions_are_deleted(site: Site) -> None:
+async def test_solves_stay_acknowledged_when_the_newest_submissions_are_deleted(site: Site) -> None:
     for challenge_id in site.challenges[:4]:
         site.webapp.solve(site.user, challenge_id)
     await site.consume()
@@ -212,20 +212,20 @@ async def test_a_watermark_that_is_lost_leads_to_a_reconciliation(
     assert (await site.watermark()).missed == 0
 
 
-async def test_what_is_covered_is_remembered_no_longer_than_it_is_looked_at(
+async def test_what_is_acknowledged_is_remembered_no_longer_than_it_is_looked_at(
     site: Site, cache: "redis.Redis"
 ) -> None:
     site.webapp.solve(site.user, site.challenges[0])
     for _ in range(3):
         await site.look()
-    assert cache.zrange(keys.COVERED, 0, -1) == [b"-1", b"1"]
+    assert cache.zrange(keys.ACKNOWLEDGED_SOLVES, 0, -1) == [b"-1", b"1"]
     for _ in range(3):
         await failed_attempts(site, OVERLAP)
         await site.look()
-    assert cache.zrange(keys.COVERED, 0, -1) == [b"-1"]
+    assert cache.zrange(keys.ACKNOWLEDGED_SOLVES, 0, -1) == [b"-1"]
 
 
-async def test_where_redis_forgot_what_is_covered_all_is_reconciled_and_nothing_missed(
+async def test_where_redis_forgot_what_is_acknowledged_all_is_reconciled_and_nothing_missed(
     site: Site, cache: "redis.Redis"
 ) -> None:
     for challenge_id in site.challenges:
@@ -234,7 +234,7 @@ async def test_where_redis_forgot_what_is_covered_all_is_reconciled_and_nothing_
     for _ in range(3):
         await site.look()
     before = await site.watermark()
-    cache.delete(keys.COVERED)
+    cache.delete(keys.ACKNOWLEDGED_SOLVES)
     assert await site.look() == of_everything(site)
     for _ in range(3):
         assert await site.look() == set()
