@@ -1,1 +1,1 @@
-"""For development: servers from wheels, sample data, the demonstration."""
+"""Development tools: servers from wheels, sample data, the demonstration."""

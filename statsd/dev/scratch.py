@@ -1,11 +1,12 @@
-"""Scratch directories for embedded servers, cleared away whatever happens to their owner.
+"""Scratch directories for embedded servers, removed even if their owner is killed.
 
-All lie in one state root, `{temporary directory}/dojo-statsd-{uid}`. Each holds a file that its
-owner keeps locked for as long as it lives, so that the next start knows what a killed owner
-left behind: it ends those servers and removes those directories. Directories are made, cleared
-and removed under the root's own lock, so one that is just being made is never taken for a
-leftover. Servers are found by their command lines (`/proc`; elsewhere a leftover PostgreSQL
-notices by itself that its directory is gone).
+All directories lie in one state root, `{temporary directory}/dojo-statsd-{uid}`. Each directory
+has a lock file, which its owner process keeps locked. Every start looks for directories without a
+living owner, ends their servers and removes them. Directories are created, cleared and removed
+under the root's own lock, so a directory under construction is never taken for a leftover.
+
+Servers are found by their command lines in `/proc`. On systems without `/proc`, a leftover
+PostgreSQL ends by itself when its directory is gone.
 """
 
 import ctypes
@@ -26,24 +27,24 @@ from types import FrameType
 from statsd.errors import StatsdError
 
 POLL_INTERVAL = 0.01  # seconds
-DETACH_DEADLINE = 5.0  # seconds until processes that were killed have let go of their memory
+DETACH_DEADLINE = 5.0  # seconds until killed processes have detached from shared memory
 END_DEADLINE = 5.0  # seconds for a server to end by itself, and again after it was killed
-LONGEST_ROOT = 60  # bytes: a socket's path in a scratch directory must stay below 100
+LONGEST_ROOT = 60  # bytes; socket paths in a scratch directory must stay below 100
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def directory() -> Iterator[Path]:
-    """Make a scratch directory, and at the end end its servers and remove it.
+    """Create a scratch directory; at exit, end its servers and remove it.
 
-    Clears first what killed owners left. While it is open in the main thread, SIGTERM and
-    SIGHUP raise SystemExit where their action is the default one, so that `finally` blocks run.
+    Leftovers of killed owners are cleared first. While the block runs in the main thread, SIGTERM
+    and SIGHUP raise SystemExit, unless the program handles them, so that `finally` blocks run.
     """
     with _exit_on_signals():
         root = state_root()
         with locked(root):
             _clear_leftovers(root)
-            path, lock = _make(root)
+            path, lock = _create(root)
         try:
             yield path
         finally:
@@ -53,10 +54,11 @@ def directory() -> Iterator[Path]:
 
 
 def state_root() -> Path:
-    """Return the folder of all this user's scratch directories, made where it is missing.
+    """Return the folder of all scratch directories of this user; create it if it is missing.
 
-    It is in /tmp where the temporary directory's name is too long for sockets, or where root's
-    cannot be entered by the account PostgreSQL runs as. Raises StatsdError when it is another's.
+    The folder is in /tmp if the temporary directory has too long a name for sockets, or if the
+    process is root and PostgreSQL's account cannot enter it. Raises StatsdError when the folder
+    belongs to another user.
     """
     base = Path(tempfile.gettempdir()).resolve()
     root = base / f"dojo-statsd-{os.geteuid()}"
@@ -74,19 +76,19 @@ def state_root() -> Path:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Hold the state root's lock; waits for it as long as it takes."""
+    """Hold the state root's lock; waits for it without a timeout."""
     with (root / "lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def end_servers(path: Path) -> None:
-    """End every server of a scratch directory: gently for 5 s, then with SIGKILL."""
+    """End every server of a scratch directory: with its own signal, after 5 s with SIGKILL."""
     for force in (False, True):
-        for pid, gentle in _servers(path).items():
+        for pid, orderly in _servers(path).items():
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL if force else gentle)
-                os.kill(pid, signal.SIGCONT)  # a stopped process would not see a gentle signal
+                os.kill(pid, signal.SIGKILL if force else orderly)
+                os.kill(pid, signal.SIGCONT)  # a paused process handles no signal but SIGKILL
         if wait_until(lambda: not _servers(path), END_DEADLINE):
             return
 
@@ -94,25 +96,25 @@ def end_servers(path: Path) -> None:
 def free_shared_memory(path: Path) -> None:
     """Remove the System V segment that a killed PostgreSQL of this directory left.
 
-    Line 7 of its pid file has the segment's key and id; an id alone may be another's by now.
+    Line 7 of its pid file has the segment's key and id. Both are compared, because ids are reused.
     """
     try:
         lines = (path / "postgres/data/postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
         return
-    named = lines[6].split() if len(lines) > 6 else []  # noqa: PLR2004 - line 7
-    # Its last processes may be dying yet, and hold on to it until they have.
-    wait_until(lambda: _segment_is_removed(named), DETACH_DEADLINE)
+    segment = lines[6].split() if len(lines) > 6 else []  # noqa: PLR2004 - line 7
+    # Killed processes stay attached to the segment until they have ended.
+    wait_until(lambda: _segment_is_removed(segment), DETACH_DEADLINE)
 
 
-def _segment_is_removed(named: list[str]) -> bool:
-    """Remove a segment, given by key and id, to which no process is attached."""
+def _segment_is_removed(segment: list[str]) -> bool:
+    """Remove a segment, given by key and id; return False while a process is attached to it."""
     try:
         segments = Path("/proc/sysvipc/shm").read_text().splitlines()
     except FileNotFoundError:
         return True
     for columns in map(str.split, segments):
-        if columns[:2] == named:
+        if columns[:2] == segment:
             if columns[6] != "0":  # processes attached
                 return False
             ctypes.CDLL(None).shmctl(int(columns[1]), 0, None)  # 0: IPC_RMID
@@ -120,7 +122,7 @@ def _segment_is_removed(named: list[str]) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Return whether the condition came true within so many seconds."""
+    """Wait for the condition; return False if it is not true after so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -130,28 +132,28 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def _servers(path: Path) -> dict[int, signal.Signals]:
-    """Return the processes that serve from a directory, each with the signal that ends it.
+    """Return the server processes of a directory, each with the signal that ends it.
 
-    SIGQUIT makes PostgreSQL stop at once and yet remove its shared memory. Its children carry
-    the `cluster_name`, which is the directory's name, in their titles.
+    SIGQUIT makes PostgreSQL stop at once and still remove its shared memory. The titles of its
+    child processes contain the `cluster_name`, which is the directory's name.
     """
-    marks = {
+    patterns = {
         f"-D {path}/": signal.SIGQUIT,
         f"postgres: {path.name}: ": signal.SIGQUIT,
         f"--dir {path}/": signal.SIGTERM,
     }
     found = {}
     for file in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # it ended meanwhile
+        with suppress(OSError):  # the process has ended meanwhile
             line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            for mark, gentle in marks.items():
-                if mark in line:
-                    found[int(file.parent.name)] = gentle
+            for pattern, orderly in patterns.items():
+                if pattern in line:
+                    found[int(file.parent.name)] = orderly
     return found
 
 
-def _make(root: Path) -> tuple[Path, int]:
-    """Return a new directory and the descriptor of its lock, which child programs do not get."""
+def _create(root: Path) -> tuple[Path, int]:
+    """Return a new directory and the descriptor of its lock; child processes do not inherit it."""
     path = root / f"run-{secrets.token_hex(5)}"
     path.mkdir()
     path.chmod(0o711)
@@ -161,33 +163,33 @@ def _make(root: Path) -> tuple[Path, int]:
 
 
 def _clear_leftovers(root: Path) -> None:
-    """Clear every directory whose owner is gone. The caller holds the root's lock."""
+    """Clear every directory whose owner has ended. The caller holds the root's lock."""
     for path in root.glob("run-*"):
         try:
             with (path / "lock").open("r+") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            continue  # its owner lives
+            continue  # its owner runs
         except FileNotFoundError:
-            pass  # it was made or removed only half
+            pass  # its creation or removal was interrupted
         _clear(path)
 
 
 def _clear(path: Path) -> None:
-    """End a directory's servers and remove it. What resists is left to the next start."""
+    """End a directory's servers and remove it. On failure the next start tries again."""
     end_servers(path)
     free_shared_memory(path)
     shutil.rmtree(path, ignore_errors=True)
 
 
 def _open_to_all(path: Path) -> bool:
-    """Return whether any account can enter a folder."""
+    """Return whether every account can enter a folder."""
     return all(part.stat().st_mode & stat.S_IXOTH for part in (path, *path.parents))
 
 
 @contextmanager
 def _exit_on_signals() -> Iterator[None]:
-    """Turn the signals that would end the process on the spot into SystemExit."""
+    """Make signals raise SystemExit where they would end the process at once."""
     main = threading.current_thread() is threading.main_thread()
     replaced = [n for n in ENDING_SIGNALS if main and signal.getsignal(n) is signal.SIG_DFL]
     for number in replaced:
@@ -206,11 +208,11 @@ def _exit(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold back the signals that end the process until the block is done."""
+    """Defer the signals that end the process until the block is done."""
     main = threading.current_thread() is threading.main_thread()
-    late: list[int] = []
+    deferred: list[int] = []
     handlers = {
-        number: signal.signal(number, lambda came, _frame: late.append(came))
+        number: signal.signal(number, lambda received, _frame: deferred.append(received))
         for number in ENDING_SIGNALS
         if main and signal.getsignal(number) is not None
     }
@@ -219,5 +221,5 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for came in late[:1]:
-            signal.raise_signal(came)
+        for received in deferred[:1]:
+            signal.raise_signal(received)

@@ -1,1 +1,1 @@
-"""The demonstration: servers, a daemon, and students who solve challenges."""
+"""The demonstration: servers, a daemon, and simulated students who solve challenges."""

@@ -1,8 +1,8 @@
-"""`statsd demo`: servers, sample data, a daemon and students, and how fast solves are seen.
+"""`statsd demo`: start servers, a daemon and simulated students, and measure latencies.
 
-The daemon is a process of its own. The students are SQLAlchemy sessions with the listeners
-installed, as in a web application. The time of a solve runs from its commit until the cached
-statistics of every dojo that requires the challenge are true for a later moment.
+The daemon is a separate process. The students are SQLAlchemy sessions with the listeners
+installed, as in a web application. The latency of a solve is the time from its commit until the
+cached statistics of every dojo that requires the challenge have a later as-of.
 """
 
 import asyncio
@@ -42,10 +42,10 @@ from statsd.events import ChallengeSolve, Event
 from statsd.servers.outages import pause_unless
 
 START_DEADLINE = 60.0  # seconds until the cold start is done
-DRAIN_DEADLINE = 10.0  # seconds until the last solves are seen
-STOP_DEADLINE = 15.0  # seconds until the daemon has left
-POLL_INTERVAL = 0.002  # seconds between two looks at the cache
-THINKING = 0.4  # seconds between two solves of one student, on average
+DRAIN_DEADLINE = 10.0  # seconds until the cache has the last solves
+STOP_DEADLINE = 15.0  # seconds until the daemon has ended
+POLL_INTERVAL = 0.002  # seconds between two reads of the cache
+SOLVE_INTERVAL = 0.4  # seconds between two solves of one student, on average
 
 
 class Base(DeclarativeBase):
@@ -60,20 +60,20 @@ class Submission(Base):
 
 @dataclass(frozen=True)
 class Platform:
-    """What there is to solve, and who solves it."""
+    """The dojos, challenges and users of the sample."""
 
     dojos: dict[str, int]
     """`dojo_id` by reference id."""
     names: dict[str, str]
     """Names by reference id."""
     challenges: dict[int, set[str]]
-    """By challenge, the reference ids of the dojos that require it."""
+    """Reference ids of the dojos that require a challenge, by challenge id."""
     users: list[int]
     solved: set[tuple[int, int]]
     """Pairs of challenge and user."""
 
     def choose(self, chance: random.Random) -> tuple[int, int]:
-        """Choose a challenge and a user who has not solved it, and remember that."""
+        """Choose a challenge and a user who has not solved it, and record the pair as solved."""
         challenges = list(self.challenges)
         while (pair := (chance.choice(challenges), chance.choice(self.users))) in self.solved:
             pass
@@ -83,17 +83,17 @@ class Platform:
 
 @dataclass(frozen=True)
 class Solve:
-    """A solve that was committed and not yet seen."""
+    """A committed solve that is not in the cache yet."""
 
-    committed: float  # seconds of the clock that Redis uses too
-    began: float  # the same, monotonic
-    dojos: set[str]  # reference ids of those that do not show it yet
+    committed: float  # Unix seconds, comparable with an as-of
+    began: float  # the same moment, monotonic
+    dojos: set[str]  # reference ids of the dojos whose statistics lack it
 
 
 def run(*, seconds: float, students: int, seed: int) -> None:
-    """Run the demonstration for so many seconds, or, with 0, until a signal.
+    """Run the demonstration for some seconds, or until a signal if `seconds` is 0.
 
-    Raises StatsdError where a solve did not reach the cache or a value is not exact.
+    Raises StatsdError when a solve does not reach the cache, or when a value is wrong.
     """
     with embedded.servers() as servers:
         asyncio.run(_run(servers, seconds, students, seed))
@@ -109,7 +109,7 @@ async def _run(servers: embedded.EmbeddedServers, seconds: float, students: int,
             platform = await _read_platform(engine)
             await _wait_for_cold_start(cache, platform)
             demo = _Demo(platform, cache, DemoProgress(), random.Random(seed))
-            say(f"{students} students begin to solve")
+            say(f"{students} students start to solve challenges")
             await demo.run(engine, seconds, students)
             wrong = await _differences(engine, cache, platform)
         demo.progress.summarise(len(platform.dojos), wrong)
@@ -131,18 +131,20 @@ async def _engine(servers: embedded.EmbeddedServers, students: int) -> AsyncIter
 
 @contextmanager
 def _daemon(servers: embedded.EmbeddedServers) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a daemon, its log in a file beside the servers' data, until the block ends."""
-    own = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
-    own |= {"STATSD_LOG_FORMAT": "text", "STATSD_HTTP_PORT": "0", "SKIP_COLD_START": "0"}
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("STATSD_")}
+    """Run a daemon until the block ends; its log is a file beside the servers' data."""
+    variables = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
+    variables |= {"STATSD_LOG_FORMAT": "text", "STATSD_HTTP_PORT": "0", "SKIP_COLD_START": "0"}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("STATSD_")
+    }
     path = servers.redis.directory / "statsd.log"
     with path.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "statsd", "run"],
-            env=kept | own,
+            env=inherited | variables,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # Ctrl-C is for the demonstration, which then stops this
+            start_new_session=True,  # Ctrl-C reaches the demonstration only, which stops the daemon
         )
         try:
             yield process
@@ -184,30 +186,30 @@ async def _read_platform(engine: AsyncEngine) -> Platform:
 
 async def _wait_for_cold_start(cache: "Redis", platform: Platform) -> None:
     began = monotonic()
-    wanted = [keys.dojo_stats(reference) for reference in platform.dojos]
-    while await cache.exists(*wanted) < len(wanted):
+    stats_keys = [keys.dojo_stats(reference) for reference in platform.dojos]
+    while await cache.exists(*stats_keys) < len(stats_keys):
         if monotonic() - began > START_DEADLINE:
             raise StatsdError(f"the daemon did not fill the cache within {START_DEADLINE:.0f} s")
         await asyncio.sleep(POLL_INTERVAL)
-    say(f"all {len(wanted)} dojos are in the cache after {monotonic() - began:.1f} s")
+    say(f"all {len(stats_keys)} dojos are in the cache after {monotonic() - began:.1f} s")
 
 
 class _Publisher(AsyncPublisher):
-    """Notes when each solve is published, which is when its commit has just returned."""
+    """Calls `on_solve` for each published solve, just after its commit."""
 
-    def __init__(self, client: "Redis", note: Callable[[ChallengeSolve], None]) -> None:
+    def __init__(self, client: "Redis", on_solve: Callable[[ChallengeSolve], None]) -> None:
         super().__init__(client, enabled=True)
-        self._note = note
+        self._on_solve = on_solve
 
     async def publish(self, *events: Event) -> int:
         for event in events:
             if isinstance(event, ChallengeSolve):
-                self._note(event)
+                self._on_solve(event)
         return await super().publish(*events)
 
 
 class _Demo:
-    """Students at work, and one who watches the cache."""
+    """The simulated students, and the task that measures their solves in the cache."""
 
     def __init__(
         self, platform: Platform, cache: "Redis", progress: DemoProgress, chance: random.Random
@@ -220,25 +222,25 @@ class _Demo:
         self._stop = asyncio.Event()
 
     async def run(self, engine: AsyncEngine, seconds: float, students: int) -> None:
-        """Let students solve until it is time; return when their solves are seen."""
+        """Let students solve for some seconds; return when the cache has their solves."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop.set)
         sessions = async_sessionmaker(engine)
-        forget = listen(sessions, _Publisher(self._cache, self._note))
+        remove_listeners = listen(sessions, _Publisher(self._cache, self._on_solve))
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self._watch())
+            measuring = group.create_task(self._measure())
             showing = group.create_task(show(self.progress, self._cache, self._platform.names))
             work = [group.create_task(self._study(sessions)) for _ in range(students)]
             await pause_unless(self._stop, seconds or None)
             self._stop.set()
             await asyncio.wait(work)
-            await self._until_seen()
-            watching.cancel()
+            await self._drain()
+            measuring.cancel()
             showing.cancel()
-        forget()
+        remove_listeners()
 
-    def _note(self, event: ChallengeSolve) -> None:
+    def _on_solve(self, event: ChallengeSolve) -> None:
         self.progress.committed += 1
         dojos = set(self._platform.challenges[event.challenge_id])
         self.pending.append(Solve(time(), monotonic(), dojos))
@@ -252,19 +254,19 @@ class _Demo:
                     Submission(challenge_id=challenge_id, user_id=user_id, date=now, type="correct")
                 )
                 await session.commit()
-            await pause_unless(self._stop, self._chance.expovariate(1 / THINKING))
+            await pause_unless(self._stop, self._chance.expovariate(1 / SOLVE_INTERVAL))
 
-    async def _watch(self) -> None:
-        """Look at the stamps until a later moment is true for all dojos of each solve."""
+    async def _measure(self) -> None:
+        """Read the as-ofs again and again, and record the solves that they include."""
         references = list(self._platform.dojos)
-        stamp_keys = [keys.updated(keys.dojo_stats(reference)) for reference in references]
+        as_of_keys = [keys.updated(keys.dojo_stats(reference)) for reference in references]
         while True:
             if self.pending:
-                as_ofs = [float(as_of or 0) for as_of in await self._cache.mget(stamp_keys)]
-                self._settle(dict(zip(references, as_ofs, strict=True)))
+                as_ofs = [float(as_of or 0) for as_of in await self._cache.mget(as_of_keys)]
+                self._record(dict(zip(references, as_ofs, strict=True)))
             await asyncio.sleep(POLL_INTERVAL)
 
-    def _settle(self, as_ofs: Mapping[str, float]) -> None:
+    def _record(self, as_ofs: Mapping[str, float]) -> None:
         now = monotonic()
         for solve in self.pending:
             solve.dojos.difference_update(
@@ -273,20 +275,21 @@ class _Demo:
         self.progress.latencies += [now - solve.began for solve in self.pending if not solve.dojos]
         self.pending = [solve for solve in self.pending if solve.dojos]
 
-    async def _until_seen(self) -> None:
+    async def _drain(self) -> None:
+        """Wait until the cache has every solve, or until the deadline."""
         began = monotonic()
-        # Redis rings no bell for a change of values.
+        # There is no event to wait for: `_measure` polls the cache.
         while self.pending and monotonic() - began < DRAIN_DEADLINE:  # noqa: ASYNC110
             await asyncio.sleep(POLL_INTERVAL)
 
 
 async def _differences(engine: AsyncEngine, cache: "Redis", platform: Platform) -> list[str]:
-    """Return the dojos whose cached value is not what a full calculation gives."""
+    """Return the dojos whose cached value differs from a full calculation."""
     wrong = []
     for reference, dojo_id in platform.dojos.items():
         key = keys.dojo_stats(reference)
         raw, as_of = await cache.mget(key, keys.updated(key))
-        # A value is true for its stamp: windows and days are those of that moment.
+        # Windows and days depend on the moment, so the calculation uses the value's as-of.
         moment = datetime.fromtimestamp(float(as_of or 0), UTC).replace(tzinfo=None)
         job = DojoStats(dojo_id)
         async with engine.connect() as connection:

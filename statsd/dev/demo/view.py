@@ -1,4 +1,4 @@
-"""What `statsd demo` shows: a live table in a terminal, plain lines anywhere else."""
+"""The output of `statsd demo`: a live table in a terminal, plain lines elsewhere."""
 
 import asyncio
 import statistics
@@ -19,14 +19,14 @@ from statsd import keys
 
 console = Console(highlight=False)
 
-TABLE_INTERVAL = 0.25  # seconds between two pictures
+TABLE_INTERVAL = 0.25  # seconds between two updates of the table
 LINE_INTERVAL = 2.0  # seconds between two lines
 NAME_WIDTH = 32  # columns
 
 
 @dataclass
 class DemoProgress:
-    """How many solves were committed, and how long those took that were seen."""
+    """The number of committed solves, and the latencies of those in the cache."""
 
     began: float = field(default_factory=monotonic)
     committed: int = 0
@@ -35,29 +35,29 @@ class DemoProgress:
 
     def line(self) -> str:
         """Return the state in one line."""
-        seen = f"{self.committed} solves committed, {len(self.latencies)} in the cache"
-        return f"{seen}; {times(self.latencies)}" if self.latencies else seen
+        counts = f"{self.committed} solves committed, {len(self.latencies)} in the cache"
+        return f"{counts}; {percentiles(self.latencies)}" if self.latencies else counts
 
     def summarise(self, dojos: int, wrong: Sequence[str]) -> None:
-        """Say how it went."""
+        """Print the final counts and latencies."""
         seconds = monotonic() - self.began
         say(
             f"\n{self.committed} solves committed in {seconds:.0f} s, "
             f"{len(self.latencies)} reached the cache, {self.committed - len(self.latencies)} lost"
         )
         if self.latencies:
-            say(f"from commit to cache: {times(self.latencies)}")
+            say(f"from commit to cache: {percentiles(self.latencies)}")
         say(f"{dojos - len(wrong)} of {dojos} dojos equal a full calculation")
 
 
-def times(latencies: Sequence[float]) -> str:
-    """Return the median and the 99th percentile of some seconds, in milliseconds."""
+def percentiles(latencies: Sequence[float]) -> str:
+    """Return the median and the 99th percentile of latencies (seconds) as text, in ms."""
     if len(latencies) == 1:
-        middle = high = latencies[0]
+        p50 = p99 = latencies[0]
     else:
-        percentiles = statistics.quantiles(latencies, n=100, method="inclusive")
-        middle, high = percentiles[49], percentiles[98]
-    return f"median {middle * 1000:.1f} ms, 99th percentile {high * 1000:.1f} ms"
+        cuts = statistics.quantiles(latencies, n=100, method="inclusive")
+        p50, p99 = cuts[49], cuts[98]
+    return f"median {p50 * 1000:.1f} ms, 99th percentile {p99 * 1000:.1f} ms"
 
 
 def say(text: str) -> None:
@@ -66,20 +66,20 @@ def say(text: str) -> None:
 
 
 async def show(progress: DemoProgress, cache: "Redis", names: Mapping[str, str]) -> None:
-    """Show the progress until cancelled; `names` of dojos by reference id."""
+    """Show the progress until cancelled; `names` are those of dojos, by reference id."""
     if not console.is_terminal:
         while True:
             await asyncio.sleep(LINE_INTERVAL)
             say(f"{monotonic() - progress.began:3.0f} s: {progress.line()}")
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            live.update(await _picture(progress, cache, names), refresh=True)
+            live.update(await _table(progress, cache, names), refresh=True)
             await asyncio.sleep(TABLE_INTERVAL)
 
 
-async def _picture(progress: DemoProgress, cache: "Redis", names: Mapping[str, str]) -> Group:
+async def _table(progress: DemoProgress, cache: "Redis", names: Mapping[str, str]) -> Group:
     values = await cache.mget([keys.dojo_stats(reference) for reference in names])
-    table = Table("dojo", title="what a web page would show now", title_justify="left")
+    table = Table("dojo", title="cached statistics, as a web page shows them", title_justify="left")
     for heading in ("solves", "hackers", "challenges", "newest solve"):
         table.add_column(heading, justify="right")
     stats = [
@@ -93,7 +93,7 @@ async def _picture(progress: DemoProgress, cache: "Redis", names: Mapping[str, s
 def _cells(name: str, value: Mapping[str, Any]) -> list[Text]:
     newest = value["recent_solves"][0]["challenge_name"] if value["recent_solves"] else ""
     numbers = (f"{value[field]:,}" for field in ("solves", "users", "challenges"))
-    # Names are anybody's text: no markup, no control codes, no more than fits.
+    # Users choose the names: show no markup, no control codes, and limit the width.
     return [_name(name), *map(Text, numbers), _name(newest)]
 
 

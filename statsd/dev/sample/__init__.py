@@ -1,1 +1,1 @@
-"""Deterministic sample data."""
+"""Deterministic sample data of a made-up platform."""

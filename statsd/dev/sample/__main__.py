@@ -1,4 +1,4 @@
-"""`python -m statsd.dev.sample`: load a small sample into DATABASE_URL, if it has no rows."""
+"""`python -m statsd.dev.sample`: load a small sample into an empty DATABASE_URL."""
 
 from statsd.dev.sample.load import main
 

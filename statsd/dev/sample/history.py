@@ -1,8 +1,8 @@
-"""Who joined, solved and failed what, and when, on a made-up platform.
+"""The memberships and submissions of a made-up platform.
 
-Users pick dojos by popularity and walk through them in order, so no user solves a challenge
-twice. There may be millions of solves: they are kept as arrays of numbers (16 bytes a solve)
-and become rows a slice of the history at a time.
+Users choose dojos by popularity and solve their challenges in order, so no user solves a
+challenge twice. There can be millions of solves: they are kept as arrays of numbers (16 bytes a
+solve) and become rows one slice of the history at a time.
 """
 
 from array import array
@@ -13,33 +13,33 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from random import Random
 
-from statsd.dev.sample.rows import HISTORY, Dojos, Row, chance
+from statsd.dev.sample.rows import HISTORY, Dojos, SampleRow, chance
 
 SLICE = 20_000  # solves
 RECENCY = 1.5
-"""A share s of all solves is younger than HISTORY * s ** RECENCY: 0.9 % are the last day's."""
+"""A share s of all solves is younger than HISTORY * s ** RECENCY: 0.9 % are of the last day."""
 MISSES = ("incorrect", "incorrect", "incorrect", "incorrect", "discard", "partial")
-ANONYMOUS = 5_000  # one correct submission in so many more has no user
+ANONYMOUS = 5_000  # solves for each additional correct submission without a user
 
 
 @dataclass
 class History:
-    """Every solve, and every membership."""
+    """All solves and memberships."""
 
     users: "array[int]" = field(default_factory=lambda: array("I"))
     challenges: "array[int]" = field(default_factory=lambda: array("I"))
     slices: list["array[int]"] = field(default_factory=list)
-    """For each slice of time its solves: moment (as a share of 2 ** 32) << 32 | index."""
-    members: list[Row] = field(default_factory=list)
+    """The solves of each slice of time, as moment (in 2 ** 32nds of the history) << 32 | index."""
+    members: list[SampleRow] = field(default_factory=list)
 
     @property
     def solves(self) -> int:
-        """Return how many solves there are."""
+        """The number of solves."""
         return len(self.users)
 
 
 def make_history(rng: Random, dojos: Dojos, users: int, solves: int) -> History:
-    """Return so many solves, or fewer where the challenges do not suffice."""
+    """Return a history with so many solves, or fewer if there are too few challenges."""
     history = History(slices=[array("Q") for _ in range(solves // SLICE + 1)])
     admins = {
         (number, rng.randint(1, users))
@@ -49,11 +49,11 @@ def make_history(rng: Random, dojos: Dojos, users: int, solves: int) -> History:
     eagerness = [
         0.0 if chance(rng, 0.05) else min(rng.paretovariate(1.2), 40) for _ in range(users)
     ]
-    to_come = sum(eagerness)
+    remaining = sum(eagerness)
     for user, eager in enumerate(eagerness, 1):
-        share = eager / to_come if to_come > eager else 1.0
+        share = eager / remaining if remaining > eager else 1.0
         wanted = round((solves - history.solves) * share) if eager else 0
-        to_come -= eager
+        remaining -= eager
         visited = _walk(rng, history, dojos, user, wanted)
         history.members += _join(rng, dojos, user, visited, admins)
     history.members += ((dojos.dojos[number][0], user, "admin") for number, user in sorted(admins))
@@ -61,7 +61,7 @@ def make_history(rng: Random, dojos: Dojos, users: int, solves: int) -> History:
 
 
 def _walk(rng: Random, history: History, dojos: Dojos, user: int, wanted: int) -> list[int]:
-    """Let a user solve challenges of one dojo after the other; return the dojos' numbers."""
+    """Let a user solve challenges, dojo by dojo; return the indexes of the visited dojos."""
     popularity = dojos.popularity
     visited: list[int] = []
     solved: list[int] = []
@@ -80,8 +80,8 @@ def _walk(rng: Random, history: History, dojos: Dojos, user: int, wanted: int) -
 
 
 def _spread(rng: Random, history: History, count: int) -> None:
-    """Give the next so many solves their moments, in order, within a user's active time."""
-    end = min(1.0, rng.random() * 1.2)  # many are active to this day
+    """Give the next `count` solves their moments, in order, within a user's active time."""
+    end = min(1.0, rng.random() * 1.2)  # many users are active until now
     start = max(0.0, end - 0.002 - rng.random() ** 2 / 2)
     for index in range(count):
         share = start + (end - start) * (index + rng.random()) / count
@@ -92,8 +92,8 @@ def _spread(rng: Random, history: History, count: int) -> None:
 
 def _join(
     rng: Random, dojos: Dojos, user: int, visited: list[int], admins: set[tuple[int, int]]
-) -> Iterator[Row]:
-    """Return a user's memberships: 6 of 10 visited official dojos, 9 of 10 others."""
+) -> Iterator[SampleRow]:
+    """Return a user's memberships, in 60 % of visited official dojos and 90 % of the others."""
     for number in visited:
         dojo_id, _, _, official, _, data = dojos.dojos[number]
         if (number, user) in admins:
@@ -106,12 +106,12 @@ def _join(
 
 def make_submissions(
     rng: Random, history: History, misses_per_solve: float, now: datetime
-) -> Iterator[list[Row]]:
-    """Return the rows of `submissions`, slice by slice, by date, with ids from 1."""
+) -> Iterator[list[SampleRow]]:
+    """Return the rows of `submissions` slice by slice, ordered by date, with ids from 1."""
     number = 1
     solves = 0
     for part in history.slices:
-        rows: list[Row] = []
+        rows: list[SampleRow] = []
         for code in sorted(part):
             index = code & 0xFFFFFFFF
             date = now - HISTORY * (1 - (code >> 32) / 2**32) ** RECENCY

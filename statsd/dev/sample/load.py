@@ -18,25 +18,25 @@ from sqlalchemy.schema import CreateIndex
 
 from statsd import schema, settings
 from statsd.dev.sample.history import History, make_history, make_submissions
-from statsd.dev.sample.rows import Row, make_awards, make_dojos, make_users
+from statsd.dev.sample.rows import SampleRow, make_awards, make_dojos, make_users
 from statsd.errors import StatsdError
 from statsd.servers.outages import brief
 
 Progress = Callable[[int, int], None]
-"""Told now and then how many solves of how many are loaded."""
+"""Called after each part with the number of loaded solves and the number of all solves."""
 
 SERIAL_TABLES = ("users", "challenges", "submissions", "awards")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a sample is."""
+    """The size of a sample."""
 
     dojos: int
     users: int
     solves: int
     misses_per_solve: float = 1.0
-    """Submissions that are no solves, for each that is."""
+    """The number of wrong submissions for each solve."""
 
 
 DEMO = Scale(dojos=12, users=300, solves=8_000)
@@ -47,7 +47,7 @@ LARGE = Scale(dojos=500, users=60_000, solves=5_000_000)
 
 @dataclass(frozen=True)
 class Loaded:
-    """How many rows each table was given; `solves` are the submissions that are solves."""
+    """The number of rows loaded into each table, and of solves among the submissions."""
 
     dojos: int
     dojo_modules: int
@@ -62,7 +62,7 @@ class Loaded:
 
 
 async def create_tables(database_url: str) -> None:
-    """Create the tables of the contract where they are missing."""
+    """Create the missing tables of the contract."""
     url = sa.make_url(database_url).set(drivername="postgresql+asyncpg")
     engine = create_async_engine(url, poolclass=NullPool)
     async with engine.begin() as connection:
@@ -78,11 +78,11 @@ async def load(
     now: datetime | None = None,
     progress: Progress | None = None,
 ) -> Loaded:
-    """Fill the empty tables, all or none, and gather the planner's statistics.
+    """Fill the empty tables in one transaction, and run VACUUM ANALYZE.
 
-    `now` (naive UTC, the present if None) is where the history ends. Foreign keys are not
-    checked meanwhile, which only a superuser may ask for. Raises StatsdError when the tables
-    are not empty, asyncpg's errors for the rest.
+    The history ends at `now` (naive UTC; by default the present). Foreign keys are not checked
+    meanwhile, so the database user has to be a superuser. Raises StatsdError when the tables are
+    not empty, and asyncpg's own errors.
     """
     now = now or datetime.now(UTC).replace(tzinfo=None)
     url = sa.make_url(database_url).set(drivername="postgresql")
@@ -110,7 +110,7 @@ async def _fill(
     dojos = make_dojos(Random(f"{seed} dojos"), scale.dojos, now)
     history = make_history(Random(f"{seed} history"), dojos, scale.users, scale.solves)
     awards = make_awards(Random(f"{seed} awards"), scale.users, dojos, now)
-    small: list[tuple[sa.Table, Iterable[Row]]] = [
+    small: list[tuple[sa.Table, Iterable[SampleRow]]] = [
         (schema.users, make_users(Random(f"{seed} users"), scale.users)),
         (schema.challenges, dojos.challenge_rows),
         (schema.dojos, dojos.dojos),
@@ -130,15 +130,15 @@ async def _fill(
     return Loaded(**counts, solves=history.solves)
 
 
-async def _copy(connection: asyncpg.Connection, table: sa.Table, rows: Iterable[Row]) -> int:
-    """Load rows with COPY; return how many they were."""
+async def _copy(connection: asyncpg.Connection, table: sa.Table, rows: Iterable[SampleRow]) -> int:
+    """Load rows with COPY; return their number."""
     columns = [column.name for column in table.columns]
     status = await connection.copy_records_to_table(table.name, records=rows, columns=columns)
     return int(status.removeprefix("COPY "))
 
 
-async def _copy_submissions(connection: asyncpg.Connection, rows: Iterable[Row]) -> int:
-    """Load the large table without its index, which is built faster at the end."""
+async def _copy_submissions(connection: asyncpg.Connection, rows: Iterable[SampleRow]) -> int:
+    """Load the large table without its indexes: building them afterwards is faster."""
     dialect = sa.make_url("postgresql+asyncpg://").get_dialect()()
     indexes = sorted(schema.submissions.indexes, key=lambda index: str(index.name))
     for index in indexes:
@@ -150,9 +150,9 @@ async def _copy_submissions(connection: asyncpg.Connection, rows: Iterable[Row])
 
 
 def _reported(
-    slices: Iterable[list[Row]], history: History, progress: Progress | None
-) -> Iterator[Row]:
-    """Return the rows of all slices, telling `progress` after each slice."""
+    slices: Iterable[list[SampleRow]], history: History, progress: Progress | None
+) -> Iterator[SampleRow]:
+    """Return the rows of all slices, and call `progress` after each slice."""
     done = 0
     for part, rows in zip(history.slices, slices, strict=True):
         yield from rows
@@ -162,7 +162,7 @@ def _reported(
 
 
 async def _fill_if_empty(database_url: str) -> str:
-    """Create the tables, and load rows where there are none; return a line about it."""
+    """Create the tables, load rows if there are none, and return a line about the result."""
     await create_tables(database_url)
     try:
         loaded = await load(database_url, DEMO)
@@ -172,7 +172,7 @@ async def _fill_if_empty(database_url: str) -> str:
 
 
 def main() -> None:
-    """Give the database of DATABASE_URL the tables, and a small sample if it has no rows."""
+    """Create the tables in DATABASE_URL, and load a small sample if they are empty."""
     try:
         line = asyncio.run(_fill_if_empty(settings.load(os.environ).database_url))
     except StatsdError as error:

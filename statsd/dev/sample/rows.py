@@ -1,8 +1,8 @@
 """Dojos, users and awards of a made-up platform: the same for the same seed and moment.
 
-Everything the contract mentions is there: dojos of every type, shared, doubled, optional and
-nameless challenges, visibilities, hidden users, hostile names, awards that clash. Rows are
-tuples in the order of the columns in `statsd.schema`.
+The sample covers the whole contract: dojos of every type, shared, doubled, optional and nameless
+challenges, visibilities, hidden users, hostile names and conflicting awards. Rows are tuples in
+the order of the columns in `statsd.schema`.
 """
 
 import json
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 from random import Random
 
-Row = tuple[object, ...]
+SampleRow = tuple[object, ...]
 
 HISTORY = timedelta(days=3 * 365)
 
@@ -70,40 +70,40 @@ CREWS = (
 
 @dataclass
 class Dojos:
-    """Every dojo with what it contains, the most popular first."""
+    """All dojos with their modules and challenges, the most popular first."""
 
-    dojos: list[Row] = field(default_factory=list)
-    modules: list[Row] = field(default_factory=list)
-    challenges: list[Row] = field(default_factory=list)
-    visibilities: list[Row] = field(default_factory=list)
+    dojos: list[SampleRow] = field(default_factory=list)
+    modules: list[SampleRow] = field(default_factory=list)
+    challenges: list[SampleRow] = field(default_factory=list)
+    visibilities: list[SampleRow] = field(default_factory=list)
     own: list["array[int]"] = field(default_factory=list)
-    """For each dojo the ids of the challenges that it was the first to have, in its order."""
+    """For each dojo the ids of its own challenges, in order; borrowed ones belong to another."""
     emojis: list[tuple[str, str, str]] = field(default_factory=list)
-    """Hexadecimal dojo id, name and emoji of the dojos that award one."""
+    """Hexadecimal dojo id, name and emoji of each dojo that awards an emoji."""
 
     popularity: list[float] = field(default_factory=list)
     """Cumulated weights, by Zipf's law."""
 
     @property
-    def challenge_rows(self) -> Iterator[Row]:
+    def challenge_rows(self) -> Iterator[SampleRow]:
         """Return the rows of the table `challenges`."""
         return ((number,) for own in self.own for number in own)
 
 
 def chance(rng: Random, probability: float) -> bool:
-    """Return True that often."""
+    """Return True with this probability."""
     return rng.random() < probability
 
 
 def make_dojos(rng: Random, count: int, now: datetime) -> Dojos:
-    """Return so many dojos; their challenges have the ids from 1."""
+    """Return `count` dojos; the ids of their challenges start at 1."""
     made = Dojos()
     ids = rng.sample(range(-(2**31), 2**31), count)
     borrowed = KINDS.index((False, None)), KINDS.index((None, None))
     for number, dojo_id in enumerate(ids):
         official, kind = KINDS[number % len(KINDS)]
         slug = f"{rng.choice(TOPICS)}-{rng.choice(LEVELS)}-{number}"
-        if number % len(KINDS) == borrowed[1]:  # two dojos that only their ids tell apart
+        if number % len(KINDS) == borrowed[1]:  # two dojos that differ only in their dojo_id
             slug = str(made.dojos[number - borrowed[1] + borrowed[0]][1])
         name = rng.choice((slug.title(), f"{slug} <i>&amp;</i> “{number}”"))
         data: dict[str, object] = {"type": kind} if kind else {}
@@ -126,13 +126,13 @@ def _add_challenges(made: Dojos, rng: Random, dojo_id: int, now: datetime) -> No
     modules = list(range(rng.randint(2, 15)))
     made.modules += ((dojo_id, index, f"module-{index}", f"Module {index}") for index in modules)
     if len(made.dojos) % 5 == 1:
-        modules.append(99)  # a module that is gone; its challenges stayed
+        modules.append(99)  # a deleted module, whose challenges stayed
     for module in modules:
         for index in range(rng.randint(3, 15)):
             if own and chance(rng, 0.03):
-                challenge = rng.choice(own)  # for the second time
+                challenge = rng.choice(own)  # the same challenge twice
             elif made.own and chance(rng, 0.05):
-                challenge = rng.choice(rng.choice(made.own))  # another dojo's
+                challenge = rng.choice(rng.choice(made.own))  # a challenge of another dojo
             else:
                 challenge, fresh = fresh, fresh + 1
                 own.append(challenge)
@@ -146,7 +146,7 @@ def _add_challenges(made: Dojos, rng: Random, dojo_id: int, now: datetime) -> No
 
 
 def _visibility(rng: Random, now: datetime) -> tuple[datetime | None, datetime | None]:
-    """Return `start` and `stop`; now and then one that comes within the hour."""
+    """Return `start` and `stop`; a few of them are within the next hour."""
     past = now - HISTORY * rng.random() / 2
     delayed = past + (now - past) * rng.random()
     future = now + timedelta(hours=1 if chance(rng, 0.1) else 24 * 90) * rng.random()
@@ -163,8 +163,8 @@ def _visibility(rng: Random, now: datetime) -> tuple[datetime | None, datetime |
     return rng.choices(choices, weights=(6, 2, 2, 3, 2, 2, 1, 1))[0]
 
 
-def make_users(rng: Random, count: int) -> Iterator[Row]:
-    """Return so many users, with ids from 1; names are unique."""
+def make_users(rng: Random, count: int) -> Iterator[SampleRow]:
+    """Return `count` users with unique names; ids start at 1."""
     for number in range(1, count + 1):
         name = f"{rng.choice(FIRST)} {rng.choice(LAST)} {number}"
         if chance(rng, 0.04):
@@ -179,9 +179,9 @@ def make_users(rng: Random, count: int) -> Iterator[Row]:
         yield (number, name, f"user{number}@example.com", website, hidden, kind)
 
 
-def make_awards(rng: Random, users: int, dojos: Dojos, now: datetime) -> list[Row]:
-    """Return belts and emojis by date, with ids from 1."""
-    awards = _clashing_awards(dojos, now)
+def make_awards(rng: Random, users: int, dojos: Dojos, now: datetime) -> list[SampleRow]:
+    """Return belts and emojis ordered by date; ids start at 1."""
+    awards = _conflicting_awards(dojos, now)
     for user in range(1, users + 1):
         if chance(rng, 0.06):
             highest = min(int(rng.expovariate(0.6)), len(BELTS) - 1)
@@ -195,8 +195,8 @@ def make_awards(rng: Random, users: int, dojos: Dojos, now: datetime) -> list[Ro
     return [(number, *award) for number, award in enumerate(awards, 1)]
 
 
-def _belts(rng: Random, user: int, highest: int, now: datetime) -> Iterator[Row]:
-    """Return a user's belts, lowest first; one in ten gets the highest a second time."""
+def _belts(rng: Random, user: int, highest: int, now: datetime) -> Iterator[SampleRow]:
+    """Return a user's belts, lowest first; one user in ten gets the highest belt twice."""
     again = chance(rng, 0.1)
     dates = sorted(_moment(rng, now) for _ in range(highest + 1 + again))
     colors = [*BELTS[: highest + 1], *BELTS[highest : highest + again]]
@@ -204,8 +204,8 @@ def _belts(rng: Random, user: int, highest: int, now: datetime) -> Iterator[Row]
         yield (user, "belt", color, f"The {color} belt", date, None, None)
 
 
-def _clashing_awards(dojos: Dojos, now: datetime) -> list[Row]:
-    """Return what a calculation could trip over: users 1 to 3 have it in every sample."""
+def _conflicting_awards(dojos: Dojos, now: datetime) -> list[SampleRow]:
+    """Return the difficult cases of the contract, for users 1 to 3 of every sample."""
     date = now - timedelta(days=100)
     category, name, icon = dojos.emojis[0] if dojos.emojis else ("00000000", "none", "🐍")
     return [
