@@ -158,7 +158,7 @@ def _newest() -> "sa.Select[Any]":
             row.c.dojo_id,
             CHALLENGE_NAME.label("challenge_name"),
             solve.c.date,
-            position.label("place"),
+            position.label("position"),
         )
         .where(is_recent())
         .subquery()
