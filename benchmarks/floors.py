@@ -44,13 +44,13 @@ def statements(name: str) -> list[str]:
     return [each for each in (SQL / f"{name}.sql").read_text().split(";") if each.strip()]
 
 
-def rows_of(servers: embedded.EmbeddedServers, kind: str) -> list[list[asyncpg.Consequence]]:
+def rows_of(servers: embedded.EmbeddedServers, kind: str) -> list[list[asyncpg.Record]]:
     """Return what the statements of a kind find."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_rows_of(servers, kind))
 
 
-async def _rows_of(servers: embedded.EmbeddedServers, kind: str) -> list[list[asyncpg.Consequence]]:
+async def _rows_of(servers: embedded.EmbeddedServers, kind: str) -> list[list[asyncpg.Record]]:
     connection = await asyncpg.connect(servers.database_url)
     try:
         await connection.execute(SETTINGS)

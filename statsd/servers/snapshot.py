@@ -20,7 +20,7 @@ Statement = sa.Select[Any] | sa.TextClause
 _DIALECT = dialect()  # type: ignore[no-untyped-call]
 
 
-class Row(asyncpg.Consequence):  # type: ignore[misc] # asyncpg has no types
+class Row(asyncpg.Record):  # type: ignore[misc] # asyncpg has no types
     """A row; its columns are attributes, too."""
 
     def __getattr__(self, column: str) -> Any:
