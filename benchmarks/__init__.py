@@ -1,1 +1,1 @@
-"""Benchmarks: each starts its own servers, makes its own data and prints ratios to a floor."""
+"""Benchmarks, with servers and data of their own; each figure has a floor to compare with."""

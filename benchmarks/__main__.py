@@ -1,4 +1,4 @@
-"""All benchmarks, or some of them, with a table and JSON: `python -m benchmarks --help`."""
+"""Run all benchmarks or some of them, print a table, write JSON: `python -m benchmarks`."""
 
 import argparse
 import sys
@@ -37,28 +37,28 @@ MEASURES: dict[str, Callable[[stage.Stage], Iterator[Result]]] = {
     "daemons": burst.measure_daemons,
 }
 INDEX = "optional_index"
-INTERRUPTED = 130  # the exit code, as shells have it
+INTERRUPTED = 130  # the exit code of shells for Ctrl-C
 EPILOG = """measures, in this order:
-  cold-start  everything into an empty cache, whole and by kind
-  idle        one solve after another: commit to live board, dojo stats, exported scoreboard
+  cold-start  the whole cache from empty: total time, and worker time by kind
+  idle        single solves: from commit to live board, dojo stats, exported scoreboard
   burst       10,000 solves at once, over all dojos and in the busiest one
   rate        the highest rate of solves at which lag stays flat
-  pressure    solves for a while, half of them in one dojo: how soon quiet dojos have theirs
+  pressure    a load of solves, half of them in one dojo: latency of the quiet dojos
   awards      belts and emojis, one after another and many at once
-  reads       a page of a long scoreboard by the reader, beside loading all of it
-  memory      the daemon after all of this, and Redis by kind of key
-  nothing     events that change nothing known: reading, decoding, acknowledging
+  reads       a page of a long scoreboard by the reader, beside loading the whole array
+  memory      the daemon after the measures above, and Redis by kind of key
+  nothing     events of unknown users and challenges: reading, decoding, acknowledging
   daemons     a burst over all dojos with 1, 2 and 4 daemons
 
-In the end every value is compared with the full calculation. Exit codes: 0 all are right,
-1 a value is wrong (whatever the times are) or something failed, 2 wrong arguments.
-docs/performance.md says what each figure means."""
+Afterwards every value is compared with the full calculation. Exit codes: 0 all values are
+right, 1 a value is wrong (whatever the times are) or a measure failed, 2 wrong arguments.
+docs/performance.md explains each figure."""
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure, each figure beside its floor. Servers and data are made for it.",
+        description="Measure, each figure beside its floor. Starts its own servers, with own data.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -68,38 +68,40 @@ def _options() -> argparse.Namespace:
         choices=samples.SCALES,
         metavar="SCALE",
         help="S: 20 dojos, 500 users, 20,000 solves; M (the default): 200, 20,000, 1,000,000; "
-        "L: 500, 60,000, 5,000,000; of several, also how much more the next one takes",
+        "L: 500, 60,000, 5,000,000; with several, also the growth from each to the next",
     )
     parser.add_argument(
-        "--only", nargs="+", choices=MEASURES, metavar="MEASURE", help="no more than these"
+        "--only", nargs="+", choices=MEASURES, metavar="MEASURE", help="only these measures"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="little of each, at S, about a minute; for CI"
+        "--quick",
+        action="store_true",
+        help="a short run of each measure at S, about a minute; for CI",
     )
     parser.add_argument(
-        "--with-index", action="store_true", help="with the optional index of docs/performance.md"
+        "--with-index", action="store_true", help="add the optional index of docs/performance.md"
     )
     parser.add_argument(
         "--json",
         type=Path,
         metavar="FILE",
-        help=f"where the JSON goes; else a file named by the date in {samples.folder()}, where "
-        "samples are kept for a day, too",
+        help="the JSON file; by default one named after the date in "
+        f"{samples.folder()}, which also keeps samples for a day",
     )
     options = parser.parse_args()
     if options.quick and options.scale:
-        parser.error("--quick is at S: leave --scale out")
+        parser.error("--quick always uses scale S: omit --scale")
     if options.json and options.json.is_dir():
-        parser.error(f"--json: {options.json} is a folder; name a file")
+        parser.error(f"--json: {options.json} is a folder; give a file name")
     if options.json and not options.json.parent.is_dir():
-        parser.error(f"--json: there is no folder {options.json.parent}")
+        parser.error(f"--json: the folder {options.json.parent} does not exist")
     options.scale = ["S"] if options.quick else [*dict.fromkeys(options.scale or ["M"])]
     options.only = [*dict.fromkeys(options.only or MEASURES)]
     return options
 
 
 class Measured(NamedTuple):
-    """What was found at one scale."""
+    """The results at one scale."""
 
     scale: str
     size: Mapping[str, int]
@@ -109,7 +111,7 @@ class Measured(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        """Whether there was something to compare, and nothing was wrong."""
+        """Whether values were compared, and none of them was wrong."""
         return self.compared > 0 and not self.wrong
 
 
@@ -117,35 +119,35 @@ def _measured(scale: str, options: argparse.Namespace) -> Measured:
     effort = stage.QUICK if options.quick else stage.FULL
     results: list[Result] = []
     index = INDEX if options.with_index else ""
-    with stage.at(scale, effort, index=index) as own:
-        say(", ".join(f"{count:,} {table}" for table, count in own.size.items()))
+    with stage.at(scale, effort, index=index) as current:
+        say(", ".join(f"{count:,} {table}" for table, count in current.size.items()))
         for name in options.only:
             began = perf_counter()
-            results += MEASURES[name](own)
+            results += MEASURES[name](current)
             say(f"{scale}: {name} took {perf_counter() - began:.0f} s")
-        if not own.verdicts:
-            own.daemon()  # so that something is compared
-        own.end_daemon()
+        if not current.verdicts:
+            current.daemon()  # so that values are compared
+        current.end_daemon()
     return Measured(
         scale,
-        own.size,
+        current.size,
         results,
-        sum(each.compared for each in own.verdicts),
-        [name for each in own.verdicts for name in each.wrong],
+        sum(each.compared for each in current.verdicts),
+        [name for each in current.verdicts for name in each.wrong],
     )
 
 
 def main() -> int:
-    """Measure, and tell; return the exit code."""
+    """Measure, print tables, write the JSON; return the exit code."""
     options = _options()
     described = machine.described()
     found: list[Measured] = []
     for scale in options.scale:
-        own = _measured(scale, options)
-        found.append(own)
-        print(f"\nScale {scale}\n\n{table(own.results)}\n")
-        print(f"Compared: {own.compared:,} values, wrong: {len(own.wrong)}.", flush=True)
-        for name in own.wrong:
+        measured = _measured(scale, options)
+        found.append(measured)
+        print(f"\nScale {scale}\n\n{table(measured.results)}\n")
+        print(f"Compared: {measured.compared:,} values, wrong: {len(measured.wrong)}.", flush=True)
+        for name in measured.wrong:
             print(f"  wrong: {name}")
     if grown := growth([(each.scale, each.results) for each in found]):
         print(f"\n{grown}")

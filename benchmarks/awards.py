@@ -1,7 +1,7 @@
-"""From an award to the pages: belts and emojis, which are one value each for everybody.
+"""From an award to its cached value: belts and emojis, each a single value for the platform.
 
-One award after another: the time from its event until the value has it, beside the bare statement,
-JSON and write. Then many awards in a moment.
+First single awards: the time from the event until the value has the award. The floor is the bare
+statement, JSON and write. Then many awards at once.
 """
 
 import statistics
@@ -20,9 +20,10 @@ from benchmarks.waiting import wait
 from benchmarks.webapp import Webapp
 from statsd import keys
 
-AT_ONCE = 40  # times as many awards as one after another
+AT_ONCE = 40  # awards at once, for each single award
 EVENTS = {"belts": "belts_update", "emojis": "emojis_update"}
 KEYS = {"belts": keys.BELTS, "emojis": keys.EMOJIS}
+COOLDOWNS = f"{keys.INTERNAL}cooldowns"
 GRANT = """
 INSERT INTO awards (user_id, type, name, icon, category, description, date)
 SELECT u, t, n, 'new', 'new', '', now() AT TIME ZONE 'UTC' FROM (VALUES %s) AS given (u, t, n)
@@ -30,7 +31,7 @@ SELECT u, t, n, 'new', 'new', '', now() AT TIME ZONE 'UTC' FROM (VALUES %s) AS g
 
 
 class Awards:
-    """Grants awards of one kind to users, and publishes events as an application does."""
+    """Grants awards of one kind to users, and publishes events like a web application."""
 
     def __init__(self, webapp: Webapp, kind: str, users: list[int]) -> None:
         self._webapp = webapp
@@ -46,7 +47,7 @@ class Awards:
         return users
 
     def publish(self, count: int = 1) -> None:
-        """Publish as many events."""
+        """Publish `count` events."""
         data = orjson.dumps({"type": EVENTS[self._kind]})
         with self._webapp.cache.pipeline(transaction=False) as pipeline:
             for _ in range(count):
@@ -54,31 +55,31 @@ class Awards:
             pipeline.execute()
 
     def has(self, user: int) -> bool:
-        """Say whether the cached value has a user's new award."""
+        """Return whether the cached value has a user's new award."""
         value = orjson.loads(self._webapp.cache.get(KEYS[self._kind]) or b"{}")
         if self._kind == "belts":
             return str(user) in value["dates"]["black"]
         return any(each["category"] == "new" for each in value["emojis"].get(str(user), ()))
 
-    def may_be_computed(self) -> bool:
-        """Say whether the value has rested for what it took the last time."""
-        until: Any = self._webapp.cache.hget(f"{keys.INTERNAL}rests", self._kind)
+    def cooldown_is_over(self) -> bool:
+        """Return whether the cooldown of the job is over."""
+        until: Any = self._webapp.cache.hget(COOLDOWNS, self._kind)
         return int(until or 0) < time() * 1_000_000
 
 
 def measure(stage: Stage) -> Iterator[Result]:
-    """Award belts, and emojis."""
+    """Measure belts, then emojis."""
     stage.daemon()
     users = [
         user for (user,) in stage.webapp.rows("SELECT id FROM users WHERE NOT hidden ORDER BY id")
     ]
     for kind in EVENTS:
         awards = Awards(stage.webapp, kind, users)
-        seen, floor = _idle(stage, awards, kind)
+        latencies, floor = _idle(stage, awards, kind)
         yield Result(
             "awards",
             f"event to {kind}, p50",
-            statistics.median(seen) * 1000,
+            statistics.median(latencies) * 1000,
             "ms",
             statistics.median(floor) * 1000,
         )
@@ -89,30 +90,30 @@ def measure(stage: Stage) -> Iterator[Result]:
 
 
 def _idle(stage: Stage, awards: Awards, kind: str) -> tuple[list[float], list[float]]:
-    """Award one after another; return the seconds until the value had it, and of the bare ones."""
-    seen, floor = [], []
+    """Grant single awards; return the seconds until the value had each, and those of the floor."""
+    latencies, floor = [], []
     for _ in range(stage.effort.awards):
-        wait(awards.may_be_computed, "it has rested")
+        wait(awards.cooldown_is_over, "the end of the cooldown")
         with stage.webapp.changes(KEYS[kind]) as next_change:
             [user] = awards.grant(1)
             began = perf_counter()
             awards.publish()
-            seen.append(next_change(KEYS[kind]) - began)
+            latencies.append(next_change(KEYS[kind]) - began)
         if not awards.has(user):
             raise AssertionError("the value was written without the award")
-        wait(stage.webapp.is_at_rest, "rest")
+        wait(stage.webapp.is_at_rest, "an empty queue")
         sleep(PAUSE)
         began = perf_counter()
         rows = [stage.webapp.rows(each) for each in floors.statements(kind)]
         stage.webapp.cache.set("floor:awards", orjson.dumps(rows, default=str))
         floor.append(perf_counter() - began)
     stage.webapp.cache.delete("floor:awards")
-    return seen, floor
+    return latencies, floor
 
 
 def _burst(stage: Stage, awards: Awards) -> float:
-    """Award many in a moment; return the seconds until the value has all."""
-    wait(awards.may_be_computed, "it has rested")
+    """Grant many awards at once; return the seconds until the value has all of them."""
+    wait(awards.cooldown_is_over, "the end of the cooldown")
     *_, last = awards.grant(AT_ONCE * stage.effort.awards)
     awards.publish(AT_ONCE * stage.effort.awards)
     return wait(lambda: awards.has(last), "all awards")

@@ -1,4 +1,4 @@
-"""Bursts of solves: over all dojos, in a single one, and with more daemons."""
+"""Bursts of solves: over all dojos, in a single dojo, and with several daemons."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,22 +15,22 @@ NAME = "burst"
 
 
 def measure(stage: Stage) -> Iterator[Result]:
-    """Publish bursts, after their commit."""
+    """Commit solves, publish their events at once, and measure until the cache has them."""
     stage.daemon()
     floor = _floor(stage)
     yield from _burst(stage, "over all dojos", stage.webapp.open_pairs(stage.effort.burst), floor)
-    pairs = stage.webapp.open_pairs(stage.effort.burst, dojo_id=stage.webapp.hottest())
+    pairs = stage.webapp.open_pairs(stage.effort.burst, dojo_id=stage.webapp.busiest())
     yield from _burst(stage, "in the busiest dojo", pairs, floor)
 
 
 def measure_daemons(stage: Stage) -> Iterator[Result]:
-    """Publish bursts over all dojos to one daemon and to several."""
+    """Publish a burst over all dojos to one daemon and to several."""
     stage.end_daemon()
     floor = _floor(stage)
     for count in stage.effort.daemons:
         with stage.daemons(count):
             pairs = stage.webapp.open_pairs(stage.effort.burst)
-            answered, *_ = _burst(stage, f"{count} of them, a burst over all dojos", pairs, floor)
+            answered, *_ = _burst(stage, f"{count} running, a burst over all dojos", pairs, floor)
         yield replace(answered, measure="daemons", aims=())
 
 
@@ -43,9 +43,9 @@ def _burst(stage: Stage, where: str, solves: list[Solve], floor: float) -> Itera
     stage.webapp.commit(solves)
     began = perf_counter()
     stage.webapp.publish(solves)
-    wait(stage.webapp.is_answered, "answered")
+    wait(stage.webapp.is_answered, "the answers")
     answered = perf_counter() - began
-    exported = answered + wait(stage.webapp.is_exported, "exported")
+    exported = answered + wait(stage.webapp.is_exported, "the exports")
     note = f"{len(solves):,} solves"
     rate = len(solves) / answered
     aims = stage.aim(M=Aim(2000, at_least=True))

@@ -1,4 +1,4 @@
-"""A cold start: everything that exists, computed into an empty cache."""
+"""A cold start: every statistic, computed into an empty cache."""
 
 import statistics
 from collections import Counter
@@ -16,19 +16,19 @@ NAME = "cold-start"
 
 
 class ColdStart(NamedTuple):
-    """What one took, in seconds."""
+    """Times and memory of one cold start; times in seconds."""
 
     whole: float
     """From the start of the process."""
     work: float
-    """From the first mark that was set."""
+    """From the first enqueued job."""
     by_kind: Counter[str]
-    """That workers were at a kind; two of them are at once."""
+    """The time that all workers spent on each kind; two workers run at once."""
     memory: Memory
 
 
 def measure(stage: Stage) -> Iterator[Result]:
-    """Start daemons on an empty cache, in turn with the bare passes."""
+    """Alternate cold starts with the bare passes that are their floor."""
     stage.end_daemon()
     starts, passes = [], []
     values: dict[str, list[tuple[bytes, bytes]]] = {}
@@ -39,7 +39,7 @@ def measure(stage: Stage) -> Iterator[Result]:
     floor = statistics.median(sum(map(sum, each.values())) for each in passes)
     yield Result(
         NAME,
-        "everything, from the first mark",
+        "everything, from the first job",
         statistics.median(each.work for each in starts),
         "s",
         floor,
@@ -51,7 +51,7 @@ def measure(stage: Stage) -> Iterator[Result]:
     for kind in floors.KINDS:
         yield Result(
             NAME,
-            f"workers at {kind}",
+            f"worker time, {kind}",
             statistics.median(each.by_kind[kind] for each in starts),
             "s",
             statistics.median(sum(each[kind]) for each in passes),
@@ -60,16 +60,17 @@ def measure(stage: Stage) -> Iterator[Result]:
 
 
 def _start(stage: Stage) -> ColdStart:
+    """Start a daemon with an empty Redis, and wait until it has computed everything."""
     cache = stage.webapp.cache
     cache.flushall()
     began = perf_counter()
     daemon = stage.start()
     try:
-        wait(lambda: bool(cache.exists(f"{keys.INTERNAL}clock")), "the first mark")
+        wait(lambda: bool(cache.exists(f"{keys.INTERNAL}clock")), "the first job")
         enqueued = perf_counter()
         wait(stage.is_filled, "the cold start")
         done = perf_counter()
         memory = daemon.memory()
     finally:
         daemon.stop()
-    return ColdStart(done - began, done - enqueued, daemon.worked(), memory)
+    return ColdStart(done - began, done - enqueued, daemon.time_by_kind(), memory)

@@ -1,4 +1,4 @@
-"""Whether all is right: values beside the full calculation, and beside SQL apart from it."""
+"""Compare cached values with the full calculation, and totals with separate SQL."""
 
 import asyncio
 import random
@@ -21,34 +21,34 @@ from statsd.calculators.catalog import calculator_of
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.user_entries import solves_in
 from statsd.consistency.compare import Comparison
-from statsd.consistency.existing import every_statistic
+from statsd.consistency.reconcile import existing_statistics
 from statsd.dev import embedded
 from statsd.job import Job
 from statsd.servers.database import Database
 
-RESTED = 15.0  # seconds in which an array is exported again
-LOOK = 1.0  # seconds
-TELL = 15.0  # seconds between two lines of progress
-USERS = 300  # whose activity is compared
+EXPORT_DEADLINE = 15.0  # seconds until an array is exported again
+LOOK_INTERVAL = 1.0  # seconds
+PROGRESS_INTERVAL = 15.0  # seconds between two lines of progress
+USERS = 300  # activities that are compared
 TRIES = 3
 
 
 class Verdict(NamedTuple):
-    """How many values were compared, and which of them were wrong."""
+    """The number of compared values, and the names of the wrong ones."""
 
     compared: int
     wrong: Sequence[str]
 
 
 def verdict(servers: embedded.EmbeddedServers, webapp: Webapp) -> Verdict:
-    """Compare every value that daemons at rest have written."""
+    """Compare all cached values; the daemons must have nothing left to do."""
     counted, miscounted = _counted(servers, webapp)
     compared, wrong = asyncio.run(_compared(servers))
     return Verdict(counted + compared, miscounted + wrong)
 
 
 def _counted(servers: embedded.EmbeddedServers, webapp: Webapp) -> tuple[int, list[str]]:
-    """Compare totals of all dojos with the floor's own statement."""
+    """Compare the totals of all dojos with the statement of the floor."""
     rows, *_ = floors.rows_of(servers, "dojo_stats")
     totals = {row["dojo_id"]: (int(row["solves"]), row["users"]) for row in rows}
     wrong = []
@@ -65,14 +65,14 @@ async def _compared(servers: embedded.EmbeddedServers) -> tuple[int, list[str]]:
     url = urls.database_url(servers.database_url)
     database = Database(url, pool_size=2, statement_timeout=50, prepared_statements=False)
     async with Redis.from_url(servers.redis_url) as cache:
-        jobs = _chosen(await every_statistic(database))
+        jobs = _chosen(await existing_statistics(database))
         comparison = Comparison(cache, database)
         wrong: list[str] = []
-        done, told = 0, monotonic()
+        done, reported = 0, monotonic()
         for page in _pages(jobs):
-            if monotonic() - told > TELL:
+            if monotonic() - reported > PROGRESS_INTERVAL:
                 say(f"compared: {done:,} of {len(jobs):,} values")
-                told = monotonic()
+                reported = monotonic()
             now = datetime.now(UTC).replace(tzinfo=None)
             found = await comparison.compare(page, now)
             wrong += [each.job.name for each in found.differences]
@@ -85,28 +85,28 @@ async def _compared(servers: embedded.EmbeddedServers) -> tuple[int, list[str]]:
         ]
         differing = await _differing(cache, arrays)
         began = monotonic()
-        # Where a solve has left a window, the array follows when it has rested.
-        while differing and monotonic() - began < RESTED:
-            await asyncio.sleep(LOOK)
+        # When a solve leaves a window, the board changes at once, the array after its cooldown.
+        while differing and monotonic() - began < EXPORT_DEADLINE:
+            await asyncio.sleep(LOOK_INTERVAL)
             differing = await _differing(cache, differing)
-        # That of a large dojo rests for minutes: there the live board stands beside the database.
-        differing = [name for name in differing if not await _is_live(cache, database, name)]
+        # The cooldown of a large dojo is minutes: compare its live board with the database.
+        differing = [name for name in differing if not await _board_is_right(cache, database, name)]
     await database.close()
     return len(jobs) + len(arrays), wrong + differing
 
 
 def _chosen(jobs: Sequence[Job]) -> list[Job]:
-    """Return all but the activity of most users.
+    """Return the jobs to compare: all, but the activity of some users only.
 
-    Each that solved something has a moment of its own, for which all submissions are read.
+    Each activity has its own as-of, and computing it for that moment reads all submissions.
     """
     users = [job for job in jobs if job.kind == Activity.kind]
-    some = {*random.Random(3).sample(users, min(USERS, len(users)))}  # noqa: S311 - no secret
-    return [job for job in jobs if job.kind != Activity.kind or job in some]
+    sample = {*random.Random(3).sample(users, min(USERS, len(users)))}  # noqa: S311 - no secret
+    return [job for job in jobs if job.kind != Activity.kind or job in sample]
 
 
 def _pages(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Yield refreshes of one kind, as many as are computed at once."""
+    """Yield batches of jobs of one kind, in the batch size of its calculator."""
     for kind, own in groupby(jobs, key=lambda job: job.kind):
         size = calculator_of(kind).batch
         while page := [*islice(own, size)]:
@@ -114,7 +114,7 @@ def _pages(jobs: Sequence[Job]) -> Iterator[list[Job]]:
 
 
 async def _differing(cache: Redis, arrays: Sequence[str]) -> list[str]:
-    """Return those scoreboards that are not what the live boards say."""
+    """Return the keys of the scoreboards that differ from their live boards."""
     found = []
     for name in arrays:
         live = await _live(cache, name)
@@ -123,10 +123,10 @@ async def _differing(cache: Redis, arrays: Sequence[str]) -> list[str]:
     return found
 
 
-async def _is_live(cache: Redis, database: Database, name: str) -> bool:
-    """Say whether a live board is what the full calculation says, for the moment it is read at."""
+async def _board_is_right(cache: Redis, database: Database, name: str) -> bool:
+    """Return whether a live board equals the full calculation for the present moment."""
     job = Scoreboard(_scope(name)[0])
-    for _ in range(TRIES):  # a solve may leave a window as we look
+    for _ in range(TRIES):  # a solve may leave a window between the two reads
         now = datetime.now(UTC).replace(tzinfo=None)
         live = await _live(cache, name)
         async with database.snapshot() as snapshot:
@@ -138,13 +138,13 @@ async def _is_live(cache: Redis, database: Database, name: str) -> bool:
 
 
 def _scope(name: str) -> tuple[int, str, str]:
-    """Return the dojo, the place and the days that a scoreboard's key is of."""
+    """Return dojo, scope and days from the key of a scoreboard."""
     _, _, kind, dojo_id, *index, days = name.split(":")
     return int(dojo_id), keys.DOJO if kind == "dojo" else index[0], days
 
 
 async def _live(cache: Redis, name: str) -> list[tuple[int, int]]:
-    """Return users and solves of the live board that stands for a scoreboard."""
+    """Return users and solves of the live board that belongs to a scoreboard's key."""
     dojo_id, scope, days = _scope(name)
     key = f"{keys.boards(dojo_id)}:{scope}:{days}"
     found: Any = await cache.zrevrange(key, 0, -2, withscores=True)

@@ -1,7 +1,7 @@
-"""Floors: what the bare thing takes, with nothing around it, in the same run.
+"""Floors: the same work with bare clients and statements, measured in the same run.
 
-The statements in `sql/` give all that a kind of statistic consists of, in as few passes as can be,
-with all the memory and the parallel workers that help them.
+The statements in `sql/` read everything that a kind of statistic consists of, in as few passes as
+possible, with as much memory and as many parallel workers as help them.
 """
 
 import asyncio
@@ -26,26 +26,26 @@ KINDS = tuple(calculator.job.kind for calculator in CALCULATORS)
 SETTINGS = "SET jit = off; SET work_mem = '64MB'"
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 STREAM, GROUP = "floor:events", "floor"
-READ = 1000  # entries
-PART = 1_000_000  # bytes in one pipeline, about
+READ = 1000  # entries at once
+PART = 1_000_000  # bytes in one pipeline, approximately
 
 Values = Sequence[tuple[bytes, bytes]]
 
 
-class Permit(NamedTuple):
-    """What one bare pass took, in seconds."""
+class PassTime(NamedTuple):
+    """The duration of one bare pass, in seconds."""
 
     read: float
     write: float
 
 
 def statements(name: str) -> list[str]:
-    """Return the statements in a file: of the floor of a kind, or of an index."""
+    """Return the statements of a file in `sql/`: the floor of a kind, or an index."""
     return [each for each in (SQL / f"{name}.sql").read_text().split(";") if each.strip()]
 
 
 def rows_of(servers: embedded.EmbeddedServers, kind: str) -> list[list[asyncpg.Record]]:
-    """Return what the statements of a kind find."""
+    """Return the rows of each statement of a kind."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_rows_of(servers, kind))
 
@@ -61,7 +61,7 @@ async def _rows_of(servers: embedded.EmbeddedServers, kind: str) -> list[list[as
 
 
 def values_by_kind(cache: "redis.Redis") -> dict[str, list[tuple[bytes, bytes]]]:
-    """Return all cached values, by the kind that wrote them."""
+    """Return all cached values, by the kind of the job that wrote them."""
     key_owners: Any = cache.hgetall(keys.KEY_OWNERS)
     found = defaultdict(list)
     for key, owner in key_owners.items():
@@ -70,15 +70,15 @@ def values_by_kind(cache: "redis.Redis") -> dict[str, list[tuple[bytes, bytes]]]
     return found
 
 
-def cold(servers: embedded.EmbeddedServers, values: Mapping[str, Values]) -> dict[str, Permit]:
-    """Make one bare pass for each kind: its rows through asyncpg, its values in pipelines."""
+def cold(servers: embedded.EmbeddedServers, values: Mapping[str, Values]) -> dict[str, PassTime]:
+    """Make one bare pass for each kind: read with asyncpg, write with pipelines."""
     found = {}
     with redis.Redis.from_url(servers.redis_url) as cache:
         for kind in KINDS:
             began = perf_counter()
             rows_of(servers, kind)
             read = perf_counter() - began
-            found[kind] = Permit(read, _write(cache, values.get(kind, ())))
+            found[kind] = PassTime(read, _write(cache, values.get(kind, ())))
     return found
 
 
@@ -98,7 +98,7 @@ def _write(cache: "redis.Redis", values: Values) -> float:
 
 
 def stream_rate(servers: embedded.EmbeddedServers, data: Iterable[bytes]) -> float:
-    """Return how many events a second a bare loop reads, decodes and acknowledges."""
+    """Return the events a second of a bare loop that reads, decodes and acknowledges."""
     with redis.Redis.from_url(servers.redis_url) as cache:
         with cache.pipeline(transaction=False) as pipeline:
             for each in data:
@@ -132,35 +132,35 @@ async def _drain(url: str) -> float:
                     await pipeline.xack(STREAM, GROUP, *ids).xdel(STREAM, *ids).execute()
 
 
-class Way(NamedTuple):
-    """The round trips that something takes."""
+class RoundTrips(NamedTuple):
+    """The number of round trips to each server."""
 
     of_redis: int
     of_postgresql: int
 
 
-class Trips:
-    """Bare round trips, one after another."""
+class RoundTripTimer:
+    """Makes bare round trips, one after another, and measures them."""
 
     def __init__(self, servers: embedded.EmbeddedServers) -> None:
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self._cache: Any = Redis.from_url(servers.redis_url)
         self._connection = self._runner.run(asyncpg.connect(servers.database_url))
 
-    def make(self, way: Way) -> float:
-        """Make those of a way; return how many seconds that took."""
-        return self._runner.run(self._make(way))
+    def measure(self, trips: RoundTrips) -> float:
+        """Make the round trips; return their duration in seconds."""
+        return self._runner.run(self._measure(trips))
 
-    async def _make(self, way: Way) -> float:
+    async def _measure(self, trips: RoundTrips) -> float:
         began = perf_counter()
-        for _ in range(way.of_redis):
+        for _ in range(trips.of_redis):
             await self._cache.ping()
-        for _ in range(way.of_postgresql):
+        for _ in range(trips.of_postgresql):
             await self._connection.fetch("SELECT 1")
         return perf_counter() - began
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._runner.run(self._connection.close())
         self._runner.run(self._cache.aclose())
         self._runner.close()

@@ -1,4 +1,4 @@
-"""One solve after another, with nothing else to do: how soon each value has it."""
+"""Single solves on an idle system: the time until each value has the solve."""
 
 import statistics
 from collections import defaultdict
@@ -13,39 +13,39 @@ from benchmarks.webapp import Solve
 from statsd import keys
 
 NAME = "idle"
-PAUSE = 0.05  # seconds in which nothing happens
-SOON = {50: Aim(5), 99: Aim(20)}  # ms, by percentile
-# What a solve takes to the value. Redis: publish, read, accept (with the take behind it, as if it
-# were nothing), and then settle for each of the answers. PostgreSQL: what the solve touches, and
-# then a statement for each answer.
-WAYS = {
-    "board": floors.Way(of_redis=4, of_postgresql=2),
-    "dojo stats": floors.Way(of_redis=5, of_postgresql=3),
+PAUSE = 0.05  # seconds without any work
+AIMS = {50: Aim(5), 99: Aim(20)}  # ms, by percentile
+# The round trips from a solve to each value. Redis: publish, read, accept (the lease is sent right
+# behind it and not counted), and one complete for each answer. PostgreSQL: one statement to look up
+# the solve, and one for each answer.
+ROUND_TRIPS = {
+    "board": floors.RoundTrips(of_redis=4, of_postgresql=2),
+    "dojo stats": floors.RoundTrips(of_redis=5, of_postgresql=3),
 }
 
 
 def measure(stage: Stage) -> Iterator[Result]:
-    """Solve; note the time from the commit to board, statistics and array."""
+    """Commit single solves; measure until board, statistics and array have each."""
     stage.daemon()
     references = stage.webapp.references()
-    leased: dict[str, list[float]] = defaultdict(list)
+    measured: dict[str, list[float]] = defaultdict(list)
     bare: dict[str, list[float]] = defaultdict(list)
-    trips = floors.Trips(stage.servers)
+    timer = floors.RoundTripTimer(stage.servers)
     solves = stage.webapp.open_pairs(stage.effort.solves)
     for number, solve in enumerate(solves, start=1):
         for value, seconds in _solved(stage, solve, references[solve.dojo_id]).items():
-            leased[value].append(seconds)
-        wait(stage.webapp.is_exported, "rest")
-        for value, way in WAYS.items():
-            sleep(PAUSE)  # so that all has to be woken, as it has for a solve
-            bare[value].append(trips.make(way))
+            measured[value].append(seconds)
+        wait(stage.webapp.is_exported, "the exports")
+        for value, trips in ROUND_TRIPS.items():
+            sleep(PAUSE)  # so that processes and cores sleep, as before a solve
+            bare[value].append(timer.measure(trips))
         sleep(PAUSE)
         if number % 100 == 0:
             say(f"idle: {number} of {len(solves)} solves")
-    trips.close()
-    for value, found in leased.items():
+    timer.close()
+    for value, found in measured.items():
         floor = bare.get(value)
-        for part, aim in SOON.items():
+        for part, aim in AIMS.items():
             yield Result(
                 NAME,
                 f"commit to {value}, p{part}",
@@ -58,7 +58,7 @@ def measure(stage: Stage) -> Iterator[Result]:
 
 
 def _solved(stage: Stage, solve: Solve, reference: str) -> dict[str, float]:
-    """Return how many seconds it took from the commit until each value had a solve."""
+    """Commit and publish a solve; return the seconds until each value has it."""
     webapp = stage.webapp
     board, array = f"{keys.boards(solve.dojo_id)}:{keys.DOJO}:0", keys.scoreboard(solve.dojo_id)
     stats, as_of = keys.dojo_stats(reference), keys.updated(array)
@@ -69,9 +69,9 @@ def _solved(stage: Stage, solve: Solve, reference: str) -> dict[str, float]:
         began, moment = perf_counter(), time()
         webapp.publish([solve])
 
-        def seconds_until(key: str, has_it: Callable[[], bool]) -> float:
+        def seconds_until(key: str, has_solve: Callable[[], bool]) -> float:
             changed = next_change(key)
-            while not has_it():
+            while not has_solve():
                 changed = next_change(key)
             return changed - began
 
@@ -82,10 +82,10 @@ def _solved(stage: Stage, solve: Solve, reference: str) -> dict[str, float]:
             "dojo stats": seconds_until(
                 stats, lambda: webapp.solves_in_stats(reference) > in_stats
             ),
-            "exported scoreboard": seconds_until(as_of, lambda: webapp.true_for(array) >= moment),
+            "exported scoreboard": seconds_until(as_of, lambda: webapp.as_of(array) >= moment),
         }
 
 
 def percentile(seconds: list[float], part: int) -> float:
-    """Return a percentile, in milliseconds."""
+    """Return a percentile of durations in seconds, in milliseconds."""
     return statistics.quantiles(seconds, n=100, method="inclusive")[part - 1] * 1000

@@ -1,4 +1,4 @@
-"""What was measured on: the machine, and the versions of all that takes part."""
+"""The machine and the versions of a benchmark run."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ PACKAGES = ("asyncpg", "hiredis", "msgspec", "orjson", "redis", "SQLAlchemy", "u
 
 
 def described() -> dict[str, Any]:
-    """Return it, for the JSON."""
+    """Return processor, memory, versions and commit, for the JSON."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "statsd": statsd.__version__,
@@ -31,7 +31,7 @@ def described() -> dict[str, Any]:
 
 
 def version(program: Path) -> str:
-    """Return what a server's program says of its version."""
+    """Return the version text that a server program prints."""
     done = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -48,7 +48,7 @@ def _memory() -> int:
 
 
 def _commit() -> str:
-    """Return the commit that is measured; empty where there is no checkout."""
+    """Return the commit of the checkout; empty where there is none."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What the daemon takes after all of this, and Redis by kind of key."""
+"""The memory of the daemon after the measures, and that of Redis by kind of key."""
 
 import subprocess
 import sys
@@ -10,13 +10,13 @@ from benchmarks.result import Aim, Result
 from benchmarks.stage import Stage, memory_of
 
 NAME = "memory"
-IMPORTS = "import asyncio, uvloop, statsd.daemon, statsd.cli; print(flush=True); input()"
-TOLD = 8  # kinds of keys, those that take the most
+IMPORTS = "import asyncio, uvloop, statsd.daemon, statsd.cli.app; print(flush=True); input()"
+SHOWN = 8  # kinds of keys, the largest
 MB = 2**20
 
 
 def measure(stage: Stage) -> Iterator[Result]:
-    """Look at the daemon that measures share, and at Redis."""
+    """Measure the shared daemon, and Redis."""
     found = stage.daemon().memory()
     floor = _imported()
     aims = stage.aim(M=Aim(150), L=Aim(250))
@@ -25,15 +25,15 @@ def measure(stage: Stage) -> Iterator[Result]:
     cache = stage.webapp.cache
     used: Any = cache.info("memory")
     yield Result(NAME, "Redis", used["used_memory"] / MB, "MB")
-    for kind, size in _by_kind(stage).most_common(TOLD):
+    for kind, size in _by_kind(stage).most_common(SHOWN):
         yield Result(NAME, f"Redis, {kind}", size / MB, "MB")
 
 
 def _imported() -> float:
-    """Return the resident set of an interpreter that has the daemon's modules and does nothing."""
+    """Return the resident set (MB) of an idle interpreter with the daemon's modules."""
     command = [sys.executable, "-c", IMPORTS]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout  # noqa: S101 - it was asked for
+        assert process.stdout  # noqa: S101 - a pipe, as given above
         process.stdout.readline()
         found = memory_of(process.pid).resident
         process.communicate(b"\n")
@@ -41,21 +41,21 @@ def _imported() -> float:
 
 
 def _by_kind(stage: Stage) -> Counter[str]:
-    """Return how many bytes the keys of each kind take: what their names begin with."""
+    """Return the bytes of all keys by kind, which is the beginning of their names."""
     found: Counter[str] = Counter()
-    some: list[bytes] = []
+    batch: list[bytes] = []
 
     def weigh() -> None:
         with stage.webapp.cache.pipeline(transaction=False) as pipeline:
-            for key in some:
+            for key in batch:
                 pipeline.memory_usage(key, samples=10)
-            for key, size in zip(some, pipeline.execute(), strict=True):
+            for key, size in zip(batch, pipeline.execute(), strict=True):
                 found[_kind(key)] += size or 0
-        some.clear()
+        batch.clear()
 
     for key in stage.webapp.cache.scan_iter(count=1000):
-        some.append(key)
-        if len(some) == 1000:  # noqa: PLR2004 - one pipeline
+        batch.append(key)
+        if len(batch) == 1000:  # noqa: PLR2004 - one pipeline
             weigh()
     weigh()
     return found
@@ -66,4 +66,4 @@ def _kind(key: bytes) -> str:
     kind = ":".join([first, *rest[:1]])
     if kind == "stats:internal":
         return f"{kind}:{rest[1]}"
-    return f"{kind}, stamps" if rest[-1:] == ["updated"] else kind
+    return f"{kind}, as-of" if rest[-1:] == ["updated"] else kind

@@ -1,8 +1,7 @@
-"""Plans of the hot statements, as PostgreSQL ran them: `python -m benchmarks.plans [--scale M]`.
+"""Query plans of the hot statements: `python -m benchmarks.plans [--scale M]`.
 
-Those of the passes over dojos, for a batch of the busiest ones as a cold start takes them, and that
-of a solve, for one user in one dojo and for a full batch. EXPLAIN (ANALYZE, BUFFERS), with the time
-of each.
+The statements are those of a cold start, for a full batch, and those of a solve, for one user in
+one dojo and for a full batch. Each plan is the output of EXPLAIN (ANALYZE, BUFFERS), with times.
 """
 
 import argparse
@@ -30,26 +29,26 @@ DIALECT = dialect()  # type: ignore[no-untyped-call]
 
 
 class Hot(NamedTuple):
-    """A statement and what it is bound to."""
+    """A statement with its parameters."""
 
     title: str
     statement: "sa.Select[Any]"
     parameters: Mapping[str, Any]
     settings: str
-    """As `Database` makes them for the transaction."""
+    """The statements with which `Database` sets up the transaction."""
 
 
 PLAN = "SET LOCAL jit = off; SET LOCAL plan_cache_mode = "
 
 
 async def hot(database: Database, pairs: Sequence[Solve], now: datetime) -> list[Hot]:
-    """Return the statements that cost the most, of a cold start and of a solve."""
+    """Return the most expensive statements of a cold start and of a solve."""
     found: list[Hot] = []
     async with database.snapshot() as snapshot:
         for calculator in CALCULATORS:
             rows = await snapshot.rows(calculator.every.limit(calculator.batch))
-            wanted = [calculator.job(*row) for row in rows]
-            parameters = calculator.parameters(wanted, now)
+            jobs = [calculator.job(*row) for row in rows]
+            parameters = calculator.parameters(jobs, now)
             statements = [*calculator.statements]
             if calculator.job.kind == "scoreboard":
                 statements += [dojo_boards.ACTIVE, crews.CHALLENGES]
@@ -57,29 +56,29 @@ async def hot(database: Database, pairs: Sequence[Solve], now: datetime) -> list
             in_parts = calculator.is_large
             settings = PLAN + CUSTOM + (UNAIDED if in_parts else "")
             for number, statement in enumerate(statements, start=1):
-                title = f"{calculator.job.kind}, statement {number}, {len(wanted)} at once"
+                title = f"{calculator.job.kind}, statement {number}, {len(jobs)} at once"
                 found.append(Hot(title, statement, parameters, settings))
     return [*found, *_of_solves(pairs[:1], now), *_of_solves(pairs, now)]
 
 
 def _of_solves(solves: Sequence[Solve], now: datetime) -> Iterator[Hot]:
-    """Yield what solves ask: what they touch, their standings, and what is told of their dojos."""
+    """Yield the statements of solves: the look-up, user entries, and the dojos' own figures."""
     challenges = [each.challenge_id for each in solves]
     users = [each.user_id for each in solves]
-    touched = {"challenge_ids": challenges, "user_ids": users, "distinct_ids": [*{*challenges}]}
+    of_solves = {"challenge_ids": challenges, "user_ids": users, "distinct_ids": [*{*challenges}]}
     pairs = [UserEntries(each.dojo_id, each.user_id) for each in solves]
-    entries_by_user = user_entries.parameters(now) | user_entries.pairs(pairs)
-    told = dojo_stats.parameters([*{DojoStats(each.dojo_id) for each in solves}], now)
+    of_pairs = user_entries.parameters(now) | user_entries.pairs(pairs)
+    of_dojos = dojo_stats.parameters([*{DojoStats(each.dojo_id) for each in solves}], now)
     for name, statement, parameters in (
-        ("what a solve touches", solve.LANDED_AND_DOJOS, touched),
-        ("standing", user_entries.USER_ENTRIES, entries_by_user),
-        ("what dojos have", dojo_stats.DOJOS, told),
+        ("look-up of solves", solve.LANDED_AND_DOJOS, of_solves),
+        ("user entries", user_entries.USER_ENTRIES, of_pairs),
+        ("own figures of dojos", dojo_stats.DOJOS, of_dojos),
     ):
         yield Hot(f"{name}, {len(solves)} solves at once", statement, parameters, PLAN + GENERIC)
 
 
 async def explained(connection: asyncpg.Connection, each: Hot) -> str:
-    """Return the plan that PostgreSQL takes where the daemon asks, and its times."""
+    """Return the plan, with times, that PostgreSQL uses for the daemon's statement."""
     compiled = each.statement.compile(dialect=DIALECT)
     values = compiled.construct_params(each.parameters)
     prepared = await connection.prepare(compiled.string)
@@ -96,7 +95,7 @@ async def explained(connection: asyncpg.Connection, each: Hot) -> str:
 
 
 def _literal(value: Any) -> str:
-    """Return a value as it stands in SQL, since EXECUTE takes no parameters; its type is known."""
+    """Return a value as an untyped SQL literal, because EXECUTE takes no parameters."""
     text = "{" + ",".join(map(str, value)) + "}" if isinstance(value, list) else str(value)
     return "'" + text.replace("'", "''") + "'"
 
@@ -115,13 +114,13 @@ async def _explain_all(url: str, pairs: Sequence[Solve]) -> None:
 
 
 def main() -> None:
-    """Print the plans."""
+    """Print all plans."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.plans",
         description="Print the plans of the hot statements, with EXPLAIN (ANALYZE, BUFFERS).",
     )
     parser.add_argument(
-        "--scale", choices=samples.SCALES, default="M", help="of the sample; M is the default"
+        "--scale", choices=samples.SCALES, default="M", help="the scale of the sample, by default M"
     )
     with stage.at(parser.parse_args().scale, stage.FULL) as own:
         solves = own.webapp.open_pairs(user_entries.BATCH)

@@ -1,7 +1,7 @@
-"""Under pressure: solves over all dojos for a while, half of them in one.
+"""Load over all dojos for some seconds, with half of the solves in one dojo.
 
-For the quiet dojos: the time from publishing to their statistics in the cache. Beside it how far
-each class fell behind, and what memory was used.
+The figures are the time from publishing to the cached statistics of the quiet dojos, the maximum
+delay of each class, and the maximum memory.
 """
 
 import asyncio
@@ -24,26 +24,26 @@ from statsd import keys
 from statsd.observability.status import Status, status
 
 WATCHED = 40  # quiet dojos
-LOOK = 0.25  # seconds between two looks at what is owed
+LOOK_INTERVAL = 0.25  # seconds between two reads of the queue stats
 
 
-class Seen(NamedTuple):
-    """A value that was written: when, and the moment that it is true for, in Unix seconds."""
+class Write(NamedTuple):
+    """A write of a value: its time and the value's as-of, in Unix seconds."""
 
     written: float
     as_of: float
 
 
-class Listener:
-    """Notes when the statistics of some dojos are written."""
+class WriteListener:
+    """Records the writes of the statistics of some dojos, in a thread."""
 
     def __init__(self, url: str, references: dict[int, str]) -> None:
         self._client: Any = redis.Redis.from_url(url)
-        self._of = {
+        self._dojo_by_channel = {
             f"__keyspace@0__:{keys.updated(keys.dojo_stats(each))}".encode(): dojo_id
             for dojo_id, each in references.items()
         }
-        self.seen: dict[int, list[Seen]] = defaultdict(list)
+        self.writes: dict[int, list[Write]] = defaultdict(list)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._listen)
 
@@ -60,20 +60,21 @@ class Listener:
 
     def _listen(self) -> None:
         with self._client.pubsub(ignore_subscribe_messages=True) as subscription:
-            subscription.subscribe(*self._of)
+            subscription.subscribe(*self._dojo_by_channel)
             while not self._over.is_set():
                 message: Any = subscription.get_message(timeout=0.1)
                 if message:
                     as_of: Any = self._client.get(message["channel"].split(b":", 1)[1])
-                    self.seen[self._of[message["channel"]]].append(Seen(time(), float(as_of)))
+                    dojo_id = self._dojo_by_channel[message["channel"]]
+                    self.writes[dojo_id].append(Write(time(), float(as_of)))
 
 
-class Looks:
-    """Looks at what is owed, again and again, and keeps the worst."""
+class Maxima:
+    """Reads queue stats and memory again and again, in a thread, and keeps the maxima."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self.worst: dict[tuple[str, str], float] = defaultdict(float)
+        self.found: dict[tuple[str, str], float] = defaultdict(float)
         self._over = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._look()))
 
@@ -87,7 +88,7 @@ class Looks:
 
     async def _look(self) -> None:
         async with Redis.from_url(self._url) as client:
-            while not self._over.wait(LOOK):
+            while not self._over.wait(LOOK_INTERVAL):
                 self._keep(await status(client), await client.info("memory"))
 
     def _keep(self, found: Status, memory: Any) -> None:
@@ -100,55 +101,55 @@ class Looks:
             (f"overdue, {name}", "s"): each for name, each in found.queue_stats.overdue.items()
         }
         for name, each in figures.items():
-            self.worst[name] = max(self.worst[name], each)
+            self.found[name] = max(self.found[name], each)
 
 
 def measure(stage: Stage) -> Iterator[Result]:
-    """Publish, listen and look."""
+    """Publish the solves at a rate; measure latencies and maxima meanwhile."""
     stage.daemon()
     webapp, effort = stage.webapp, stage.effort
-    hottest = webapp.hottest()
-    solves = _chosen(webapp, hottest, effort.pressure)
-    quiet = sorted({each.dojo_id for each in solves} - {hottest})[:WATCHED]
+    busiest = webapp.busiest()
+    solves = _chosen(webapp, busiest, effort.pressure)
+    quiet = sorted({each.dojo_id for each in solves} - {busiest})[:WATCHED]
     references = {dojo: each for dojo, each in webapp.references().items() if dojo in quiet}
     url = stage.servers.redis_url
-    with Listener(url, references) as listener, Looks(url) as looks:
+    with WriteListener(url, references) as listener, Maxima(url) as maxima:
         published = webapp.at_a_rate(solves, effort.pressure_seconds)
         ended = perf_counter()
-        wait(webapp.is_answered, "answered")
-        wait(webapp.is_exported, "exported")
+        wait(webapp.is_answered, "the answers")
+        wait(webapp.is_exported, "the exports")
         exported = perf_counter() - ended
-        sleep(2 * LOOK)  # the last of them is heard and seen
+        sleep(2 * LOOK_INTERVAL)  # until both threads have the last writes
     watched = [(moment, each) for moment, each in published if each.dojo_id in references]
-    found = _latencies(watched, listener.seen)
+    found = _latencies(watched, listener.writes)
     measured = f"{len(solves):,} solves in {effort.pressure_seconds:g} s, half in one dojo"
     for part in (50, 95, 99):
         yield Result(
             "pressure", f"quiet dojos' stats, p{part}", percentile(found, part), "ms", note=measured
         )
     yield Result("pressure", "last export after the end", exported, "s")
-    for (what, unit), each in sorted(looks.worst.items()):
-        yield Result("pressure", f"at the worst: {what}", each, unit)
+    for (name, unit), each in sorted(maxima.found.items()):
+        yield Result("pressure", f"maximum: {name}", each, unit)
 
 
-def _chosen(webapp: Webapp, hottest: int, events: int) -> list[Solve]:
-    """Return solves, half of them of the hottest dojo, in random order."""
-    one = webapp.open_pairs(events // 2, dojo_id=hottest)
-    leased = {(each.user_id, each.challenge_id) for each in one}
+def _chosen(webapp: Webapp, busiest: int, events: int) -> list[Solve]:
+    """Return solves in random order, half of them in the busiest dojo."""
+    one = webapp.open_pairs(events // 2, dojo_id=busiest)
+    chosen = {(each.user_id, each.challenge_id) for each in one}
     all_over = [
         each
         for each in webapp.open_pairs(events)
-        if (each.user_id, each.challenge_id) not in leased
+        if (each.user_id, each.challenge_id) not in chosen
     ]
     found = [*one, *all_over[: events - len(one)]]
     random.Random(2).shuffle(found)  # noqa: S311 - no secret
     return found
 
 
-def _latencies(published: list[tuple[float, Solve]], seen: dict[int, list[Seen]]) -> list[float]:
-    """Return the seconds until the statistics of each solve's dojo were true for it."""
+def _latencies(published: list[tuple[float, Solve]], writes: dict[int, list[Write]]) -> list[float]:
+    """Return the seconds from each publishing until the statistics of its dojo include it."""
     found = []
     for moment, solve in published:
-        right = [each.written for each in seen[solve.dojo_id] if each.as_of >= moment]
-        found.append(min(right) - moment)
+        including = [each.written for each in writes[solve.dojo_id] if each.as_of >= moment]
+        found.append(min(including) - moment)
     return found

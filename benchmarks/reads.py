@@ -1,4 +1,4 @@
-"""A page of a long scoreboard, as the web application reads it, beside the whole array."""
+"""A page of a long scoreboard by the reader, compared with loading the whole array."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ PAGE = 20  # entries, the reader's default
 
 
 def measure(stage: Stage) -> Iterator[Result]:
-    """Read pages of the longest board, with the caller's own entry, and load its array."""
+    """Read pages of the longest scoreboard, with the caller's own entry, and load its array."""
     stage.daemon()
     cache = stage.webapp.cache
     dojo_id = max(stage.webapp.references(), key=lambda dojo: cache.strlen(keys.scoreboard(dojo)))
@@ -32,7 +32,7 @@ def measure(stage: Stage) -> Iterator[Result]:
     for page in (1, middle):
         found = reader.get_scoreboard(dojo_id, page=page, me=me)
         if [*found.entries] != array[PAGE * (page - 1) : PAGE * page] or found.total != len(array):
-            raise AssertionError(f"page {page} is not what the array says")
+            raise AssertionError(f"page {page} differs from the array")
 
     def read(page: int) -> Callable[[], Any]:
         return lambda: reader.get_scoreboard(dojo_id, page=page, me=me)
@@ -43,8 +43,10 @@ def measure(stage: Stage) -> Iterator[Result]:
     whole = median(load)
     aims = stage.aim(M=[Aim(0.5), Aim(1 / 20, of_ratio=True)])
     note = f"of {len(array):,} entries"
-    for what, page in (("first page", 1), ("a page in the middle", middle)):
+    for label, page in (("first page", 1), ("a page in the middle", middle)):
         own = median(read(page))
-        yield Result("reads", f"{what} of a scoreboard by the reader", own, "ms", whole, aims, note)
+        yield Result(
+            "reads", f"{label} of a scoreboard by the reader", own, "ms", whole, aims, note
+        )
     reader.close()
     engine.dispose()

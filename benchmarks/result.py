@@ -1,4 +1,4 @@
-"""What a benchmark found: figures beside their floors and aims, as a table and as JSON."""
+"""Results of benchmarks: figures with floors and aims, as a table and as JSON."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def say(line: str) -> None:
-    """Tell how far it is; the table alone goes to standard output."""
+    """Print a line of progress to standard error; standard output has the tables only."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -21,7 +21,7 @@ class Aim:
     of_ratio: bool = False
 
     def is_met(self, figure: float, ratio: float | None) -> bool:
-        """Say whether a figure keeps it; a ratio that nobody measured keeps nothing."""
+        """Return whether a figure meets the aim; without a ratio no aim of a ratio is met."""
         found = ratio if self.of_ratio else figure
         if found is None:
             return False
@@ -40,7 +40,7 @@ class Result:
     value: float
     unit: str
     floor: float | None = None
-    """What the bare thing takes or does, in the same unit and the same run."""
+    """The figure of the bare work, in the same unit and the same run."""
     aims: Sequence[Aim] = ()
     note: str = ""
 
@@ -51,11 +51,11 @@ class Result:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether all aims are kept; None where there is none."""
+        """Whether all aims are met; None without aims."""
         return all(aim.is_met(self.value, self.ratio) for aim in self.aims) if self.aims else None
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as it stands in the JSON, with what follows from it."""
+        """Return the fields for the JSON, with ratio and verdict."""
         derived = {"ratio": self.ratio, "is_met": self.is_met}
         return asdict(self) | derived | {"aims": [str(aim) for aim in self.aims]}
 
@@ -64,7 +64,7 @@ COLUMNS = ("measure", "figure", "floor", "ratio", "aim", "verdict")
 
 
 def table(results: Iterable[Result]) -> str:
-    """Return results as the rows of a table in Markdown, which reads well as text, too."""
+    """Return results as a Markdown table with aligned columns."""
     rows = [COLUMNS, *(_row(each) for each in results)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     lines = [
@@ -88,13 +88,13 @@ def _row(found: Result) -> tuple[str, ...]:
 
 
 def _number(value: float) -> str:
-    """Return three figures of a number, and all of them before the point."""
+    """Return a number with three digits, or with all digits before the point."""
     size = abs(value)
     return f"{value:,.{0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3}f}"  # noqa: PLR2004
 
 
 def growth(by_scale: Sequence[tuple[str, Sequence[Result]]]) -> str:
-    """Return how figures grow from each scale to the next; empty for a single one."""
+    """Return a table of the growth from each scale to the next; empty for one scale."""
     lines = []
     for (small, before), (large, after) in pairwise(by_scale):
         known = {(each.measure, each.what): each for each in before}

@@ -1,7 +1,7 @@
-"""The samples that are measured on, kept between runs in a cache folder outside the tree.
+"""Sample databases, kept between runs in a cache folder outside the checkout.
 
-A sample ends at the moment it was made, and a day later its newest windows are empty: then it is
-made anew.
+A sample ends at the moment of its creation. A day later its newest windows are empty, so it is
+created anew.
 """
 
 import asyncio
@@ -18,21 +18,21 @@ from statsd.dev import binaries, embedded
 from statsd.dev.sample import load
 
 SCALES = {"S": load.SMALL, "M": load.MEDIUM, "L": load.LARGE}
-OLDEST = 86_400.0  # seconds
-MADE_BY = ("dev/sample/load.py", "dev/sample/history.py", "dev/sample/rows.py", "schema.py")
+MAX_AGE = 86_400.0  # seconds
+SOURCES = ("dev/sample/load.py", "dev/sample/history.py", "dev/sample/rows.py", "schema.py")
 
 
 def folder() -> Path:
-    """Return the cache folder, by the convention of the XDG."""
+    """Return the cache folder, in `XDG_CACHE_HOME` or `~/.cache`."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "dojo-statsd" / "benchmarks"
 
 
 def cluster(name: str) -> Path:
     """Return the data folder of a PostgreSQL with the sample of a scale: S, M or L."""
-    kept = folder() / f"{name}-{_form()}"
+    kept = folder() / f"{name}-{_digest()}"
     for old in folder().glob("?-*"):
-        if time.time() - old.stat().st_mtime > OLDEST:
+        if time.time() - old.stat().st_mtime > MAX_AGE:
             shutil.rmtree(old)
     if kept.exists():
         return kept
@@ -46,9 +46,9 @@ def cluster(name: str) -> Path:
     os.utime(fresh)
     try:
         fresh.rename(kept)
-    except OSError:  # another run was quicker
+    except OSError:  # another run has created it meanwhile
         shutil.rmtree(fresh)
-    say(f"sample {name}: made in {time.monotonic() - began:.0f} s, kept in {kept}")
+    say(f"sample {name}: created in {time.monotonic() - began:.0f} s, kept in {kept}")
     return kept
 
 
@@ -66,8 +66,8 @@ async def _fill(database_url: str, name: str) -> None:
     await load.load(database_url, SCALES[name], progress=progress)
 
 
-def _form() -> str:
-    """Return a name for what a sample depends on: the code that makes it, and the server."""
-    sources = [(Path(statsd.__file__).parent / name).read_bytes() for name in MADE_BY]
+def _digest() -> str:
+    """Return a digest of the code that creates samples and of the server's version."""
+    sources = [(Path(statsd.__file__).parent / name).read_bytes() for name in SOURCES]
     server = machine.version(binaries.find_postgres()).encode()
     return hashlib.blake2b(b"".join([*sources, server]), digest_size=6).hexdigest()

@@ -1,4 +1,4 @@
-"""What measures run on: servers with a sample, a web application, and daemons."""
+"""The environment of the measures: servers with a sample, a web application, daemons."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,22 +25,22 @@ from statsd import keys
 from statsd.dev import embedded
 
 END_DEADLINE = 60  # seconds
-SHOWN = 2000  # characters of a log
+LOG_TAIL = 2000  # characters
 OUR_VARIABLES = ("STATSD_", "BACKGROUND_STATS_", "SKIP_COLD_START", "DATABASE_URL", "REDIS_URL")
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured."""
+    """The size of each measure."""
 
     rounds: int = 3  # of a cold start
     solves: int = 500  # one after another
     burst: int = 10_000  # events
     rates: Sequence[int] = (500, 1000, 1500, 2000, 2500, 3000, 4000)  # events per second
     seconds: float = 10.0  # for each rate
-    nothing: int = 100_000  # events that change nothing
+    nothing: int = 100_000  # events of unknown users
     reads: int = 500
-    awards: int = 25  # one after another, and forty times as many at once
+    awards: int = 25  # single ones; forty times as many at once
     pressure: int = 20_000  # events
     pressure_seconds: float = 40.0
     daemons: Sequence[int] = (1, 2, 4)
@@ -63,14 +63,14 @@ QUICK = Effort(
 
 
 class Memory(NamedTuple):
-    """A process's resident set, MB: now, and at the most."""
+    """The resident set of a process in MB: now, and its maximum."""
 
     resident: float
     peak: float
 
 
 class Daemon:
-    """`statsd run` as a process, with its log in a file."""
+    """`statsd run` as a child process, with its log in a file."""
 
     def __init__(self, log: Path, variables: Mapping[str, str]) -> None:
         self.log = log
@@ -80,42 +80,44 @@ class Daemon:
                 env=environment() | dict(variables),
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # a Ctrl-C is for the benchmark, which ends it
+                start_new_session=True,  # Ctrl-C reaches the benchmark only, which ends the daemon
             )
         waiting.daemons.append(self.process)
 
     def memory(self) -> Memory:
-        """Return what it takes."""
+        """Return the memory of the process."""
         return memory_of(self.process.pid)
 
     def stop(self) -> None:
-        """End it; raises RuntimeError, with the end of its log, if it failed."""
+        """End the daemon; raises RuntimeError, with the end of its log, if it failed."""
         waiting.daemons.remove(self.process)
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(END_DEADLINE)
         if code != 0:
-            end = self.log.read_text()[-SHOWN:]
+            end = self.log.read_text()[-LOG_TAIL:]
             raise RuntimeError(f"a daemon ended with {code}; the end of its log:\n{end}")
 
-    def worked(self) -> Counter[str]:
-        """Return for how many seconds its workers were at each kind, all of them together."""
+    def time_by_kind(self) -> Counter[str]:
+        """Return the seconds that all workers together spent on each kind, from the log."""
         spent: Counter[str] = Counter()
         for line in self.log.read_text().splitlines():
             if line.startswith("{"):
                 found = orjson.loads(line)
-                if found["event"] in {"refreshed", "refreshed, slowly"}:
+                if found["event"] in {"jobs completed", "jobs completed slowly"}:
                     spent[found["kind"]] += found["milliseconds"] / 1000
         return spent
 
 
 def environment() -> dict[str, str]:
-    """Return this process's environment without settings of ours."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
-    return kept | {"STATSD_HTTP_PORT": "0"}
+    """Return the environment of this process without settings of statsd."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)
+    }
+    return inherited | {"STATSD_HTTP_PORT": "0"}
 
 
 def memory_of(pid: int) -> Memory:
-    """Return what a process takes."""
+    """Return the memory of a process, from `/proc`."""
     found = {
         name: int(value.split()[0]) / 1024
         for name, _, value in (
@@ -127,7 +129,7 @@ def memory_of(pid: int) -> Memory:
 
 
 class Stage:
-    """Servers with the sample of a scale; daemons come and go."""
+    """Servers with the sample of a scale, and the daemons that measures start."""
 
     def __init__(
         self, name: str, servers: embedded.EmbeddedServers, effort: Effort, logs: Path
@@ -141,7 +143,7 @@ class Stage:
             for table in ("dojos", "users", "submissions")
         }
         self.verdicts: list[exact.Verdict] = []
-        """What was compared when daemons ended."""
+        """The comparisons that were made before daemons ended."""
         self._logs = logs
         self._started = 0
         self._stack = ExitStack()
@@ -156,17 +158,17 @@ class Stage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # After an error nothing is waited for or compared.
+        # After an error, the daemons end without waiting and without a comparison.
         self._stack.__exit__(kind, error, trace)
         self.webapp.close()
 
     def aim(self, **aims: Aim | Sequence[Aim]) -> Sequence[Aim]:
-        """Return the aims that there are for this scale."""
+        """Return the aims for this scale."""
         found: Any = aims.get(self.name, ())
         return [found] if isinstance(found, Aim) else found
 
     def engine(self) -> sa.Engine:
-        """Make an engine as web applications have it."""
+        """Create an engine like that of a web application."""
         url = sa.make_url(self.servers.database_url)
         return sa.create_engine(url.set(drivername="postgresql+psycopg2"))
 
@@ -177,35 +179,35 @@ class Stage:
         return Daemon(self._logs / f"daemon{self._started}.log", own | variables)
 
     def is_filled(self) -> bool:
-        """Say whether a cold start is done."""
+        """Return whether a cold start is done."""
         return (
             self.webapp.cache.hlen(keys.KEY_INDEX) >= self.size["dojos"] and self.webapp.is_filled()
         )
 
     @contextmanager
     def daemons(self, count: int) -> Iterator[list[Daemon]]:
-        """Run daemons, beside no others, on an empty cache; it is full when this begins.
+        """Run so many daemons, and no other, starting with an empty cache; yield when it is full.
 
-        In the end all that they have written is compared.
+        At the end all cached values are compared.
         """
         self.end_daemon()
         self.webapp.cache.flushall()
         found = [self.start() for _ in range(count)]
         try:
             wait(self.is_filled, "the cold start")
-            wait(self.webapp.is_at_rest, "rest")
+            wait(self.webapp.is_at_rest, "an empty queue")
             yield found
-            wait(self.webapp.is_at_rest, "rest")
+            wait(self.webapp.is_at_rest, "an empty queue")
             self.verdicts.append(exact.verdict(self.servers, self.webapp))
         finally:
             for each in found:
                 each.stop()
 
     def daemon(self) -> Daemon:
-        """Return the daemon that measures share, at rest; it is started when it is missing."""
+        """Return the daemon that measures share, with an empty queue; start it if it is missing."""
         if self._daemon is None:
             [self._daemon] = self._stack.enter_context(self.daemons(1))
-        wait(self.webapp.is_at_rest, "rest")
+        wait(self.webapp.is_at_rest, "an empty queue")
         return self._daemon
 
     def end_daemon(self) -> None:
@@ -216,7 +218,7 @@ class Stage:
 
 @contextmanager
 def at(name: str, effort: Effort, *, index: str = "") -> Iterator[Stage]:
-    """Give a stage with the sample of a scale: S, M or L; with one more index, if one is named."""
+    """Yield a stage with the sample of a scale (S, M or L), and with the named optional index."""
     cluster = samples.cluster(name)
     with (
         embedded.servers(cluster) as servers,
@@ -228,8 +230,8 @@ def at(name: str, effort: Effort, *, index: str = "") -> Iterator[Stage]:
         yield stage
 
 
-def timed(call: Any) -> float:
-    """Return how many seconds a call takes."""
+def timed(call: Callable[[], Any]) -> float:
+    """Return the duration of a call, in seconds."""
     began = perf_counter()
     call()
     return perf_counter() - began

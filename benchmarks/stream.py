@@ -1,4 +1,4 @@
-"""What the daemon takes in: events that change nothing, and the rate that it keeps up with."""
+"""The throughput of the consumer, and the highest rate of solves with flat lag."""
 
 from collections.abc import Iterator
 from time import perf_counter
@@ -10,19 +10,19 @@ from benchmarks.waiting import wait
 from statsd import keys
 from statsd.events import ChallengeSolve, encode
 
-NOBODIES = 100
+UNKNOWN_USERS = 100
 FIRST_UNKNOWN = 2_000_000_000
-LATE = 1.05  # times what was meant: from then on it is the load that does not keep up
-COMPLETED = 0.5  # seconds in which all is answered after the last event, where lag stays flat
+MAX_OVERRUN = 1.05  # of the planned duration; beyond it the load itself is too slow
+MAX_LAG = 0.5  # seconds from the last event to the last answer, if lag stays flat
 
 
 def measure_nothing(stage: Stage) -> Iterator[Result]:
-    """Let a daemon take in events of unknown users and challenges."""
+    """Measure how fast a daemon accepts events of unknown users and challenges."""
     stage.daemon()
-    stage.end_daemon()  # events lie there before the next one begins
+    stage.end_daemon()  # the events are in the stream before the next daemon starts
     cache = stage.webapp.cache
     data = [
-        encode(ChallengeSolve(FIRST_UNKNOWN + number % NOBODIES, FIRST_UNKNOWN))
+        encode(ChallengeSolve(FIRST_UNKNOWN + number % UNKNOWN_USERS, FIRST_UNKNOWN))
         for number in range(stage.effort.nothing)
     ]
     floor = floors.stream_rate(stage.servers, data)
@@ -36,12 +36,12 @@ def measure_nothing(stage: Stage) -> Iterator[Result]:
         first, began = cache.xlen(keys.STREAM), perf_counter()
         wait(lambda: not cache.xlen(keys.STREAM), "the last batch")
         rate = first / (perf_counter() - began)
-        wait(stage.webapp.is_at_rest, "rest")
+        wait(stage.webapp.is_at_rest, "an empty queue")
     finally:
         daemon.stop()
     yield Result(
         "nothing",
-        "events that change nothing known",
+        "events of unknown users and challenges",
         rate,
         "events/s",
         floor,
@@ -51,22 +51,22 @@ def measure_nothing(stage: Stage) -> Iterator[Result]:
 
 
 def measure_rate(stage: Stage) -> Iterator[Result]:
-    """Find the rate of solves at which lag stays flat: the last of growing ones."""
+    """Find the highest rate of solves at which lag stays flat, by trying growing rates."""
     stage.daemon()
-    kept, why = 0.0, "no higher one was tried"
+    highest, limit = 0.0, "no higher rate was tried"
     for rate in stage.effort.rates:
         solves = stage.webapp.open_pairs(int(rate * stage.effort.seconds))
         began = perf_counter()
         stage.webapp.at_a_rate(solves, stage.effort.seconds)
         spent = perf_counter() - began
-        lag = wait(stage.webapp.is_answered, "answered")
+        lag = wait(stage.webapp.is_answered, "the answers")
         say(f"rate: {len(solves) / spent:,.0f} events/s, {lag:.2f} s of lag after the last")
-        wait(stage.webapp.is_at_rest, "rest")
-        if spent > LATE * stage.effort.seconds:
-            why = f"of {rate:,} the load wrote {len(solves) / spent:,.0f}"
+        wait(stage.webapp.is_at_rest, "an empty queue")
+        if spent > MAX_OVERRUN * stage.effort.seconds:
+            limit = f"of {rate:,} the load wrote {len(solves) / spent:,.0f}"
             break
-        if lag > COMPLETED:
-            why = f"at {rate:,} lag was {lag:.1f} s after {stage.effort.seconds:.0f} s"
+        if lag > MAX_LAG:
+            limit = f"at {rate:,} lag was {lag:.1f} s after {stage.effort.seconds:.0f} s"
             break
-        kept = len(solves) / spent
-    yield Result("rate", "at which lag stays flat", kept, "events/s", note=why)
+        highest = len(solves) / spent
+    yield Result("rate", "highest with flat lag", highest, "events/s", note=limit)

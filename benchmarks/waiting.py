@@ -1,36 +1,37 @@
-"""Waiting for a condition, for as long as the daemons live that are to bring it about."""
+"""Wait for a condition while the daemons run."""
 
 import subprocess
 from collections.abc import Callable
 from time import perf_counter, sleep
 
 DEADLINE = 600.0  # seconds
-POLL = 0.002  # seconds
-LOOK = 0.5  # seconds between two looks at the daemons
+POLL_INTERVAL = 0.002  # seconds
+CHECK_INTERVAL = 0.5  # seconds between two checks of the daemons
 
 daemons: list["subprocess.Popen[bytes]"] = []
-"""Those that run, and that nobody has told to end."""
+"""The daemons that should be running."""
 
 
-def see_that_daemons_live() -> None:
-    """Raise RuntimeError if one of them has ended."""
+def check_daemons() -> None:
+    """Raise RuntimeError if one of the daemons has ended."""
     for each in daemons:
         if each.poll() is not None:
             raise RuntimeError(f"a daemon ended by itself, with {each.returncode}")
 
 
-def wait(condition: Callable[[], bool], what: str) -> float:
-    """Return after how many seconds the condition held.
+def wait(condition: Callable[[], bool], name: str) -> float:
+    """Wait until the condition is true; return the seconds that this took.
 
-    Raises TimeoutError after ten minutes, RuntimeError when a daemon has ended.
+    Raises TimeoutError, with the name of the condition, after ten minutes, and RuntimeError when a
+    daemon has ended.
     """
-    began = looked = perf_counter()
+    began = checked = perf_counter()
     while not condition():
         now = perf_counter()
-        if now - looked > LOOK:
-            looked = now
-            see_that_daemons_live()
+        if now - checked > CHECK_INTERVAL:
+            checked = now
+            check_daemons()
         if now - began > DEADLINE:
-            raise TimeoutError(f"not within {DEADLINE:.0f} s: {what}")
-        sleep(POLL)
+            raise TimeoutError(f"not within {DEADLINE:.0f} s: {name}")
+        sleep(POLL_INTERVAL)
     return perf_counter() - began

@@ -1,4 +1,4 @@
-"""A web application: it commits solves, publishes their events, and looks at what pages show."""
+"""A web application: it commits solves, publishes their events, and reads cached values."""
 
 import random
 from collections import deque
@@ -12,21 +12,22 @@ import psycopg2
 import psycopg2.extras
 import redis
 
-from benchmarks.waiting import DEADLINE, LOOK, see_that_daemons_live
+from benchmarks.waiting import CHECK_INTERVAL, DEADLINE, check_daemons
 from statsd import keys
-from statsd.calculators.user_entries import solves_in
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.calculators.user_entries import UserEntries, solves_in
 from statsd.dev import embedded
 from statsd.job import Priority
 
 TICK = 0.02  # seconds between two transactions of a stream of solves
 URGENT = (Priority.MISSED, Priority.INTERACTIVE, Priority.ORDINARY)
-LIVE = {"standing", "dojo_stats"}
-FEW = 1000  # marks that are looked at one by one
+LIVE = {UserEntries.kind, DojoStats.kind}
+MANY_JOBS = 1000  # with more urgent jobs pending, single jobs are not examined
 HOUSEKEEPING = {"audit", "containers", "missed_solves"}
 
 
 class Solve(NamedTuple):
-    """A solve to come, with one of the dojos that count it."""
+    """A solve that is not in the database yet, with one of the dojos that count it."""
 
     user_id: int
     challenge_id: int
@@ -42,7 +43,7 @@ class Webapp:
         self.database.autocommit = True
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self.cache.close()
         self.database.close()
 
@@ -61,9 +62,9 @@ class Webapp:
         }
 
     def open_pairs(self, count: int, *, dojo_id: int | None = None) -> list[Solve]:
-        """Choose solves that nobody has, of public dojos or of one; half of all there are at most.
+        """Choose `count` new solves in public dojos or in one dojo, at most half of all possible.
 
-        The same database gives the same.
+        The same database gives the same choice.
         """
         chance = random.Random(1)  # noqa: S311 - no secret
         rows = self.rows(_CHALLENGES, dojo_id, dojo_id)
@@ -79,19 +80,19 @@ class Webapp:
                 pairs[challenge, user] = Solve(user, challenge, challenges[challenge])
         return list(pairs.values())
 
-    def hottest(self) -> int:
+    def busiest(self) -> int:
         """Return the dojo with the most solves."""
-        [(dojo_id, _)] = self.rows(_HOTTEST)
+        [(dojo_id, _)] = self.rows(_BUSIEST)
         return int(dojo_id)
 
     def commit(self, solves: list[Solve]) -> None:
-        """Write solves, in one transaction for each thousand."""
+        """Write solves, a thousand in each transaction."""
         values = [(each.user_id, each.challenge_id) for each in solves]
         with self.database.cursor() as cursor:
             psycopg2.extras.execute_values(cursor, _INSERT, values, page_size=1000)
 
     def publish(self, solves: list[Solve], stream: str = keys.STREAM) -> None:
-        """Publish their events."""
+        """Publish the events of solves."""
         with self.cache.pipeline(transaction=False) as pipeline:
             for each in solves:
                 payload = {"user_id": each.user_id, "challenge_id": each.challenge_id}
@@ -100,110 +101,117 @@ class Webapp:
             pipeline.execute()
 
     def at_a_rate(self, solves: list[Solve], seconds: float) -> list[tuple[float, Solve]]:
-        """Commit and publish, spread over the time; return when each was published (Unix)."""
+        """Commit and publish solves evenly over some seconds.
+
+        Returns each with the time of its publishing, in Unix seconds.
+        """
         began = perf_counter()
         published: list[tuple[float, Solve]] = []
         while len(published) < len(solves):
             due = int((perf_counter() - began) / seconds * len(solves))
-            some = solves[len(published) : min(due, len(solves))]
-            if some:
-                self.commit(some)
+            part = solves[len(published) : min(due, len(solves))]
+            if part:
+                self.commit(part)
                 moment = time()
-                self.publish(some)
-                published += [(moment, each) for each in some]
+                self.publish(part)
+                published += [(moment, each) for each in part]
             sleep(TICK)
         return published
 
     @contextmanager
     def changes(self, *names: str) -> Iterator[Callable[[str], float]]:
-        """Give what waits for the next change of one of some keys, and returns when it was told of.
+        """Yield a function that waits for the next change of one of the keys.
 
-        That is in the time of `perf_counter`. Polling would take its share.
+        It returns the time of the change, as `perf_counter` counts. The changes come as Redis
+        notifications, because polling would use processor time.
         """
         self.cache.config_set("notify-keyspace-events", "K$z")
         with self.cache.pubsub(ignore_subscribe_messages=True) as subscription:
             subscription.subscribe(*(f"__keyspace@0__:{name}" for name in names))
             for _ in names:
-                subscription.get_message(timeout=DEADLINE)  # that it is subscribed
-            told: dict[str, deque[float]] = {name: deque() for name in names}
+                subscription.get_message(timeout=DEADLINE)  # the confirmation
+            changed: dict[str, deque[float]] = {name: deque() for name in names}
 
             def next_change(name: str) -> float:
                 began = perf_counter()
-                while not told[name]:
-                    message = subscription.get_message(timeout=LOOK)
+                while not changed[name]:
+                    message = subscription.get_message(timeout=CHECK_INTERVAL)
                     if message:
-                        told[message["channel"].decode().split(":", 1)[1]].append(perf_counter())
+                        key = message["channel"].decode().split(":", 1)[1]
+                        changed[key].append(perf_counter())
                         continue
-                    see_that_daemons_live()
+                    check_daemons()
                     if perf_counter() - began > DEADLINE:
                         raise TimeoutError(f"not within {DEADLINE:.0f} s: a change of {name}")
-                return told[name].popleft()
+                return changed[name].popleft()
 
             yield next_change
         self.cache.config_set("notify-keyspace-events", "")
 
     def pending(self, *classes: Priority) -> int:
-        """Count what is owed in some classes."""
+        """Return the number of pending jobs in some classes."""
         return sum(int(self.cache.zcard(keys.due(each))) for each in classes)
 
     def is_answered(self) -> bool:
-        """Say whether all events are accepted, and boards and statistics have them."""
-        if self.cache.xlen(keys.STREAM) or self.pending(*URGENT) > FEW:
+        """Return whether all events are accepted, and boards and statistics include them."""
+        if self.cache.xlen(keys.STREAM) or self.pending(*URGENT) > MANY_JOBS:
             return False
         live = [name for name in self.pending_names() if name.partition(":")[0] in LIVE]
-        return not self._are_owed_for_events(live)
+        return not self._any_for_events(live)
 
     def pending_names(self) -> list[str]:
-        """Return the names of all that is owed, but for what is owed all the time."""
+        """Return the names of all pending jobs, except those that run at intervals."""
         with self.cache.pipeline(transaction=False) as pipeline:
             for each in Priority:
                 pipeline.zrange(keys.due(each), 0, -1)
             found = [name.decode() for names in pipeline.execute() for name in names]
         return [name for name in found if name.partition(":")[0] not in HOUSEKEEPING]
 
-    def _are_owed_for_events(self, names: list[str]) -> bool:
-        """Say whether any of these is, as what time alone changes is not."""
+    def _any_for_events(self, names: list[str]) -> bool:
+        """Return whether any of these jobs was enqueued for an event."""
         with self.cache.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.hmget(keys.job(name), "since", "late_since")
             return any(map(any, pipeline.execute()))
 
     def is_exported(self) -> bool:
-        """Say whether every exported value has all that was published, too.
+        """Return whether the exported values, too, include all events.
 
-        What time alone changes is not waited for: in a large database a solve leaves a window every
-        moment.
+        Jobs that were enqueued for the passing of time do not count: in a large database a solve
+        leaves a window at every moment.
         """
-        return self.is_answered() and not self._are_owed_for_events(self.pending_names())
+        return self.is_answered() and not self._any_for_events(self.pending_names())
 
     def is_at_rest(self) -> bool:
-        """Say whether nothing is owed for an event, now or later, or for a start, or worked on.
+        """Return whether no job runs, is delayed, or is pending for an event or for a start.
 
-        Time alone owes large values too: a pass over them that is under way takes a core for
-        seconds, and is no part of what is measured next.
+        The passing of time enqueues large jobs, too. Such a job uses a core for seconds, and would
+        disturb the next measure while it runs.
         """
         is_started = not self.pending(Priority.BACKGROUND)
         is_idle = not self.cache.exists(keys.DELAYED, keys.LEASES)
         return is_started and is_idle and self.is_exported()
 
     def is_filled(self) -> bool:
-        """Say whether a cold start is done: all that is owed was answered before."""
+        """Return whether a cold start is done: every pending job was completed before."""
         if self.pending(Priority.BACKGROUND):
             return False
-        names = [name for name in self.pending_names() if not name.startswith("standing:")]
+        names = [
+            name for name in self.pending_names() if not name.startswith(f"{UserEntries.kind}:")
+        ]
         return not names or None not in self.cache.hmget(keys.LAST_RUNS, names)
 
     def solves_on_board(self, dojo_id: int, user_id: int) -> int:
-        """Return what a user has on the live board of a dojo."""
+        """Return the number of a user's solves on the live board of a dojo."""
         found = self.cache.zscore(f"{keys.boards(dojo_id)}:{keys.DOJO}:0", str(user_id))
         return solves_in(int(found)) if found else 0
 
     def solves_in_stats(self, reference: str) -> int:
-        """Return what a dojo's statistics say."""
+        """Return the number of solves in a dojo's statistics."""
         return int(orjson.loads(self.cache.get(keys.dojo_stats(reference)) or b"{}")["solves"])
 
-    def true_for(self, key: str) -> float:
-        """Return the moment that a value is true for (Unix); 0 without one."""
+    def as_of(self, key: str) -> float:
+        """Return the as-of of a value in Unix seconds, 0 if there is no value."""
         return float(self.cache.get(keys.updated(key)) or 0)
 
 
@@ -231,7 +239,7 @@ _INSERT = """
 INSERT INTO submissions (user_id, challenge_id, type, date)
 SELECT given.u, given.c, 'correct', now() AT TIME ZONE 'UTC' FROM (VALUES %s) AS given (u, c)
 """
-_HOTTEST = """
+_BUSIEST = """
 SELECT dc.dojo_id, count(*) FROM dojo_challenges dc JOIN dojos d USING (dojo_id)
 JOIN submissions s ON s.challenge_id = dc.challenge_id AND s.type = 'correct'
 WHERE dc.required AND (d.official OR d.data ->> 'type' = 'public')

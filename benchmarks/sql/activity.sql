@@ -1,5 +1,4 @@
--- The floor of all activity: every user's solves of the last year, in one bare pass. Nothing is
--- sorted.
+-- The floor of activity: the solves of all users in the last year, in one bare pass, unsorted.
 
 SELECT user_id, array_agg(date)
 FROM submissions

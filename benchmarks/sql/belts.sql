@@ -1,4 +1,4 @@
--- The floor of belts: all of them.
+-- The floor of belts: all belts.
 
 SELECT a.name, a.date, a.user_id, u.name, u.website
 FROM awards a

@@ -1,4 +1,4 @@
--- The floor of all solves of challenges: one bare pass.
+-- The floor of challenge solves: all counts, in one bare pass.
 
 SELECT dc.dojo_id, dc.module_index, dc.challenge_id, count(*)
 FROM dojo_challenges dc

@@ -1,5 +1,5 @@
--- The floor of all crews: what every user with brackets in the name has solved, in every dojo,
--- module and window, in one bare pass. Nothing is ranked.
+-- The floor of crews: the solved challenges of all users with brackets in their names, for every
+-- dojo, module and window, in one bare pass, without ranks.
 
 SELECT dc.dojo_id, dc.module_index, s.user_id, u.name, u.email,
        array_agg(s.challenge_id),

@@ -1,6 +1,6 @@
--- The floor of all dojos' statistics: totals, the chart, the newest solves and what each dojo has, in
--- one bare pass for each. (As one statement over a shared CTE it is slower: what is materialised is
--- not read in parallel.)
+-- The floor of dojo statistics: totals with the chart, the newest solves, and the number of
+-- challenges, one bare pass for each. One statement over a shared CTE is slower, because a
+-- materialised CTE is not read in parallel.
 
 SELECT dojo_id, sum(solves) AS solves, count(*) AS users,
        sum(d1) AS s1, sum(d7) AS s7, sum(d30) AS s30, sum(d60) AS s60,

@@ -1,4 +1,4 @@
--- The floor of emojis: all of them.
+-- The floor of emojis: all emojis.
 
 SELECT a.user_id, a.name, a.description, a.category, a.icon
 FROM awards a

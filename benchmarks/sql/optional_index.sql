@@ -1,5 +1,5 @@
--- The optional index that the documentation names: all that a pass over counted solves reads, in one
--- place. Never required.
+-- The optional index of docs/performance.md: it covers the columns that a pass over counted solves
+-- reads. It is never required.
 CREATE INDEX IF NOT EXISTS submissions_solves_dated ON submissions (challenge_id, user_id)
     INCLUDE (date, id) WHERE type = 'correct';
 VACUUM ANALYZE submissions;

@@ -1,7 +1,7 @@
--- The floor of all scoreboards: every user's counts and tie-breaks in every dojo, module and
--- window, in one bare pass, with names and addresses. Nothing is sorted.
+-- The floor of scoreboards: counts and tie-breaks of all users in every dojo, module and window, in
+-- one bare pass, with names and e-mail addresses, unsorted.
 
-SELECT standing.*, users.name, users.email
+SELECT entry.*, users.name, users.email
 FROM (
     SELECT dc.dojo_id, dc.module_index, s.user_id, count(*), max(s.id),
            count(*) FILTER (WHERE s.date >= now() AT TIME ZONE 'UTC' - interval '7 days'),
@@ -23,5 +23,5 @@ FROM (
     GROUP BY GROUPING SETS (
         (dc.dojo_id, dc.module_index, s.user_id), (dc.dojo_id, s.user_id)
     )
-) AS standing
-JOIN users ON users.id = standing.user_id;
+) AS entry
+JOIN users ON users.id = entry.user_id;

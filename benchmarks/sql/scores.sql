@@ -1,6 +1,6 @@
--- The floor of all scores: every user's count and latest date in every public or official dojo and its
--- modules, in one bare pass, an array for each place: as rows they take longer to transfer. Nothing is
--- sorted.
+-- The floor of scores: counts and latest dates of all users in every public or official dojo and its
+-- modules, in one bare pass, unsorted. The result has one array for each scope, because single rows
+-- take longer to transfer.
 
 SELECT dojo_id, module_index, array_agg(user_id), array_agg(solves), array_agg(latest)
 FROM (

@@ -1,4 +1,4 @@
-"""The short form of the benchmarks: it fails where a value is wrong, and never for a time."""
+"""The short run of the benchmarks fails if a value is wrong, and never for a slow time."""
 
 import os
 import subprocess
@@ -14,8 +14,8 @@ from benchmarks.__main__ import MEASURES, Measured
 from statsd import keys
 
 pytestmark = pytest.mark.timeout(400)
-NOBODY = "2000000000"  # no user has this id
-EACH = {  # what each measure gives at the least
+UNKNOWN_USER = "2000000000"
+MEASURED = {  # each has results
     "cold-start",
     "idle",
     "burst",
@@ -50,7 +50,7 @@ def test_quick_measures_everything_and_finds_nothing_wrong(tmp_path: Path) -> No
     scale = found["scales"]["S"]
     assert scale["wrong"] == []
     assert scale["compared"] > 2500  # five daemons, more than five hundred values each
-    assert {each["measure"] for each in scale["results"]} == EACH
+    assert {each["measure"] for each in scale["results"]} == MEASURED
     assert all(each["value"] >= 0 for each in scale["results"])
     assert all(f"S: {name} took" in done.stderr for name in MEASURES)
     assert "commit to dojo stats, p99" in done.stdout
@@ -64,8 +64,8 @@ def test_a_wrong_value_is_found_and_fails_the_run(filled: stage.Stage) -> None:
     raw = cache.get(stats)
     value = orjson.loads(raw)
     cache.set(stats, orjson.dumps(value | {"solves": value["solves"] + 1}))
-    cache.zadd(board, {NOBODY: 1 << 40})
-    # An array may lag where it is large; so this is no fault of the live board.
+    cache.zadd(board, {UNKNOWN_USER: 1 << 40})
+    # A large array may be older than its live board, so an old array alone is no fault.
     array = keys.scoreboard(other_id)
     entries = cache.get(array)
     cache.set(array, "[]")
@@ -77,20 +77,20 @@ def test_a_wrong_value_is_found_and_fails_the_run(filled: stage.Stage) -> None:
         keys.scoreboard(dojo_id),
     ]
     cache.set(stats, raw)
-    cache.zrem(board, NOBODY)
+    cache.zrem(board, UNKNOWN_USER)
     cache.set(array, entries)
     assert not Measured("S", {}, [], 1, [*wrong]).is_right
     assert not Measured("S", {}, [], 0, []).is_right  # nothing was compared
     assert Measured("S", {}, [], 1, []).is_right
 
 
-def test_a_sample_is_made_once(tmp_path: Path) -> None:
+def test_a_sample_is_created_once(tmp_path: Path) -> None:
     with stage.at("S", stage.QUICK) as first:
         size = first.size
         first.webapp.rows("DELETE FROM awards RETURNING id")
     [kept] = (tmp_path / "dojo-statsd" / "benchmarks").iterdir()
-    made = kept.stat().st_mtime
+    created = kept.stat().st_mtime
     with stage.at("S", stage.QUICK) as second:
         assert second.size == size
         assert second.webapp.rows("SELECT count(*) > 0 FROM awards") == [(True,)]
-    assert kept.stat().st_mtime == made
+    assert kept.stat().st_mtime == created

@@ -1,11 +1,11 @@
-"""Tables of benchmarks: figures, floors, aims."""
+"""Tables of benchmark results: figures, floors, aims."""
 
 import pytest
 
 from benchmarks.result import Aim, Result, growth, table
 
 
-def test_an_aim_is_a_limit_of_the_figure_or_of_its_ratio() -> None:
+def test_an_aim_limits_the_figure_or_its_ratio() -> None:
     assert Result("m", "w", 5.0, "ms", aims=[Aim(5)]).is_met
     assert not Result("m", "w", 5.1, "ms", aims=[Aim(5)]).is_met
     assert Result("m", "w", 30.0, "1/s", 100.0, [Aim(0.25, at_least=True, of_ratio=True)]).is_met
@@ -13,11 +13,11 @@ def test_an_aim_is_a_limit_of_the_figure_or_of_its_ratio() -> None:
     assert Result("m", "w", 9.0, "s").is_met is None
 
 
-def test_a_ratio_that_was_not_measured_meets_no_aim() -> None:
+def test_without_a_floor_no_aim_of_a_ratio_is_met() -> None:
     assert Result("m", "w", 9.0, "s", aims=[Aim(3, of_ratio=True)]).is_met is False
 
 
-def test_a_table_says_what_was_met() -> None:
+def test_a_table_has_a_verdict_for_each_aim() -> None:
     found = [
         Result("cold start", "everything", 9.0, "s", 4.5, [Aim(10), Aim(1.5, of_ratio=True)]),
         Result("burst", "events", 2999.5, "events/s", note="10 solves"),
@@ -49,5 +49,5 @@ def test_growth_is_from_each_scale_to_the_next() -> None:
     ("value", "shown"),
     [(12_345.6, "12,346 s"), (12.34, "12.3 s"), (1.234, "1.23 s"), (0.01, "0.010 s")],
 )
-def test_numbers_have_three_figures(value: float, shown: str) -> None:
+def test_numbers_have_three_digits(value: float, shown: str) -> None:
     assert f" {shown} " in table([Result("m", "w", value, "s")])

