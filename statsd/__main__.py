@@ -1,4 +1,4 @@
-"""`statsd`, and `python -m statsd`."""
+"""The entry point of `statsd` and of `python -m statsd`."""
 
 import sys
 
@@ -6,7 +6,7 @@ import statsd.identity  # noqa: F401 - refuses the wrong distribution
 
 
 def main() -> None:
-    """Run the command line, or say what to install for it."""
+    """Run the command line; exit with a sentence if a library for it is not installed."""
     try:
         from statsd.cli.app import app  # noqa: PLC0415 - the base install has no command line
 

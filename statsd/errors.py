@@ -1,4 +1,4 @@
-"""The errors of this package: one tree, each saying what to do next."""
+"""The errors of this package: one tree. Each message says what to do next."""
 
 
 class StatsdError(Exception):
@@ -17,11 +17,11 @@ class InvalidEventError(StatsdError):
 
 
 class MissingTableError(StatsdError):
-    """A table or column of the contract is not there (yet): the web application makes them."""
+    """A table or column of the contract is missing; the web application has to create it."""
 
 
 class DuplicateError(StatsdError):
-    """A name was registered twice; one of the two has to go."""
+    """A name was registered twice; remove one of the two."""
 
 
 class MissingExtraError(StatsdError):

@@ -1,7 +1,7 @@
 """The events of the contract, section 1: one typed record for each type.
 
 An event says that something happened and carries ids. Records are checked when they are
-decoded: an id that is no 32-bit integer makes an invalid event, never a wrong value.
+decoded: an event with an id that is not a 32-bit integer is invalid.
 """
 
 from datetime import UTC, datetime
@@ -22,13 +22,13 @@ ModuleIndex = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Something happened. Subclasses name what, and carry ids."""
+    """The base of all events. A subclass is named for what happened, and carries ids."""
 
     type: ClassVar[str]
 
 
 class ChallengeSolve(Event, frozen=True):
-    """A user solved a challenge (or a solve went: what depends on it is computed anew)."""
+    """A user solved a challenge, or a solve was deleted: its statistics are computed anew."""
 
     type: ClassVar[str] = "challenge_solve"
     user_id: Id
@@ -51,7 +51,7 @@ class ModuleId(msgspec.Struct, frozen=True):
 
 
 class ScoreboardUpdate(Event, frozen=True):
-    """Standings of a dojo or of a module may have changed."""
+    """The scoreboard of a dojo or of a module may have changed."""
 
     type: ClassVar[str] = "scoreboard_update"
     model_type: Literal["dojo", "module"]
@@ -63,7 +63,7 @@ class ScoreboardUpdate(Event, frozen=True):
 
 
 class ScoresUpdate(Event, frozen=True):
-    """Ranks and counts may have changed, of one dojo or of every public or official one."""
+    """Ranks and counts of one dojo, or of all public and official dojos, may have changed."""
 
     type: ClassVar[str] = "scores_update"
     dojo_id: DojoId | None = None
@@ -82,14 +82,14 @@ class EmojisUpdate(Event, frozen=True):
 
 
 class ActivityUpdate(Event, frozen=True):
-    """A user's solve history may have changed."""
+    """The solve history of a user may have changed."""
 
     type: ClassVar[str] = "activity_update"
     user_id: Id
 
 
 class UserUpdate(Event, frozen=True):
-    """A user was renamed, hidden, shown or deleted, or has another website."""
+    """A user was renamed, hidden, shown or deleted, or the website was changed."""
 
     type: ClassVar[str] = "user_update"
     user_id: Id
@@ -127,16 +127,16 @@ _payloads = {name: msgspec.json.Decoder(record) for name, record in EVENT_TYPES.
 
 
 def encode(event: Event) -> bytes:
-    """Return the `data` field of a stream entry, stamped with the present time."""
-    as_of = datetime.now(UTC).isoformat()
+    """Return the `data` field of a stream entry, with the present time as its timestamp."""
+    timestamp = datetime.now(UTC).isoformat()
     payload = msgspec.to_builtins(event)
-    return orjson.dumps({"type": event.type, "payload": payload, "timestamp": as_of})
+    return orjson.dumps({"type": event.type, "payload": payload, "timestamp": timestamp})
 
 
 def decode(data: bytes | None) -> Event:
     """Return the event in the `data` field of a stream entry.
 
-    Raises InvalidEventError, with a reason, for whatever is not an event of the contract.
+    Raises InvalidEventError, with the reason, for any data that is not an event of the contract.
     """
     if data is None:
         raise InvalidEventError("the entry has no field `data`")

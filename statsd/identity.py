@@ -1,8 +1,8 @@
-"""Refuse to run half overwritten by the other distribution named `statsd`.
+"""Refuse to run where the other distribution named `statsd` has overwritten this one.
 
-Both install a package of this import name. When both are in one environment the later one
-replaces `statsd/__init__.py`, and what is left of ours would fail in strange places. Every
-entry point imports this module, which says so in one sentence.
+Both install a package of this import name. In one environment, the distribution installed later
+replaces `statsd/__init__.py`, and our remaining modules would fail with obscure errors. Every
+entry point imports this module, which raises one plain sentence instead.
 """
 
 import statsd

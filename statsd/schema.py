@@ -1,7 +1,7 @@
 """The tables this package reads: the columns of the contract, section 3, and no others.
 
-Plain Core tables, so that the daemon (SQLAlchemy 2.x) and a web application (1.4 or 2.x)
-build the same statements from them. The sample data and the tests create them; the daemon
+They are plain Core tables, so that the daemon (SQLAlchemy 2.x) and a web application (1.4 or 2.x)
+build the same statements from them. The sample data and the tests create the tables; the daemon
 never does.
 """
 
@@ -32,8 +32,8 @@ submissions = sa.Table(
     sa.Column("date", sa.DateTime),
     sa.Column("type", sa.String(32)),
 )
-# As a constant: the plan that is kept for a statement with a parameter may not use the index,
-# which is there for these rows alone.
+# A constant, not a parameter: the index below covers only these rows, so that the kept plan of a
+# statement with a parameter could not use it.
 CORRECT: "sa.ColumnElement[str]" = sa.literal_column("'correct'", sa.String)
 sa.Index(
     "submissions_solves",

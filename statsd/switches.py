@@ -1,6 +1,6 @@
 """Switches in the environment: the booleans of the contract, section 5.
 
-Both halves read them with this parser, so that a value means the same everywhere.
+The web half and the daemon read them with this parser, so that a value has one meaning.
 """
 
 import os
@@ -12,9 +12,9 @@ WORDS = {"0": False, "1": True, "false": False, "true": True}
 
 
 def parse_switch(name: str, text: str) -> bool:
-    """Return what `text` says, in any case of letters; `name` is for the error only.
+    """Return the boolean in `text`, in upper or lower case; `name` is for the error only.
 
-    Raises SettingsError for everything but 0, 1, true and false, the empty text included.
+    Raises SettingsError for any text but 0, 1, true and false, also for the empty text.
     """
     try:
         return WORDS[text.lower()]

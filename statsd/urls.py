@@ -1,4 +1,4 @@
-"""Server addresses as users have them, and as they may be shown."""
+"""Addresses of servers: checked, converted for the drivers, and without passwords for logs."""
 
 import re
 from typing import Any
@@ -19,7 +19,7 @@ _ENGINES = ("tcp", "http", "https")
 _REDIS = ("redis", "rediss", "unix")
 _LARGEST_PORT = 65_535
 
-# What libpq takes in a URL and asyncpg takes by another name, takes too, or has no use for.
+# Parameters of libpq in a URL: asyncpg has another name for them, the same name, or no use.
 _RENAMED = {"sslmode": "ssl", "connect_timeout": "timeout"}
 _KEPT = {
     "application_name",
@@ -45,35 +45,34 @@ _DROPPED = {
 
 
 def database_url(text: str) -> str:
-    """Return an address of PostgreSQL as SQLAlchemy's, with asyncpg as its driver.
+    """Return an address of PostgreSQL in SQLAlchemy's form, with asyncpg as the driver.
 
-    Raises ValueError, which tells nothing of the address, for anything that is none.
+    Raises ValueError for any other text. The message does not quote the address, as that may hold
+    a password.
     """
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        raise ValueError(f"this is no URL; {WANT_DATABASE}") from None
+        raise ValueError(f"the value is not a URL; {WANT_DATABASE}") from None
     if url.get_backend_name() not in _POSTGRES:
-        raise ValueError(f"this is not PostgreSQL; {WANT_DATABASE}")
+        raise ValueError(f"the scheme is not that of PostgreSQL; {WANT_DATABASE}")
     if not url.database:
         raise ValueError(f"the database's name is missing; {WANT_DATABASE}")
     if "@" in (url.host or "") or not 0 < (url.port or 1) <= _LARGEST_PORT:
-        raise ValueError(
-            f"the host or port cannot be right (@ in a password is %40); {WANT_DATABASE}"
-        )
+        raise ValueError(f"the host or port is not valid (@ in a password is %40); {WANT_DATABASE}")
     asyncpg = url.set(drivername="postgresql+asyncpg", query=_query(url))
     return asyncpg.render_as_string(hide_password=False).replace(" ", "%20")
 
 
 def _query(url: URL) -> dict[str, str | tuple[str, ...]]:
-    strange = set(url.query) - _KEPT - _DROPPED - set(_RENAMED)
-    if strange:
-        raise ValueError(f"these parameters are not understood: {', '.join(sorted(strange))}")
+    unknown = set(url.query) - _KEPT - _DROPPED - set(_RENAMED)
+    if unknown:
+        raise ValueError(f"these parameters are not supported: {', '.join(sorted(unknown))}")
     query = {
         _RENAMED.get(name, name): value for name, value in url.query.items() if name not in _DROPPED
     }
     if not re.fullmatch(r"\d+(\.\d+)?", str(query.get("timeout", "1"))):
-        raise ValueError("connect_timeout is no number of seconds")
+        raise ValueError("connect_timeout is not a number of seconds")
     return query
 
 
@@ -89,38 +88,40 @@ def connect_arguments(url: URL) -> tuple[URL, dict[str, Any]]:
 
 
 def redis_url(text: str) -> str:
-    """Return an address of Redis. Raises ValueError, which tells nothing of it, if it is none."""
+    """Return an address of Redis. Raises ValueError, without quoting it, for any other text."""
     scheme, separator, _ = text.partition("://")
     if not separator or scheme not in _REDIS:
-        raise ValueError(f"this is no address of Redis; {WANT_REDIS}")
+        raise ValueError(f"the value is not an address of Redis; {WANT_REDIS}")
     try:
         path = urlsplit(text).path.strip("/")
-        # What the client will be made of: this finds ports and parameters that are none.
+        # The client will do the same: this finds ports and parameters that are not valid.
         ConnectionPool.from_url(text).make_connection()  # type: ignore[no-untyped-call]
     except (TypeError, ValueError):
-        raise ValueError(f"its port or a parameter is none; {IN_PASSWORDS}; {WANT_REDIS}") from None
+        raise ValueError(
+            f"the port or a parameter is not valid; {IN_PASSWORDS}; {WANT_REDIS}"
+        ) from None
     if scheme != "unix" and path and not path.isdecimal():
-        raise ValueError(f"what follows the slash is no number of a database; {WANT_REDIS}")
+        raise ValueError(f"after the slash comes the number of a database; {WANT_REDIS}")
     return text
 
 
 def engine_url(text: str) -> str:
     """Return an address of a Docker engine.
 
-    Raises ValueError, which tells nothing of it, if it is none. Engines know no passwords, so that
-    there is none in it.
+    Raises ValueError for any other text, and for an address with a user or a password, as engines
+    have neither. The message does not quote the address.
     """
     try:
         is_address = _is_engine(urlsplit(text))
     except ValueError:  # UnicodeError is one
         is_address = False
     if not is_address:
-        raise ValueError(f"there is one that is no address of an engine; {WANT_ENGINE}")
+        raise ValueError(f"an entry is not an address of an engine; {WANT_ENGINE}")
     return text
 
 
 def _is_engine(parts: SplitResult) -> bool:
-    """Say whether this is a socket's path, or a host with a port; may raise ValueError."""
+    """Return whether this is a socket's path, or a host with a port. May raise ValueError."""
     if parts.scheme == "unix":
         return not parts.netloc and parts.path.strip("/") != ""
     host = (parts.hostname or "").encode("idna")
@@ -129,16 +130,16 @@ def _is_engine(parts: SplitResult) -> bool:
 
 
 def without_password(url: str) -> str:
-    """Return an address as it may be shown."""
+    """Return an address with stars for its password."""
     scheme, separator, rest = url.partition("://")
-    credentials, at, scope = rest.rpartition("@")
-    user, colon, _password = credentials.partition(":")
-    shown = f"{scheme}{separator}{user}{':***' if colon else ''}{at}{scope}"
+    login, at, location = rest.rpartition("@")
+    user, colon, _password = login.partition(":")
+    shown = f"{scheme}{separator}{user}{':***' if colon else ''}{at}{location}"
     return re.sub(r"([?&](?:password|sslpassword)=)[^&]*", r"\1***", shown)
 
 
 def credentials(url: str) -> list[str]:
-    """Return the words of an address that tell who logs in, decoded."""
+    """Return the user and the password in an address, decoded, as far as it has them."""
     parts = urlsplit(url)
     query = parse_qs(parts.query)
     named = [word for name in ("user", "username", "password") for word in query.get(name, [])]
@@ -146,6 +147,6 @@ def credentials(url: str) -> list[str]:
 
 
 def masked(text: str) -> str:
-    """Return free text with the passwords of URLs in it replaced by stars, as far as they show."""
+    """Return free text with stars for the passwords in its URLs, as far as URLs can be found."""
     text = re.sub(r"(://[^:/@\s\"]*):[^\s/\"]*@", r"\1:***@", text)
     return re.sub(r"([?&](?:password|sslpassword)=)[^&\s\"'\\]*", r"\1***", text)

@@ -1,1 +1,1 @@
-"""PostgreSQL, Redis and Docker: clients, snapshots, and what is done while one of them is away."""
+"""PostgreSQL, Redis and Docker: their clients, database snapshots, and outages."""

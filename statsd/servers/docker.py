@@ -1,7 +1,7 @@
 """Running challenge containers, as the Docker engines know them (contract, section 2).
 
-No row of the database tells of them, so this is no calculator: the value is what the engines say.
-It is asked for at intervals, and when an event tells that containers started or stopped.
+The database has no row about containers, so no calculator can compute this value: it is the
+engines' answer. They are asked at intervals, and after each event `container_stats_update`.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ else:
 
 log = logging.getLogger(__name__)
 
-TIMEOUT = 3.0  # seconds in which an engine has to answer
+TIMEOUT = 3.0  # seconds for an engine's answer
 LABELS = {
     "dojo": "dojo.dojo_id",
     "module": "dojo.module_id",
@@ -46,46 +46,46 @@ register_kind(Containers)
 
 
 class Engines:
-    """Answers `Containers`. An engine that does not answer has no containers, and a warning."""
+    """The executor of `Containers`. An engine that does not answer counts as empty."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
-        """Take the engines' addresses: unix:///var/run/docker.sock, tcp://host:2375."""
+        """`addresses` are URLs: unix:///var/run/docker.sock, tcp://host:2375."""
         self._addresses = addresses
         self._absent: set[str] = set()
 
     async def execute(
         self, wanted: Sequence[Containers], _attempt: Attempt
     ) -> Mapping[Containers, Answer]:
-        """Ask all engines at once."""
+        """Return the containers of all engines, which are asked at the same time."""
         replies = await asyncio.gather(*map(_running, self._addresses), return_exceptions=True)
         found: list[dict[str, str]] = []
         for address, reply in zip(self._addresses, replies, strict=True):
-            if isinstance(reply, Exception):  # whatever it is: an engine may answer anything
-                self._tell(address, reply)
+            if isinstance(reply, Exception):  # of any class: an engine may answer anything
+                self._log_change(address, reply)
             elif isinstance(reply, BaseException):
                 raise reply
             else:
-                self._tell(address, None)
+                self._log_change(address, None)
                 found += reply
         found.sort(key=lambda each: tuple(each.values()))
         return dict.fromkeys(wanted, Answer({keys.CONTAINERS: found}))
 
-    def _tell(self, address: str, error: Exception | None) -> None:
-        """Say it once when an engine goes, and when it is back."""
-        shown = {"engine": address}
+    def _log_change(self, address: str, error: Exception | None) -> None:
+        """Log once that an engine stopped answering, and once that it answers again."""
+        fields = {"engine": address}
         if error and address not in self._absent:
             self._absent.add(address)
             log.warning(
                 "a Docker engine does not answer; its containers are not counted",
-                extra=shown | {"error": brief(error)},
+                extra=fields | {"error": brief(error)},
             )
         elif not error and address in self._absent:
             self._absent.remove(address)
-            log.info("a Docker engine answers again", extra=shown)
+            log.info("a Docker engine answers again", extra=fields)
 
 
 async def _running(address: str) -> list[dict[str, str]]:
-    """Return what runs on an engine: a value's fields for each challenge container."""
+    """Return the fields of each challenge container that runs on an engine."""
     if not _INSTALLED:
         raise OSError("aiodocker is not installed: pip install 'dojo-statsd[containers]'")
     try:

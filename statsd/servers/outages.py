@@ -1,7 +1,8 @@
-"""Tell an outage from a failure, and wait for servers that are gone.
+"""Tell an outage from a failure, and wait for servers that are away.
 
-A lost server is nobody's fault: what was under way is put back and no attempt is counted. The
-daemon waits, however long, says so once and then at intervals, and goes on by itself.
+An outage is no fault of the job or the event. The work under way is put back, and no attempt is
+counted. The daemon waits without limit, logs this once and then at intervals, and continues when
+the server is back.
 """
 
 import asyncio
@@ -16,8 +17,8 @@ from statsd.errors import MissingTableError, SettingsError
 
 log = logging.getLogger(__name__)
 
-PAUSE = (0.1, 2.0)  # seconds between two looks: the first, the longest
-REMIND = 30.0  # seconds between two lines about the same outage
+PAUSE = (0.1, 2.0)  # seconds between two probes: the first pause, the longest pause
+REMINDER = 30.0  # seconds between two log lines about the same outage
 
 _REDIS = (
     redis.ConnectionError,  # refused, lost, loading
@@ -26,17 +27,16 @@ _REDIS = (
     redis.exceptions.MasterDownError,  # a replica that lost its primary
     redis.exceptions.OutOfMemoryError,
 )
-# SQLSTATEs by which PostgreSQL, or a pooler before it, says that it serves nobody just now:
-# connection exceptions, too many connections, shutdown and start-up; and what a restore does for
-# a while (no such database; authentication being set).
-_SQLSTATES = ("08", "53300", "57P", "3D000", "28")
-# Those by which it says that it cannot do this now: a lock that is waited for too long, a table
-# that a migration or a restore has taken away for a moment, a disk or a memory that is full.
-_TRANSIENT = ("53", "57014", "55P03", "40", "42P01", "42703", "3F000")
-# Errors that Redis answers for a while: the stream or its group was deleted (both are made
-# anew), a script of somebody else's runs, it cannot save and so does not write, its
-# replicas are away.
-_PASSING = ("NOGROUP", "UNBLOCKED", "BUSY ", "MISCONF", "NOREPLICAS")
+# SQLSTATEs of a server, or of a pooler in front of it, that serves no client now: connection
+# exceptions, too many connections, shutdown and start-up. During a restore, the database may be
+# missing and authentication may fail.
+_OUTAGE_SQLSTATES = ("08", "53300", "57P", "3D000", "28")
+# SQLSTATEs of a statement that fails only now: a lock timeout, a full disk or memory, a table
+# that a migration or a restore removed for a moment.
+_TRANSIENT_SQLSTATES = ("53", "57014", "55P03", "40", "42P01", "42703", "3F000")
+# Temporary errors of Redis: the stream or its group was deleted (both are made anew), another
+# client's script is running, saving fails so that writes are refused, replicas are missing.
+_OUTAGE_REPLIES = ("NOGROUP", "UNBLOCKED", "BUSY ", "MISCONF", "NOREPLICAS")
 _CLOSED = "the handler is closed"
 _POSTGRES = (
     OSError,  # refused, reset, no such host; TimeoutError is one too
@@ -45,7 +45,7 @@ _POSTGRES = (
 
 
 def sqlstate(error: BaseException | None) -> str | None:
-    """Return the SQLSTATE of an error of PostgreSQL, however it is wrapped."""
+    """Return the SQLSTATE of an error of PostgreSQL or of its causes; None if there is none."""
     while error is not None:
         state = getattr(error, "sqlstate", None)
         if isinstance(state, str):
@@ -55,31 +55,31 @@ def sqlstate(error: BaseException | None) -> str | None:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Say whether an error means that a server is gone for now."""
+    """Return whether an error means that a server is away for now."""
     if isinstance(error, SettingsError):
-        return False  # whatever caused it: waiting does not mend it
+        return False  # whatever its cause: waiting does not correct a setting
     if isinstance(error, (*_REDIS, *_POSTGRES, MissingTableError)):
         return True
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
         return True
-    if isinstance(error, redis.ResponseError) and str(error).startswith(_PASSING):
+    if isinstance(error, redis.ResponseError) and str(error).startswith(_OUTAGE_REPLIES):
         return True
-    # How uvloop says that the other side has closed the connection that is written to.
+    # From uvloop, on a write to a connection that the other side has closed.
     if isinstance(error, RuntimeError) and str(error).endswith(_CLOSED):
         return True
-    return (sqlstate(error) or "").startswith(_SQLSTATES)
+    return (sqlstate(error) or "").startswith(_OUTAGE_SQLSTATES)
 
 
 async def wait_for(
     name: str, probe: Callable[[], Awaitable[object]], stopping: asyncio.Event, address: str = ""
 ) -> None:
-    """Return when `probe` succeeds, or when it is time to stop; `address` is for the log.
+    """Return when `probe` succeeds, or when `stopping` is set; `address` is for the log.
 
-    The outage is logged when it is noticed, then at intervals, and when it ends. What is no
-    outage is raised.
+    Logs the beginning of the outage, a reminder at intervals, and its end. Raises every error of
+    `probe` that is no outage.
     """
     began = monotonic()
-    told: float | None = None
+    logged: float | None = None  # when
     pause, longest = PAUSE
     while not stopping.is_set():
         try:
@@ -87,13 +87,13 @@ async def wait_for(
         except Exception as error:
             if not is_outage(error):
                 raise
-            if told is None or monotonic() - told >= REMIND:
-                told = monotonic()
+            if logged is None or monotonic() - logged >= REMINDER:
+                logged = monotonic()
                 where = {"address": address} if address else {}
-                told_of = {"server": name, "error": brief(error), **where}
-                log.warning("waiting for %s", name, extra=told_of)
+                fields = {"server": name, "error": brief(error), **where}
+                log.warning("waiting for %s", name, extra=fields)
         else:
-            if told is not None:
+            if logged is not None:
                 seconds = round(monotonic() - began, 1)
                 log.info("%s is back", name, extra={"server": name, "seconds": seconds})
             return
@@ -102,7 +102,7 @@ async def wait_for(
 
 
 async def pause_unless(stopping: asyncio.Event, seconds: float | None) -> None:
-    """Return after so many seconds (None: never), or at once when it is time to stop."""
+    """Return after so many seconds (None: never), or as soon as `stopping` is set."""
     try:
         async with asyncio.timeout(seconds):
             await stopping.wait()
@@ -111,32 +111,32 @@ async def pause_unless(stopping: asyncio.Event, seconds: float | None) -> None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Say whether the same work may well succeed later, with nothing mended by us.
+    """Return whether the same work is likely to succeed later, without any correction.
 
-    That is an outage, or an error of PostgreSQL that is about the moment and not about the
-    statement. The latter may still be due to how much was asked for at once.
+    This holds for outages, and for errors of PostgreSQL that depend on the moment and not on the
+    statement. A statement timeout is one of these, although a smaller batch may be what it needs.
     """
-    return is_outage(error) or (sqlstate(error) or "").startswith(_TRANSIENT)
+    return is_outage(error) or (sqlstate(error) or "").startswith(_TRANSIENT_SQLSTATES)
 
 
 class OutageWaiter:
-    """Wait until every server answers; loops that wait at the same time wait together."""
+    """Waits until every server answers. Loops that wait at the same time share the probes."""
 
     def __init__(
         self, probes: Mapping[str, Callable[[], Awaitable[object]]], stopping: asyncio.Event
     ) -> None:
-        """Take, by each server's name, a coroutine function that fails while it is gone."""
+        """Take, by server name, a coroutine function that fails while the server is away."""
         self._probes = probes
         self._stopping = stopping
         self._waiting: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> bool:
-        """Whether a server is being waited for."""
+        """Whether a loop is waiting for a server."""
         return self._waiting is not None and not self._waiting.done()
 
     async def wait(self) -> None:
-        """Return when all servers answer, or when it is time to stop."""
+        """Return when all servers answer, or when `stopping` is set."""
         if self._waiting is None or self._waiting.done():
             self._waiting = asyncio.create_task(self._wait_for_all(), name="wait for servers")
         await asyncio.shield(self._waiting)
@@ -148,6 +148,6 @@ class OutageWaiter:
 
 def brief(error: BaseException) -> str:
     """Return one line about an error, without the statement that SQLAlchemy adds."""
-    provenance = getattr(error, "orig", None) or error
-    lines = str(provenance).splitlines() or [""]
-    return f"{type(provenance).__name__}: {lines[0][:300]}"
+    original = getattr(error, "orig", None) or error
+    lines = str(original).splitlines() or [""]
+    return f"{type(original).__name__}: {lines[0][:300]}"

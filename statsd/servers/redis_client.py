@@ -1,4 +1,4 @@
-"""Clients of the two servers, and what a refusal at the start means."""
+"""The client of Redis, and the setting to correct when a server refuses the daemon."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,24 +14,25 @@ from redis.typing import EncodableT
 from statsd.errors import SettingsError
 from statsd.servers.outages import brief, sqlstate
 
-READ_MARGIN = 5.0  # seconds a read may take beyond its BLOCK
+READ_MARGIN = 5.0  # seconds that a read may take beyond its BLOCK
 COMMAND_TIMEOUT = 10.0  # seconds
 
-_REFUSED = {
+_REFUSALS = {
     "28P01": "the password is wrong, or the user does not exist",
     "28000": "this user may not log in from here (see pg_hba.conf)",
     "3D000": "the database does not exist",
     "42501": "the user lacks SELECT on a table",
 }
-# pgbouncer says these with the SQLSTATE of any protocol error.
-_POOLER_REFUSED = ("no such database", "no such user", "authentication failed", "auth failed")
+# pgbouncer sends these with the SQLSTATE of any protocol error.
+_POOLER_REFUSALS = ("no such database", "no such user", "authentication failed", "auth failed")
 
 
 @asynccontextmanager
 async def redis_client(url: str, *, block: float = 0.0) -> AsyncIterator[Redis]:
-    """Give a client whose commands, or reads that wait `block` seconds, end in bounded time.
+    """Yield a client whose commands end in bounded time.
 
-    It retries nothing by itself: what was sent twice may have been done twice.
+    With `block`, it is for reads that wait so many seconds. It retries nothing by itself: a
+    command that was sent twice may have been executed twice.
     """
     client = Redis.from_url(
         url,
@@ -50,9 +51,9 @@ async def redis_client(url: str, *, block: float = 0.0) -> AsyncIterator[Redis]:
 
 
 class _PacksQuickly:
-    """Packs commands in C, as the other connections of redis-py do and asyncio's do not yet.
+    """Packs commands in C, as the synchronous connections of redis-py do.
 
-    Boards are a million arguments, of which each is a microsecond of the loop's otherwise.
+    Boards are a million arguments. In Python, each would take a microsecond of the event loop.
     """
 
     _packer: Any = HiredisRespSerializer()
@@ -63,7 +64,7 @@ class _PacksQuickly:
 
 
 def checked(probe: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
-    """Make `probe` raise SettingsError for what no waiting mends: a wrong password, say."""
+    """Make `probe` raise SettingsError where waiting does not help, as for a wrong password."""
 
     async def check() -> None:
         try:
@@ -78,6 +79,7 @@ def checked(probe: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[ob
 
 
 def _refusal(error: Exception) -> str | None:
+    """Return which setting to correct; None if the error is of another kind."""
     if isinstance(error, redis.AuthenticationError) or _says(error, "NOAUTH", "WRONGPASS"):
         return (
             "REDIS_URL: the server refused the user or password; "
@@ -85,8 +87,8 @@ def _refusal(error: Exception) -> str | None:
         )
     if _says(error, "DB index"):
         return f"REDIS_URL: the server has no database of that number ({brief(error)})"
-    reason = _REFUSED.get(sqlstate(error) or "")
-    if reason is None and sqlstate(error) == "08P01" and _says(error, *_POOLER_REFUSED):
+    reason = _REFUSALS.get(sqlstate(error) or "")
+    if reason is None and sqlstate(error) == "08P01" and _says(error, *_POOLER_REFUSALS):
         reason = "the pooler refused the user, the password or the database"
     return reason and f"DATABASE_URL: {reason} ({brief(error)})"
 

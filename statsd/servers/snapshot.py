@@ -1,7 +1,7 @@
 """Snapshots: transactions whose statements all see the database at the same moment.
 
-Statements are built with SQLAlchemy, compiled once, and asked through asyncpg as they are: most
-of them take less time than an engine takes to execute them.
+Statements are built with SQLAlchemy, compiled once, and sent through asyncpg directly: an engine
+of SQLAlchemy would take longer to execute most of them than PostgreSQL does.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ _DIALECT = dialect()  # type: ignore[no-untyped-call]
 
 
 class Row(asyncpg.Record):  # type: ignore[misc] # asyncpg has no types
-    """A row; its columns are attributes, too."""
+    """A row; its columns are also attributes."""
 
     def __getattr__(self, column: str) -> Any:
         """Return the value of a column."""
@@ -32,47 +32,47 @@ class Row(asyncpg.Record):  # type: ignore[misc] # asyncpg has no types
 
 
 class Snapshot:
-    """One snapshot of the database, for as long as its transaction is open."""
+    """One snapshot of the database, valid while its transaction is open."""
 
     def __init__(self, connection: "asyncpg.Connection") -> None:
-        """Take a connection, in its transaction."""
+        """Take a connection that is in a transaction already."""
         self._connection = connection
 
     async def rows(
         self, statement: Statement, parameters: Mapping[str, Any] | None = None
     ) -> list[Row]:
-        """Return a statement's rows."""
-        text, arguments = _asked(statement, parameters)
+        """Return the rows of a statement."""
+        text, arguments = _text_and_arguments(statement, parameters)
         rows: list[Row] = await self._connection.fetch(text, *arguments)
         return rows
 
     async def groups(
         self, statement: Statement, parameters: Mapping[str, Any], *, page: int
     ) -> "Groups":
-        """Ask for rows that are in the order of their first column; `page` are read at once."""
-        text, arguments = _asked(statement, parameters)
-        # Without a name, which behind a pooler might be another one's statement by the next use.
+        """Open a cursor on rows that the first column orders; it reads `page` rows at once."""
+        text, arguments = _text_and_arguments(statement, parameters)
+        # Without a name: behind a pooler, the name may belong to another client's statement.
         prepared = await self._connection.prepare(text, name="")
         return Groups(await prepared.cursor(*arguments), page)
 
     async def scalars(
         self, statement: Statement, parameters: Mapping[str, Any] | None = None
     ) -> list[Any]:
-        """Return the first column of a statement's rows."""
+        """Return the first column of the rows of a statement."""
         return [row[0] for row in await self.rows(statement, parameters)]
 
 
 class Groups:
-    """Rows in the order of their first column, one value of it after the other."""
+    """Rows that the first column orders, read by groups of one value in that column."""
 
     def __init__(self, cursor: Any, page: int) -> None:
-        """Take asyncpg's cursor, and how many rows are read at once."""
+        """`cursor` is of asyncpg; `page` rows are read at once."""
         self._cursor = cursor
         self._page = page
         self._read: deque[Row] = deque()
 
     async def of(self, value: int) -> list[Row]:
-        """Return the rows of a value, which come next, if there are any."""
+        """Return the rows of the next group if its value is this one, else none."""
         rows: list[Row] = []
         while self._read or await self._has_more():
             if self._read[0][0] != value:
@@ -85,16 +85,18 @@ class Groups:
         return bool(self._read)
 
 
-def _asked(statement: Statement, parameters: Mapping[str, Any] | None) -> tuple[str, list[Any]]:
-    """Return a statement as the driver takes it, and its arguments."""
+def _text_and_arguments(
+    statement: Statement, parameters: Mapping[str, Any] | None
+) -> tuple[str, list[Any]]:
+    """Return the text of a statement in the driver's form, and its arguments in order."""
     compiled = _compiled(statement)
     values = compiled.construct_params(parameters)
     return compiled.string, [values[name] for name in compiled.positiontup or ()]
 
 
-@lru_cache(maxsize=256)  # far more statements than there are
+@lru_cache(maxsize=256)  # there are far fewer statements
 def _compiled(statement: Statement) -> "SQLCompiler":
     compiled = statement.compile(dialect=_DIALECT)
     if "POSTCOMPILE" in compiled.string:
-        raise TypeError(f"a list of values cannot be asked for by IN; use among(): {compiled}")
+        raise TypeError(f"a list of values cannot be a parameter of IN; use among(): {compiled}")
     return compiled

@@ -109,7 +109,7 @@ def assert_ids_are_in_range(event: Event) -> None:
         assert lowest[name] <= value <= LARGEST, (name, value)
 
 
-def test_the_types_are_those_of_the_contract() -> None:
+def test_the_event_types_are_exactly_those_of_the_contract() -> None:
     assert set(EVENT_TYPES) == {name for name, _, _ in CONTRACT}
 
 
@@ -121,7 +121,7 @@ def test_an_entry_of_the_contract_is_decoded(
 
 
 @pytest.mark.parametrize(("event_type", "payload", "event"), CONTRACT)
-def test_an_event_is_encoded_as_the_contract_has_it(
+def test_an_event_is_encoded_in_the_form_of_the_contract(
     event_type: str, payload: dict[str, Any], event: Event
 ) -> None:
     data = json.loads(encode(event))
@@ -131,7 +131,7 @@ def test_an_event_is_encoded_as_the_contract_has_it(
 
 
 @given(events)
-def test_what_was_encoded_decodes_to_the_same_event(event: Event) -> None:
+def test_an_encoded_event_decodes_to_the_same_event(event: Event) -> None:
     assert decode(encode(event)) == event
 
 
@@ -139,9 +139,7 @@ def test_what_was_encoded_decodes_to_the_same_event(event: Event) -> None:
 @pytest.mark.parametrize(
     "rest", ["", ', "payload": null', ', "payload" :  null ', ', "payload":{}']
 )
-def test_the_payload_may_be_absent_null_or_empty_where_none_is_needed(
-    record: type[Event], rest: str
-) -> None:
+def test_an_optional_payload_may_be_absent_null_or_empty(record: type[Event], rest: str) -> None:
     assert decode(f'{{"type": "{record.type}"{rest}}}'.encode()) == record()
 
 
@@ -149,7 +147,7 @@ def test_the_payload_may_be_absent_null_or_empty_where_none_is_needed(
 @pytest.mark.parametrize(
     "event_type", sorted(set(EVENT_TYPES) - {each.type for each in NO_PAYLOAD})
 )
-def test_a_payload_that_is_needed_is_missed(event_type: str, payload: Any) -> None:
+def test_an_event_without_its_required_payload_is_refused(event_type: str, payload: Any) -> None:
     with pytest.raises(InvalidEventError, match="missing required field"):
         decode(entry(event_type, payload))
 
@@ -166,14 +164,14 @@ def test_unknown_keys_are_ignored_in_entry_payload_and_model_id() -> None:
         {
             "model_type": "module",
             "model_id": {"dojo_id": 1, "module_index": 2, "id": "intro"},
-            "dojo_id": "not looked at",
+            "dojo_id": "ignored",
         },
         version=[{"deep": None}],
     )
     assert decode(data) == ScoreboardUpdate("module", ModuleId(1, 2))
 
 
-def test_of_a_key_that_is_there_twice_the_last_counts_and_both_are_checked() -> None:
+def test_the_last_value_of_a_repeated_key_counts_and_all_are_checked() -> None:
     assert decode(user_update('1, "user_id": 2')) == UserUpdate(2)
     with pytest.raises(InvalidEventError):
         decode(user_update('"1", "user_id": 2'))
@@ -213,7 +211,7 @@ def test_of_a_key_that_is_there_twice_the_last_counts_and_both_are_checked() -> 
         '{"user_id": 1}',
     ],
 )
-def test_what_is_no_id_of_a_user_is_refused(user_id: str) -> None:
+def test_an_invalid_user_id_is_refused(user_id: str) -> None:
     with pytest.raises(InvalidEventError):
         decode(user_update(user_id))
 
@@ -271,9 +269,7 @@ def test_a_payload_with_a_wrong_value_is_refused(event_type: str, payload: Any) 
         (1, 1),
     ],
 )
-def test_a_model_id_that_is_not_of_its_model_type_is_refused(
-    model_type: Any, model_id: Any
-) -> None:
+def test_a_model_id_of_another_model_type_is_refused(model_type: Any, model_id: Any) -> None:
     with pytest.raises(InvalidEventError):
         decode(entry("scoreboard_update", {"model_type": model_type, "model_id": model_id}))
 
@@ -304,7 +300,7 @@ def test_a_model_id_that_is_not_of_its_model_type_is_refused(
         b'{"payload": {"user_id": 1}}',
     ],
 )
-def test_what_is_no_entry_is_refused(data: bytes) -> None:
+def test_data_in_another_form_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidEventError):
         decode(data)
 
@@ -326,7 +322,7 @@ def test_what_is_no_entry_is_refused(data: bytes) -> None:
         '{"type": "belts_update"}'.encode("utf-32-le"),
     ],
 )
-def test_what_is_not_utf_8_where_it_is_read_is_refused(data: bytes) -> None:
+def test_data_that_is_not_utf_8_is_refused_where_it_is_read(data: bytes) -> None:
     with pytest.raises(InvalidEventError):
         decode(data)
 
@@ -344,7 +340,7 @@ def test_what_is_not_utf_8_where_it_is_read_is_refused(data: bytes) -> None:
     ],
     ids=["arrays", "types", "unknown key", "payload", "payload's key", "user ids", "user id"],
 )
-def test_deep_json_is_refused(data: bytes) -> None:
+def test_deeply_nested_json_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidEventError):
         decode(data)
 
@@ -354,7 +350,7 @@ def test_an_entry_without_data_is_refused() -> None:
         decode(None)
 
 
-def test_an_unknown_type_is_named_but_not_at_any_length() -> None:
+def test_the_error_quotes_the_beginning_of_an_unknown_type() -> None:
     with pytest.raises(InvalidEventError, match="unknown event type 'teleport'"):
         decode(entry("teleport", {}))
     with pytest.raises(InvalidEventError) as refused:
@@ -362,7 +358,7 @@ def test_an_unknown_type_is_named_but_not_at_any_length() -> None:
     assert len(str(refused.value)) < 200
 
 
-def test_a_hostile_type_does_not_break_the_line_of_the_error() -> None:
+def test_an_unknown_type_with_control_characters_leaves_the_error_printable() -> None:
     with pytest.raises(InvalidEventError) as refused:
         decode(entry("a\nb\r\x1b[2J", {}))
     assert str(refused.value).isprintable()
@@ -382,12 +378,12 @@ def test_a_hostile_type_does_not_break_the_line_of_the_error() -> None:
         ),
     ],
 )
-def test_the_error_says_where_it_is(data: bytes, where: str) -> None:
+def test_the_error_names_the_field(data: bytes, where: str) -> None:
     with pytest.raises(InvalidEventError, match=where):
         decode(data)
 
 
-def test_an_event_cannot_be_made_with_the_model_id_of_another_type() -> None:
+def test_an_event_cannot_be_built_with_a_model_id_of_another_type() -> None:
     with pytest.raises(ValueError, match="model_id is not that of a dojo"):
         ScoreboardUpdate("dojo", ModuleId(1, 2))
     with pytest.raises(ValueError, match="model_id is not that of a module"):
@@ -395,7 +391,7 @@ def test_an_event_cannot_be_made_with_the_model_id_of_another_type() -> None:
 
 
 def outcome(data: bytes) -> Event | None:
-    """Decode; what is refused is None, and any other exception passes."""
+    """Return the decoded event, or None if it is refused; any other exception is raised."""
     try:
         return decode(data)
     except InvalidEventError:
@@ -404,7 +400,7 @@ def outcome(data: bytes) -> Event | None:
 
 @given(st.binary())
 @example(b"\x00")
-def test_of_any_bytes_comes_an_event_with_good_ids_or_a_refusal(data: bytes) -> None:
+def test_any_bytes_decode_to_valid_ids_or_are_refused(data: bytes) -> None:
     event = outcome(data)
     if event is not None:
         assert_ids_are_in_range(event)
@@ -437,8 +433,8 @@ hostile_entries = st.fixed_dictionaries(
 
 
 @given(hostile_entries | anything)
-def test_of_any_json_comes_an_event_with_good_ids_or_a_refusal(value: Any) -> None:
-    # With json's NaN and Infinity, which are no JSON: hand-made entries may have them.
+def test_any_json_decodes_to_valid_ids_or_is_refused(value: Any) -> None:
+    # Python's json writes NaN and Infinity, which JSON does not have; entries may contain them.
     event = outcome(json.dumps(value).encode())
     if event is not None:
         assert value["type"] == event.type
@@ -446,12 +442,12 @@ def test_of_any_json_comes_an_event_with_good_ids_or_a_refusal(value: Any) -> No
 
 
 @given(events, st.data())
-def test_an_entry_with_one_byte_changed_gives_good_ids_or_is_refused(
+def test_an_entry_with_one_changed_byte_decodes_to_valid_ids_or_is_refused(
     event: Event, data: st.DataObject
 ) -> None:
     damaged = bytearray(encode(event))
-    place = data.draw(st.integers(0, len(damaged) - 1))
-    damaged[place] = data.draw(st.integers(0, 255))
+    position = data.draw(st.integers(0, len(damaged) - 1))
+    damaged[position] = data.draw(st.integers(0, 255))
     decoded = outcome(bytes(damaged))
     if decoded is not None:
         assert_ids_are_in_range(decoded)

@@ -21,7 +21,7 @@ OTHERS = {
 
 @pytest.fixture
 def overwritten(tmp_path: Path) -> Path:
-    """A folder with our package, in which each test puts another's `__init__.py`."""
+    """A folder with our package; each test overwrites its `__init__.py`."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(PACKAGE, tmp_path / "statsd", ignore=ignored)
     return tmp_path
@@ -38,7 +38,7 @@ def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def assert_it_says_so_in_one_sentence(ended: subprocess.CompletedProcess[str]) -> None:
+def assert_one_sentence_explains_it(ended: subprocess.CompletedProcess[str]) -> None:
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("ImportError: the package `statsd` at ")
@@ -52,29 +52,29 @@ def test_the_web_half_refuses_to_run_under_another_distribution(
     overwritten: Path, other: str
 ) -> None:
     (overwritten / "statsd" / "__init__.py").write_text(other)
-    assert_it_says_so_in_one_sentence(python(overwritten, "-c", "import statsd.client"))
+    assert_one_sentence_explains_it(python(overwritten, "-c", "import statsd.client"))
 
 
 def test_the_command_line_refuses_to_run_under_another_distribution(overwritten: Path) -> None:
     (overwritten / "statsd" / "__init__.py").write_text(OTHER)
-    assert_it_says_so_in_one_sentence(python(overwritten, "-m", "statsd", "--version"))
+    assert_one_sentence_explains_it(python(overwritten, "-m", "statsd", "--version"))
 
 
-def test_the_command_line_notices_another_distribution_that_took_the_client_too(
+def test_the_command_line_refuses_to_run_when_the_client_is_overwritten_too(
     overwritten: Path,
 ) -> None:
     (overwritten / "statsd" / "__init__.py").write_text(OTHERS["with a name from its client"])
     (overwritten / "statsd" / "client" / "__init__.py").write_text("class StatsClient: ...\n")
-    assert_it_says_so_in_one_sentence(python(overwritten, "-m", "statsd", "--version"))
+    assert_one_sentence_explains_it(python(overwritten, "-m", "statsd", "--version"))
 
 
-def test_the_message_names_the_folder_that_is_meant(overwritten: Path) -> None:
+def test_the_message_names_the_overwritten_file(overwritten: Path) -> None:
     (overwritten / "statsd" / "__init__.py").write_text(OTHER)
     ended = python(overwritten, "-c", "import statsd.client")
     assert str(overwritten / "statsd" / "__init__.py") in ended.stderr.splitlines()[-1]
 
 
-def test_our_own_package_is_not_refused(overwritten: Path) -> None:
+def test_our_own_package_is_accepted(overwritten: Path) -> None:
     where = "import statsd.client; print(statsd.__file__)"
     ended = python(overwritten, "-c", where)
     assert ended.returncode == 0, ended.stderr

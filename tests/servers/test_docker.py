@@ -36,8 +36,8 @@ ATTEMPT = Attempt(names=("containers",), token=1, moment=1, epoch="", lease="")
 def engine() -> Iterator[Engine]:
     docker_engines.require()
     with (
-        tempfile.TemporaryDirectory(prefix="e") as place,
-        docker_engines.engine(Path(place)) as running,
+        tempfile.TemporaryDirectory(prefix="e") as folder,
+        docker_engines.engine(Path(folder)) as running,
     ):
         yield running
 
@@ -67,7 +67,7 @@ def test_containers_appear_and_disappear_in_the_cache(
     cache: "redis.Redis",
     tmp_path: Path,
 ) -> None:
-    """By an event, and without one at the next look; beside them runs an engine that is absent."""
+    """After an event, and at the next interval without one; one of the two engines is absent."""
     variables = {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
     variables |= {"STATSD_DOCKER_ENGINES": f"{ABSENT},{engine.address}"}
 
@@ -75,21 +75,25 @@ def test_containers_appear_and_disappear_in_the_cache(
         return orjson.loads(cache.get(keys.CONTAINERS) or b"null")
 
     with daemon(tmp_path / "log", STATSD_CONTAINERS_INTERVAL="3600", **variables) as running:
-        eventually(lambda: cached() == [], "it is known that nothing runs")
+        eventually(lambda: cached() == [], "the empty list is cached")
         first = engine.start(*labels("d~0000000a", "m", "<c>"))
         engine.start("dojo.dojo_id=d", "other=1")
         cache.xadd(keys.STREAM, {"data": b'{"type": "container_stats_update"}'})
-        eventually(lambda: cached() == [fields("d~0000000a", "m", "<c>")], "one is there")
+        eventually(
+            lambda: cached() == [fields("d~0000000a", "m", "<c>")], "one container is listed"
+        )
         engine.stop(first)
         cache.xadd(keys.STREAM, {"data": b'{"type": "container_stats_update"}'})
-        eventually(lambda: cached() == [], "none is there")
+        eventually(lambda: cached() == [], "no container is listed")
         [line] = running.lines("a Docker engine does not answer; its containers are not counted")
         assert line["engine"] == ABSENT
     with daemon(tmp_path / "log", STATSD_CONTAINERS_INTERVAL="0.1", **variables):
         second = engine.start(*labels("d", "m", "c"))
-        eventually(lambda: cached() == [fields("d", "m", "c")], "it is seen without an event")
+        eventually(
+            lambda: cached() == [fields("d", "m", "c")], "the container is found without an event"
+        )
         engine.stop(second)
-        eventually(lambda: cached() == [], "that it went is seen, too")
+        eventually(lambda: cached() == [], "its end is found without an event")
 
 
 async def test_the_containers_of_all_engines_are_listed_in_order(engine: Engine) -> None:
@@ -102,7 +106,7 @@ async def test_the_containers_of_all_engines_are_listed_in_order(engine: Engine)
     assert await value(engine.address) == []
 
 
-async def test_an_absent_engine_is_an_empty_list_and_one_warning(
+async def test_an_absent_engine_gives_an_empty_list_and_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -130,7 +134,7 @@ RUBBISH = [
 
 
 @pytest.mark.parametrize(("status", "kind", "body"), RUBBISH, ids=str)
-async def test_whatever_an_engine_answers_the_others_are_counted(
+async def test_a_wrong_answer_of_one_engine_leaves_the_others_counted(
     engine: Engine, status: int, kind: str, body: bytes
 ) -> None:
     started = engine.start(*labels("d", "m", "c"))
@@ -140,7 +144,7 @@ async def test_whatever_an_engine_answers_the_others_are_counted(
 
 
 @pytest.mark.parametrize("label", [None, 7, "a\ud800"])
-async def test_containers_with_labels_that_are_no_names_are_left_out(label: Any) -> None:
+async def test_containers_with_invalid_labels_are_left_out(label: Any) -> None:
     odd = {"dojo.dojo_id": "d", "dojo.module_id": "m", "dojo.challenge_id": label}
     good = odd | {"dojo.challenge_id": "c"}
     body = json.dumps([{"Id": "x", "Labels": each} for each in (odd, good)]).encode()
@@ -150,16 +154,17 @@ async def test_containers_with_labels_that_are_no_names_are_left_out(label: Any)
 
 @asynccontextmanager
 async def answering(status: int, kind: str, body: bytes) -> AsyncIterator[str]:
-    """Something that is not quite an engine: it gives its version, and this list of containers."""
+    """Run a false engine: it answers with a version, and with this list of containers."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await reader.readuntil(b"\r\n\r\n")
+        request = await reader.readuntil(b"\r\n\r\n")
         version = b'{"ApiVersion": "1.43"}'
-        code, what, text = status, kind, body
-        if b"/version" in asked.splitlines()[0]:
-            code, what, text = 200, "application/json", version
-        head = f"HTTP/1.1 {code} X\r\nContent-Type: {what}\r\nContent-Length: {len(text)}"
-        writer.write(f"{head}\r\nConnection: close\r\n\r\n".encode() + text)
+        code, content_type, text = status, kind, body
+        if b"/version" in request.splitlines()[0]:
+            code, content_type, text = 200, "application/json", version
+        head = f"HTTP/1.1 {code} X\r\nContent-Type: {content_type}\r\n"
+        head += f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + text)
         await writer.drain()
         writer.close()
 
@@ -168,7 +173,7 @@ async def answering(status: int, kind: str, body: bytes) -> AsyncIterator[str]:
         yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def test_an_engine_is_waited_for_no_longer_than_a_moment(
+async def test_an_engine_that_does_not_answer_times_out(
     unanswering: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(docker, "TIMEOUT", 0.2)
@@ -177,12 +182,12 @@ async def test_an_engine_is_waited_for_no_longer_than_a_moment(
 
 @pytest.fixture
 def unanswering() -> Iterator[str]:
-    """The address of what takes connections and says nothing."""
+    """The address of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
 
 
-async def test_without_the_library_there_is_an_empty_list_and_what_to_install(
+async def test_without_the_library_the_list_is_empty_and_the_log_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(docker, "_INSTALLED", False)
@@ -191,10 +196,10 @@ async def test_without_the_library_there_is_an_empty_list_and_what_to_install(
     assert "pip install 'dojo-statsd[containers]'" in record.__dict__["error"]
 
 
-async def test_where_no_engine_is_named_any_more_nothing_runs(
+async def test_without_engines_the_cached_list_becomes_empty(
     async_cache: Redis, snapshots: Database, cache: "redis.Redis"
 ) -> None:
-    """What was known of them goes at the next start, and after a flush it comes back."""
+    """At the next start, and at each reconcile."""
     parts = Parts(async_cache, snapshots)
     await parts.start()
     assert cache.get(keys.CONTAINERS) == b"[]"

@@ -1,4 +1,4 @@
-"""A database that this project did not create, behind a pooler, at a URL as people have it."""
+"""A database that this project did not create, behind a pooler, with a URL in libpq's form."""
 
 import subprocess
 import sys
@@ -14,8 +14,8 @@ from tests.stream.test_bad_input import Site, publish, value_of
 from tests.support.processes import DEADLINE, daemon, environment, eventually
 from tests.support.webapp import WebApp
 
-# What a deployment may have beside the contract: columns before, between and after ours, types
-# of its own, tables that refer to ours.
+# A deployment may have more than the contract: columns before, between and after ours, its own
+# types, tables that refer to ours.
 FOREIGN = """
     CREATE TYPE mood AS ENUM ('calm', 'tense');
     ALTER TABLE users ADD oauth_id int, ADD bracket_id int, ADD created timestamp DEFAULT now(),
@@ -40,7 +40,7 @@ def foreign(database: str) -> Iterator[WebApp]:
     engine.dispose()
 
 
-def as_people_have_it(url: str) -> str:
+def in_libpq_form(url: str) -> str:
     address = sa.make_url(url).set(drivername="postgresql+psycopg2")
     query = {"sslmode": "prefer", "application_name": "ctfd", "connect_timeout": "5"}
     return address.set(query=query).render_as_string(hide_password=False)
@@ -56,13 +56,15 @@ def test_a_foreign_database_is_served_through_a_pooler(
     dojos = [foreign.create_dojo() for _ in range(5)]
     user = foreign.create_user()
     variables = {
-        "DATABASE_URL": as_people_have_it(pgbouncer),
+        "DATABASE_URL": in_libpq_form(pgbouncer),
         "REDIS_URL": redis_server.url,
         "STATSD_PREPARED_STATEMENTS": "0",
     }
     with daemon(tmp_path / "log", **variables) as process:
         site = Site(process.started(), foreign, cache)
-        eventually(lambda: all(value_of(site, dojo) for dojo in dojos), "the cold start is done")
+        eventually(
+            lambda: all(value_of(site, dojo) for dojo in dojos), "the cold start is complete"
+        )
         for dojo in dojos:
             for challenge_id in foreign.challenge_ids(dojo):
                 foreign.solve(user, challenge_id)
@@ -71,14 +73,14 @@ def test_a_foreign_database_is_served_through_a_pooler(
             lambda: all(value_of(site, dojo)["solves"] == 3 for dojo in dojos),
             "all solves are counted",
         )
-        assert not process.lines("a refresh failed")
+        assert not process.lines("a job failed")
         assert not process.lines("lost a server")
 
 
-def test_a_pooler_that_loses_prepared_statements_is_named_with_the_setting(
+def test_for_a_pooler_that_loses_prepared_statements_the_error_names_the_setting(
     pgbouncer: str, redis_server: embedded.Redis
 ) -> None:
-    variables = {"DATABASE_URL": as_people_have_it(pgbouncer), "REDIS_URL": redis_server.url}
+    variables = {"DATABASE_URL": in_libpq_form(pgbouncer), "REDIS_URL": redis_server.url}
     ended = subprocess.run(
         [sys.executable, "-m", "statsd", "run"],
         env=environment(variables),
@@ -96,7 +98,7 @@ READS_PAGES = """
 import asyncio, sys
 import sqlalchemy as sa
 from statsd import urls
-from statsd.database import Database
+from statsd.servers.database import Database
 
 NUMBERS = sa.select(sa.func.generate_series(1, 5000).label("number"))
 
@@ -118,9 +120,9 @@ asyncio.run(main())
 
 
 def test_processes_that_read_page_by_page_share_a_pooler(pgbouncer: str) -> None:
-    """Statements with names would meet there, which each process counts from one."""
+    """Named statements would collide there, as each process numbers them from one."""
     both = [
-        subprocess.Popen([sys.executable, "-c", READS_PAGES, as_people_have_it(pgbouncer)])
+        subprocess.Popen([sys.executable, "-c", READS_PAGES, in_libpq_form(pgbouncer)])
         for _ in range(2)
     ]
     assert [process.wait(60) for process in both] == [0, 0]

@@ -26,13 +26,13 @@ def wrapped(error: asyncpg.PostgresError, *, invalidated: bool = False) -> Excep
     )
 
 
-def caused(error: Exception, provenance: Exception) -> Exception:
-    error.__cause__ = provenance
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
     return error
 
 
 def answered(text: str) -> Exception:
-    """Return the error that a client raises when Redis answers so."""
+    """Return the error that the client raises for this reply of Redis."""
     error = BaseParser.parse_error(text)  # type: ignore[no-untyped-call]
     assert isinstance(error, redis.RedisError)
     return error
@@ -44,7 +44,7 @@ def closed() -> Exception:
 
 
 def written_to_a_closed_connection() -> Exception:
-    """Return what uvloop raises then."""
+    """Return the error that uvloop raises."""
 
     async def write() -> None:
         ours, theirs = socket.socketpair()
@@ -60,7 +60,7 @@ def written_to_a_closed_connection() -> Exception:
             runner.run(write())
         except RuntimeError as error:
             return error
-    raise AssertionError("it was written")
+    raise AssertionError("the write succeeded")
 
 
 OUTAGES = [
@@ -106,7 +106,7 @@ OUTAGES = [
             asyncpg.InvalidAuthorizationSpecificationError,  # 28000
         )
     ),
-    wrapped(asyncpg.DataError("whatever it is, the connection is lost"), invalidated=True),
+    wrapped(asyncpg.DataError("any error, with the connection lost"), invalidated=True),
 ]
 
 FAILURES = [
@@ -152,7 +152,7 @@ def described(error: BaseException) -> str:
 
 
 class Probe:
-    """A server that is gone for a while: fails with each of `errors` in turn, then answers."""
+    """A probe of a server: it fails with each of `errors` in turn, then succeeds."""
 
     def __init__(self, errors: Sequence[Exception], *, then: Callable[[], object] = int) -> None:
         self.errors = list(errors)
@@ -169,7 +169,7 @@ class Probe:
 
 
 class GoneForGood:
-    """A server that never answers; `gone` is set when somebody asked."""
+    """A probe of a server that never answers; `asked` is set at the first call."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -180,12 +180,12 @@ class GoneForGood:
 
 
 @pytest.mark.parametrize("error", OUTAGES, ids=described)
-def test_a_server_that_cannot_serve_just_now_is_an_outage(error: Exception) -> None:
+def test_errors_of_a_server_that_cannot_serve_now_are_outages(error: Exception) -> None:
     assert is_outage(error)
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=described)
-def test_what_waiting_does_not_mend_is_no_outage(error: Exception) -> None:
+def test_errors_that_waiting_does_not_correct_are_no_outages(error: Exception) -> None:
     assert not is_outage(error)
 
 
@@ -193,7 +193,7 @@ def test_a_cancellation_is_no_outage() -> None:
     assert not is_outage(asyncio.CancelledError())
 
 
-def test_the_sqlstate_is_found_however_the_error_is_wrapped() -> None:
+def test_the_sqlstate_is_found_in_wrapped_errors() -> None:
     error = asyncpg.CannotConnectNowError("starting up")
     assert sqlstate(error) == "57P03"
     assert sqlstate(wrapped(error)) == "57P03"
@@ -208,7 +208,7 @@ def test_other_errors_have_no_sqlstate(error: Exception | None) -> None:
     assert sqlstate(error) is None
 
 
-async def test_waiting_ends_at_once_when_the_server_answers(
+async def test_waiting_ends_at_once_if_the_server_answers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     probe = Probe([])
@@ -218,7 +218,7 @@ async def test_waiting_ends_at_once_when_the_server_answers(
     assert not caplog.records
 
 
-async def test_waiting_ends_when_the_server_is_back_and_both_are_logged_once(
+async def test_an_outage_and_its_end_are_logged_once_each(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     probe = Probe([redis.ConnectionError("refused"), ConnectionResetError()])
@@ -233,14 +233,14 @@ async def test_waiting_ends_when_the_server_is_back_and_both_are_logged_once(
     assert vars(caplog.records[0])["server"] == "Redis"
 
 
-async def test_waiting_ends_when_it_is_time_to_stop() -> None:
+async def test_waiting_ends_when_the_daemon_stops() -> None:
     stopping = asyncio.Event()
     probe = Probe([redis.ConnectionError()] * 2, then=stopping.set)
     await wait_for("Redis", probe, stopping)
     assert probe.calls == 2
 
 
-async def test_a_stop_is_not_held_up_by_the_pause_between_two_looks() -> None:
+async def test_a_stop_interrupts_the_pause_between_two_probes() -> None:
     stopping, server = asyncio.Event(), GoneForGood()
     waiting = asyncio.create_task(wait_for("Redis", server, stopping))
     await server.asked.wait()
@@ -248,7 +248,7 @@ async def test_a_stop_is_not_held_up_by_the_pause_between_two_looks() -> None:
     await asyncio.wait_for(waiting, 0.09)  # the first pause is longer
 
 
-async def test_when_it_is_time_to_stop_already_the_server_is_not_asked() -> None:
+async def test_a_daemon_that_stops_already_does_not_probe_the_server() -> None:
     stopping = asyncio.Event()
     stopping.set()
     probe = Probe([redis.ConnectionError()])
@@ -257,21 +257,21 @@ async def test_when_it_is_time_to_stop_already_the_server_is_not_asked() -> None
 
 
 @pytest.mark.parametrize("before", [[], [redis.ConnectionError()]])
-async def test_what_is_no_outage_is_raised(before: list[Exception]) -> None:
+async def test_other_errors_than_outages_are_raised(before: list[Exception]) -> None:
     mistake = SettingsError("the password is wrong")
     with pytest.raises(SettingsError) as raised:
         await wait_for("Redis", Probe([*before, mistake]), asyncio.Event())
     assert raised.value is mistake
 
 
-async def test_a_pause_is_as_long_as_told_and_no_longer_than_until_the_stop() -> None:
+async def test_a_pause_ends_after_its_seconds_or_at_the_stop() -> None:
     stopping = asyncio.Event()
     await pause_unless(stopping, 0.001)
     stopping.set()
     await asyncio.wait_for(pause_unless(stopping, None), 1)
 
 
-async def test_loops_that_wait_at_the_same_time_ask_each_server_once() -> None:
+async def test_loops_that_wait_at_the_same_time_probe_each_server_once() -> None:
     redis_probe, postgres_probe = Probe([]), Probe([])
     servers = OutageWaiter({"Redis": redis_probe, "PostgreSQL": postgres_probe}, asyncio.Event())
     assert not servers.waiting
@@ -282,7 +282,7 @@ async def test_loops_that_wait_at_the_same_time_ask_each_server_once() -> None:
     assert (redis_probe.calls, postgres_probe.calls) == (2, 2)
 
 
-async def test_while_a_server_is_waited_for_that_is_known() -> None:
+async def test_the_waiter_shows_whether_it_is_waiting() -> None:
     stopping, server = asyncio.Event(), GoneForGood()
     servers = OutageWaiter({"Redis": server}, stopping)
     waiting = asyncio.create_task(servers.wait())
@@ -293,19 +293,19 @@ async def test_while_a_server_is_waited_for_that_is_known() -> None:
     assert not servers.waiting
 
 
-async def test_a_loop_that_is_cancelled_does_not_end_the_waiting_of_others() -> None:
+async def test_a_cancelled_loop_does_not_end_the_waiting_of_others() -> None:
     stopping, server = asyncio.Event(), GoneForGood()
     servers = OutageWaiter({"Redis": server}, stopping)
-    impatient, patient = (asyncio.create_task(servers.wait()) for _ in range(2))
+    first, second = (asyncio.create_task(servers.wait()) for _ in range(2))
     await server.asked.wait()
-    impatient.cancel()
-    await asyncio.wait([impatient])
+    first.cancel()
+    await asyncio.wait([first])
     assert servers.waiting
     stopping.set()
-    await patient
+    await second
 
 
-async def test_loops_that_wait_together_all_get_what_is_no_outage() -> None:
+async def test_an_error_that_is_no_outage_reaches_all_waiting_loops() -> None:
     def fail() -> Awaitable[object]:
         raise ValueError("a bug")
 
@@ -326,16 +326,16 @@ async def test_loops_that_wait_together_all_get_what_is_no_outage() -> None:
     ],
     ids=repr,
 )
-def test_an_error_in_brief_is_its_class_and_its_first_line(error: Exception, line: str) -> None:
+def test_a_brief_error_has_the_class_and_the_first_line(error: Exception, line: str) -> None:
     assert brief(error) == line
 
 
-def test_an_error_in_brief_does_not_have_the_statement_that_sqlalchemy_adds() -> None:
+def test_a_brief_error_omits_the_statement_that_sqlalchemy_adds() -> None:
     text = brief(wrapped(asyncpg.UndefinedTableError('relation "dojos" does not exist')))
     assert 'relation "dojos" does not exist' in text
     assert "SELECT" not in text
     assert "sqlalche.me" not in text
 
 
-def test_an_error_in_brief_is_never_long() -> None:
+def test_a_brief_error_is_never_long() -> None:
     assert len(brief(ValueError("x" * 100_000))) < 400

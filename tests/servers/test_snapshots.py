@@ -1,4 +1,4 @@
-"""Snapshots: what they show, and connections that cannot be used any more."""
+"""Snapshots: their contents, their settings, and connections that are lost or outdated."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,8 +20,8 @@ from tests.support.webapp import WebApp
 
 NAMES = sa.select(users.c.id, users.c.name).order_by(users.c.id)
 NAMED = sa.select(users.c.name).where(among(users.c.id, "ids")).order_by(users.c.id)
-WHO = sa.text("SELECT pg_backend_pid()")
-HOW = (
+PROCESS = sa.text("SELECT pg_backend_pid()")
+SETTINGS = (
     "SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only'),"
     " current_setting('statement_timeout'), current_setting('jit'),"
     " current_setting('plan_cache_mode')"
@@ -31,7 +31,7 @@ OURS = ("repeatable read", "on", "2s", "off", "force_generic_plan")
 
 @pytest.fixture
 async def single(database: str) -> AsyncIterator[Database]:
-    """A database through a single connection."""
+    """A database with one connection in its pool."""
     single = Database(
         urls.database_url(database), pool_size=1, statement_timeout=2, prepared_statements=True
     )
@@ -40,7 +40,7 @@ async def single(database: str) -> AsyncIterator[Database]:
 
 
 def change(database: str, statement: str) -> None:
-    """Change the database as somebody else."""
+    """Change the database through another connection."""
     connection = psycopg2.connect(database)
     connection.autocommit = True
     with connection.cursor() as cursor:
@@ -49,7 +49,7 @@ def change(database: str, statement: str) -> None:
 
 
 def ask(database: str, statement: str) -> list[tuple[object, ...]]:
-    """Ask as somebody else."""
+    """Read the database through another connection."""
     connection = psycopg2.connect(database)
     with connection.cursor() as cursor:
         cursor.execute(statement)
@@ -59,7 +59,7 @@ def ask(database: str, statement: str) -> list[tuple[object, ...]]:
 
 
 async def backend(snapshot: Snapshot) -> int:
-    [pid] = await snapshot.scalars(WHO)
+    [pid] = await snapshot.scalars(PROCESS)
     return int(pid)
 
 
@@ -67,7 +67,7 @@ async def ask_names(snapshot: Snapshot) -> list[tuple[int, str]]:
     return [(row.id, row.name) for row in await snapshot.rows(NAMES)]
 
 
-async def ask_who(database: Database) -> int:
+async def backend_of(database: Database) -> int:
     async with database.snapshot() as snapshot:
         return await backend(snapshot)
 
@@ -98,10 +98,8 @@ async def test_rows_and_parameters(single: Database, webapp: WebApp) -> None:
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 100])
-async def test_rows_of_one_value_after_the_other_whatever_fits_on_a_page(
-    single: Database, page: int
-) -> None:
-    """Two statements at once, as what needs several of them for each value reads them."""
+async def test_groups_of_rows_do_not_depend_on_the_page_size(single: Database, page: int) -> None:
+    """With two cursors in one snapshot, as a job that joins several statements reads them."""
     counts = {1: 3, 3: 1, 4: 5, 9: 2}
     one = sa.select(
         sa.func.unnest(sa.bindparam("values", type_=sa.ARRAY(sa.Integer))).label("value")
@@ -123,53 +121,53 @@ async def test_nothing_can_be_written(single: Database) -> None:
             await snapshot.rows(sa.text("CREATE TABLE mine ()"))
 
 
-async def test_a_statement_alone_is_asked_as_in_a_snapshot(single: Database) -> None:
-    [found] = await single.alone(sa.text(HOW))
+async def test_a_statement_alone_has_the_settings_of_a_snapshot(single: Database) -> None:
+    [found] = await single.alone(sa.text(SETTINGS))
     assert tuple(found) == OURS
     with pytest.raises(Exception, match="read-only"):
         await single.alone(sa.text("CREATE TABLE mine ()"))
     with pytest.raises(asyncpg.QueryCanceledError):
         await single.alone(sa.text("SELECT pg_sleep(10)"))
-    async with single.snapshot() as snapshot:  # which has a plan of its own
-        [found] = await snapshot.rows(sa.text(HOW))
+    async with single.snapshot() as snapshot:  # with its own plan mode
+        [found] = await snapshot.rows(sa.text(SETTINGS))
     assert tuple(found) == (*OURS[:-1], "force_custom_plan")
-    [found] = await single.alone(sa.text(HOW))
+    [found] = await single.alone(sa.text(SETTINGS))
     assert tuple(found) == OURS
 
 
-async def test_alone_through_a_pooler_nothing_is_left_on_its_connection(
+async def test_a_statement_alone_leaves_no_settings_on_the_connection_of_a_pooler(
     pgbouncer: str, database: str
 ) -> None:
-    """Others get the same one next: it must be as if nobody had been there."""
+    """The pooler gives the same server connection to the next client."""
     shared = Database(
         urls.database_url(pgbouncer), pool_size=1, statement_timeout=2, prepared_statements=False
     )
     for _ in range(2):
-        [found] = await shared.alone(sa.text(HOW))
+        [found] = await shared.alone(sa.text(SETTINGS))
         assert tuple(found) == OURS
-        [[ours]] = await shared.alone(WHO)
+        [[ours]] = await shared.alone(PROCESS)
         assert ask(pgbouncer, "SELECT pg_backend_pid()") == [(ours,)]
-        assert ask(pgbouncer, HOW) == ask(database, HOW)
+        assert ask(pgbouncer, SETTINGS) == ask(database, SETTINGS)
     await shared.close()
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_a_connection_that_was_closed_meanwhile_is_replaced(
+async def test_a_connection_that_the_server_closed_is_replaced(
     single: Database, postgres: embedded.Postgres, turns: int
 ) -> None:
-    """It may be taken before the loop has seen its end, or half of it, but not again."""
-    pid = await ask_who(single)
+    """One use may fail, if the event loop has not noticed the end yet; the next use may not."""
+    pid = await backend_of(single)
     change(postgres.url, f"SELECT pg_terminate_backend({pid}, 5000)")
     for _ in range(turns):
         await asyncio.sleep(0)
     try:
-        await ask_who(single)
-    except Exception as error:  # noqa: BLE001 - whichever it is
+        await backend_of(single)
+    except Exception as error:  # noqa: BLE001 - of any class
         assert is_outage(error)  # noqa: PT017 - there may be none
-    assert await ask_who(single) != pid
+    assert await backend_of(single) != pid
 
 
-async def test_a_connection_that_is_lost_is_an_outage(
+async def test_a_lost_connection_is_an_outage(
     single: Database, postgres: embedded.Postgres
 ) -> None:
     async def lose() -> None:
@@ -181,14 +179,14 @@ async def test_a_connection_that_is_lost_is_an_outage(
                 await backend(snapshot)
 
     lost: list[int] = []
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is not said
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - the class is not specified
         await lose()
     assert is_outage(caught.value)
-    assert await ask_who(single) not in lost
+    assert await backend_of(single) not in lost
 
 
-async def test_a_statement_that_failed_leaves_nothing_behind(single: Database) -> None:
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is not said
+async def test_a_statement_that_timed_out_leaves_a_usable_connection(single: Database) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - the class is not specified
         async with single.snapshot() as snapshot:
             await snapshot.rows(sa.text("SELECT pg_sleep(30)"))
     assert is_transient(caught.value)
@@ -196,7 +194,7 @@ async def test_a_statement_that_failed_leaves_nothing_behind(single: Database) -
         assert await snapshot.scalars(sa.text("SELECT 1")) == [1]
 
 
-async def test_whatever_went_wrong_no_transaction_stays_open(
+async def test_no_transaction_stays_open_after_an_error_of_our_own(
     single: Database, postgres: embedded.Postgres
 ) -> None:
     async def fail(error: BaseException) -> int:
@@ -212,22 +210,22 @@ async def test_whatever_went_wrong_no_transaction_stays_open(
         with pytest.raises(type(error)):
             await fail(error)
         eventually(lambda: not is_there(pids[-1]), "its server process has ended")
-    assert await ask_who(single) not in pids
+    assert await backend_of(single) not in pids
 
 
-async def test_a_statement_that_the_server_refuses_costs_no_connection(
+async def test_a_statement_that_the_server_refuses_keeps_its_connection(
     single: Database, postgres: embedded.Postgres
 ) -> None:
-    pid = await ask_who(single)
+    pid = await backend_of(single)
     with pytest.raises(asyncpg.DivisionByZeroError):
         async with single.snapshot() as snapshot:
             await snapshot.rows(sa.text("SELECT 1 / 0"))
     [(state,)] = ask(postgres.url, f"SELECT state FROM pg_stat_activity WHERE pid = {pid}")
     assert state == "idle"
-    assert await ask_who(single) == pid
+    assert await backend_of(single) == pid
 
 
-async def test_what_was_asked_wrongly_is_no_outage(single: Database) -> None:
+async def test_a_wrong_use_of_the_connection_is_no_outage(single: Database) -> None:
     async def ask_both() -> None:
         async with single.snapshot() as snapshot:
             await asyncio.gather(snapshot.rows(NAMES), snapshot.rows(NAMES))
@@ -237,7 +235,7 @@ async def test_what_was_asked_wrongly_is_no_outage(single: Database) -> None:
     assert not is_outage(caught.value)
 
 
-async def test_a_cancelled_statement_gives_its_place_back(single: Database) -> None:
+async def test_a_cancelled_statement_frees_its_place_in_the_pool(single: Database) -> None:
     async def hang() -> None:
         async with single.snapshot() as snapshot:
             await snapshot.rows(sa.text("SELECT pg_sleep(30)"))
@@ -249,7 +247,7 @@ async def test_a_cancelled_statement_gives_its_place_back(single: Database) -> N
         assert await snapshot.scalars(sa.text("SELECT 1")) == [1]
 
 
-async def test_a_migration_costs_nothing_where_a_statement_is_alone(
+async def test_after_a_migration_a_statement_alone_succeeds_at_once(
     single: Database, database: str, webapp: WebApp
 ) -> None:
     user = webapp.create_user()
@@ -260,10 +258,10 @@ async def test_a_migration_costs_nothing_where_a_statement_is_alone(
     change(database, "ALTER TABLE users ALTER id TYPE integer")
 
 
-async def test_a_migration_costs_one_attempt_and_is_no_failure(
+async def test_after_a_migration_one_snapshot_fails_as_an_outage(
     snapshots: Database, database: str, webapp: WebApp
 ) -> None:
-    """What connections have prepared may no longer fit the tables; one of them finds out."""
+    """One connection notices that prepared statements are outdated; then all are replaced."""
     user = webapp.create_user()
     async with snapshots.snapshot() as first, snapshots.snapshot() as second:
         before = [await ask_names(each) for each in (first, second)]

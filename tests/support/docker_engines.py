@@ -1,4 +1,4 @@
-"""Docker engines of the tests' own, which share nothing with one that runs here already."""
+"""Docker engines for the tests, apart from an engine that already runs on this machine."""
 
 import io
 import os
@@ -18,13 +18,13 @@ PROGRAM = Path("/bin/sleep").resolve()
 
 
 def require() -> None:
-    """Skip where no engine can be started; in CI, fail."""
+    """Skip the test if no engine can be started; in CI, fail."""
     missing = [name for name in ("dockerd", "docker") if shutil.which(name) is None]
     if os.geteuid() != 0:
         missing = ["root"]
     if missing:
         message = (
-            f"a Docker engine takes {missing[0]}, which is not here: .ci/run installs docker.io"
+            f"a Docker engine needs {missing[0]}, which is missing: .ci/run installs docker.io"
         )
         if os.environ.get("CI"):
             pytest.fail(message)
@@ -32,14 +32,14 @@ def require() -> None:
 
 
 class Engine:
-    """A running engine with an image that can do nothing but sleep."""
+    """A running engine with one image, whose only program is `sleep`."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.address = f"unix://{place}/docker.sock"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.address = f"unix://{folder}/docker.sock"
 
     def docker(self, *arguments: str, given: bytes = b"") -> str:
-        """Run the client; return what it printed."""
+        """Run the client; return its output."""
         ended = subprocess.run(
             ["docker", "--host", self.address, *arguments],
             input=given,
@@ -68,18 +68,18 @@ class Engine:
 
 
 @contextmanager
-def engine(place: Path) -> Iterator[Engine]:
-    """Run an engine whose files lie in a folder, whose path has to be short."""
-    made = Engine(place)
+def engine(folder: Path) -> Iterator[Engine]:
+    """Run an engine with its files in a folder. The folder's path has to be short."""
+    made = Engine(folder)
     with (
-        (place / "log").open("wb") as log,
+        (folder / "log").open("wb") as log,
         subprocess.Popen(
             [
                 "dockerd",
                 f"--host={made.address}",
-                f"--data-root={place}/data",
-                f"--exec-root={place}/run",
-                f"--pidfile={place}/pid",
+                f"--data-root={folder}/data",
+                f"--exec-root={folder}/run",
+                f"--pidfile={folder}/pid",
                 "--storage-driver=vfs",
                 "--bridge=none",
                 "--iptables=false",
@@ -91,7 +91,7 @@ def engine(place: Path) -> Iterator[Engine]:
     ):
         try:
             eventually(
-                lambda: made.answers() or _ended(process, place / "log"), "the engine answers", 60
+                lambda: made.answers() or _ended(process, folder / "log"), "the engine answers", 60
             )
             made.docker("import", "-", IMAGE, given=_files())
             yield made
@@ -107,7 +107,7 @@ def _ended(process: "subprocess.Popen[bytes]", log: Path) -> bool:
 
 
 def _files() -> bytes:
-    """The files of the image: a program, and the libraries it is linked to."""
+    """Return the image as a tar archive: the program, and the libraries it is linked to."""
     linked = subprocess.run(["ldd", PROGRAM], capture_output=True, text=True, check=True)
     words = linked.stdout.split()
     paths = [str(PROGRAM), *(word for word in words if word.startswith("/"))]

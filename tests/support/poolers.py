@@ -1,4 +1,4 @@
-"""pgbouncer in transaction mode, which no wheel has."""
+"""pgbouncer in transaction mode, installed by the system: no wheel contains it."""
 
 import os
 import shutil
@@ -17,11 +17,11 @@ from tests.support.processes import eventually
 
 @contextmanager
 def pgbouncer(database: str, directory: Path) -> Iterator[str]:
-    """Give the database's URL through pgbouncer; where it is not installed, skip, or in CI fail."""
+    """Yield the database's URL through pgbouncer. If that is not installed, skip; in CI, fail."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         if os.environ.get("CI"):
-            pytest.fail("CI runs without pgbouncer: .ci/run is to install it")
+            pytest.fail("pgbouncer is not installed; .ci/run installs it")
         pytest.skip("pgbouncer is not installed")
     url = sa.make_url(database)
     with socket.socket() as probe:
