@@ -45,13 +45,13 @@ async def test_an_answer_tells_how_long_its_oldest_event_waited(
 ) -> None:
     assert (
         await accept(
-            stream, {PendingJob(Thing(1)): Provenance(published(cache, 60), "7-0", "solve")}
+            stream, {PendingJob(Thing(1)): Provenance(published(cache, 3600), "7-0", "solve")}
         )
         == 0
     )
     assert (
         await accept(
-            stream, {PendingJob(Thing(1)): Provenance(published(cache, 50), "8-0", "belt")}
+            stream, {PendingJob(Thing(1)): Provenance(published(cache, 600), "8-0", "belt")}
         )
         == 1
     )
@@ -60,27 +60,27 @@ async def test_an_answer_tells_how_long_its_oldest_event_waited(
     assert attempt.newest_event == {"entry": "8-0", "event_type": "belt"}
     [completed] = await queue.complete(attempt, answer(1))
     assert completed.waited is not None
-    assert 60 <= completed.waited < 65
+    assert 3600 <= completed.waited < 4200
 
 
 async def test_what_comes_during_the_work_waits_for_the_next_answer(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
-    await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 60), "7-0", "solve")})
+    await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 3600), "7-0", "solve")})
     attempt = await take(queue)
-    for ago, entry in ((20, "8-0"), (10, "9-0")):
+    for ago, entry in ((1800, "8-0"), (600, "9-0")):
         await accept(
             stream, {PendingJob(Thing(1)): Provenance(published(cache, ago), entry, "solve")}
         )
     [completed] = await queue.complete(attempt, answer(1))
     assert completed.status == "requeued"
     assert completed.waited is not None
-    assert 60 <= completed.waited < 65
+    assert 3600 <= completed.waited < 4200
     attempt = await take(queue)
     assert attempt.events == {"thing:1": EventRef("9-0", "solve")}
     [completed] = await queue.complete(attempt, answer(2))
     assert completed.waited is not None
-    assert 20 <= completed.waited < 25
+    assert 1800 <= completed.waited < 2400
 
 
 async def test_what_is_pending_for_no_event_has_waited_for_none(queue: Queue) -> None:
@@ -136,14 +136,14 @@ async def test_an_event_that_came_during_work_given_back_still_counts(
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
     await take(queue)
-    await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 60), "8-0", "solve")})
+    await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 3600), "8-0", "solve")})
     await queue.release()
-    await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 5), "9-0", "solve")})
+    await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 600), "9-0", "solve")})
     attempt = await take(queue)
     assert attempt.events == {"thing:1": EventRef("9-0", "solve")}
     [completed] = await queue.complete(attempt, answer(1))
     assert completed.waited is not None
-    assert 60 <= completed.waited < 65
+    assert 3600 <= completed.waited < 4200
 
 
 async def test_an_answer_with_a_newer_token_is_for_what_came_before_it(
@@ -151,17 +151,17 @@ async def test_an_answer_with_a_newer_token_is_for_what_came_before_it(
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
     attempt = await take(queue)
-    await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 60), "8-0", "solve")})
+    await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 3600), "8-0", "solve")})
     [completed] = await queue.complete(await queue.renew(attempt), answer(1))
     assert completed.status == "completed"
     assert completed.waited is not None
-    assert completed.waited >= 60
+    assert completed.waited >= 3600
 
 
 async def test_an_answer_that_is_refused_has_answered_no_event(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
-    await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 60), "8-0", "solve")})
+    await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 3600), "8-0", "solve")})
     attempt = await take(queue)
     await queue.release()
     assert await queue.complete(attempt, answer(1)) == [Completion("fenced")]
@@ -170,7 +170,7 @@ async def test_an_answer_that_is_refused_has_answered_no_event(
 async def test_what_is_pending_again_for_no_event_names_none(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
-    await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 60), "8-0", "solve")})
+    await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 3600), "8-0", "solve")})
     attempt = await take(queue)
     await queue.enqueue([PendingJob(Thing(1))])
     await queue.complete(attempt, answer(1))

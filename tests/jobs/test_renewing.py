@@ -10,15 +10,18 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.job import Priority
+from statsd.jobs.executor import Executor
 from statsd.jobs.parts import at_once
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import Answer, Attempt, Queue
+from statsd.jobs.queue import SECOND, Answer, Attempt, Queue
 from statsd.jobs.wakeup import WakeUp
-from statsd.jobs.worker import Executor, Worker
+from statsd.jobs.worker import Worker
 from tests.support.plain_jobs import KEY, Thing, nothing_due, queue_of
+from tests.support.processes import DEADLINE
 
-LEASE = 0.6  # seconds
-DEADLINE = 20.0  # seconds
+LEASE = 600.0  # seconds
+RENEWED_AS_IF = 0.3  # seconds: the worker renews so often as if its leases were this short
+CLOCK = f"{keys.INTERNAL}clock"
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -33,7 +36,7 @@ def worker_of(queue: Queue, work: Callable[[], Awaitable[object]]) -> Worker:
         return {each: Answer({KEY: 1}) for each in wanted}
 
     executors = {Thing.kind: Executor(at_once(execute), batch=1)}
-    return Worker(queue, executors, WakeUp(), lease=LEASE, retry_delays=(60,))
+    return Worker(queue, executors, WakeUp(), lease=RENEWED_AS_IF, retry_delays=(60,))
 
 
 def renewals() -> list["asyncio.Task[Any]"]:
@@ -44,16 +47,17 @@ async def test_work_that_outlasts_its_lease_keeps_it(
     queue: Queue, async_cache: Redis, cache: redis.Redis
 ) -> None:
     own, other = queue_of(async_cache, "own", lease=LEASE), queue_of(async_cache, "other")
-    seen: set[float] = set()
 
-    def prolonged_often() -> bool:
-        due: Any = cache.zscore(keys.due(Priority.INTERACTIVE), "thing:1")
-        seen.add(due)
-        return len(seen) > 5  # the first lease is over by then
+    def due() -> float:
+        found: Any = cache.zscore(keys.due(Priority.INTERACTIVE), "thing:1")
+        return float(found)
 
     async def work() -> None:
-        await eventually(prolonged_often)
-        assert await nothing_due(other)
+        for _ in range(2):  # the first lease is over then
+            renewed = due() + LEASE / 2 * SECOND
+            cache.hincrby(CLOCK, "offset", int(LEASE * 2 / 3 * SECOND))  # time goes on
+            await eventually(lambda renewed=renewed: due() > renewed)  # type: ignore[misc]
+            assert await nothing_due(other)
 
     await queue.enqueue([PendingJob(Thing(1))])
     await worker_of(own, work).step()

@@ -17,7 +17,7 @@ from tests.support.webapp import cached, publish, solves_of, webapp_of
 # What is read of a dojo that a table names takes longer than the test.
 SLOW = """
 CREATE FUNCTION late(data jsonb) RETURNS jsonb STABLE LANGUAGE plpgsql
-AS $$ BEGIN PERFORM pg_sleep(45); RETURN data; END $$;
+AS $$ BEGIN PERFORM pg_sleep(600); RETURN data; END $$;
 ALTER TABLE dojos RENAME TO real_dojos;
 CREATE TABLE slow (dojo_id integer);
 CREATE VIEW dojos AS
@@ -52,6 +52,7 @@ async def test_a_solve_does_not_wait_for_passes_that_pages_wait_for(
         "DATABASE_URL": database,
         "REDIS_URL": redis_server.url,
         "STATSD_CONCURRENCY": "1",
+        "STATSD_STATEMENT_TIMEOUT": "59",
         "STATSD_AUDIT_INTERVAL": "0",
     }
     with daemon(tmp_path / "log", **variables) as process:
