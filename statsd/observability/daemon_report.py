@@ -1,4 +1,4 @@
-"""What each daemon says of itself, in Redis: for `statsd status`, `top` and `health`."""
+"""The report of each daemon, kept in Redis for `statsd status`, `top` and `health`."""
 
 import msgspec
 from redis.asyncio import Redis
@@ -6,38 +6,38 @@ from redis.asyncio import Redis
 from statsd import keys
 from statsd.jobs.queue import SECOND
 
-KEPT = 3600.0  # seconds that the report of a daemon that died is kept
+KEPT = 3600.0  # seconds that the report of a dead daemon is kept
 
 
 class DaemonReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One daemon, at one moment. Durations are in seconds."""
+    """The state of one daemon at one moment. Durations are in seconds."""
 
     name: str
     version: str
     started: float
-    """Unix seconds of this host's clock."""
+    """Unix seconds of the daemon's host."""
     at: float = 0.0
-    """When it reported, in Unix seconds of Redis' clock."""
-    silent: float
-    """How long ago its consumer last came round; 0 while it waits for a server."""
+    """When it reported, in Unix seconds of the Redis server."""
+    consumer_silence: float
+    """How long ago its consumer last ran; 0 while it waits for a server."""
     loop_lag: float
-    """By how much its event loop was late at the most, lately."""
+    """The longest delay of its event loop since the last report."""
     events_per_second: float
     jobs_per_second: float
     latency: dict[str, tuple[float, float, float]]
-    """Milliseconds from publishing to cache, lately, by kind: p50, p95, p99."""
+    """Milliseconds from publishing to cache, by kind: the newest p50, p95 and p99."""
     pool_in_use: int
     pool_size: int
     memory: int
-    """Resident bytes."""
+    """Resident memory in bytes."""
     troubles: list[str]
-    """What is wrong with it or with the servers it needs, a sentence each."""
+    """Problems of the daemon and of its servers, a sentence each."""
     unready: list[str]
-    """What it waits for before its values are as they should be; those troubles among it."""
+    """Why its values are not yet as they should be, a sentence each; includes the troubles."""
 
 
 async def put(redis: Redis, report: DaemonReport) -> None:
-    """Leave a report, and remove those of daemons that have been gone for long."""
+    """Store a report, and remove the reports of daemons that died long ago."""
     now = await _now(redis)
     raw = msgspec.json.encode(msgspec.structs.replace(report, at=now))
     await redis.hset(keys.DAEMONS, report.name, raw)
@@ -47,13 +47,13 @@ async def put(redis: Redis, report: DaemonReport) -> None:
         await redis.hdel(keys.DAEMONS, *gone)
 
 
-async def leave(redis: Redis, name: str) -> None:
-    """Remove a report: its daemon ends."""
+async def remove(redis: Redis, name: str) -> None:
+    """Remove the report of a daemon that ends."""
     await redis.hdel(keys.DAEMONS, name)
 
 
 async def reports(redis: Redis) -> list[DaemonReport]:
-    """Return the reports of all daemons, by name; one that is not understood is left out."""
+    """Return the reports of all daemons, ordered by name, without unreadable ones."""
     found = [each for each in (await _all(redis)).values() if each]
     return sorted(found, key=lambda report: report.name)
 
@@ -66,7 +66,7 @@ async def _all(redis: Redis) -> dict[bytes, DaemonReport | None]:
 def _decoded(raw: bytes) -> DaemonReport | None:
     try:
         return msgspec.json.decode(raw, type=DaemonReport)
-    except (msgspec.MsgspecError, UnicodeDecodeError):  # another version's, or somebody's hand
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # written by another version, or by hand
         return None
 
 

@@ -1,4 +1,4 @@
-"""Why a cached value is as it is: who answers it, for which event, and what is owed."""
+"""Explains a cached value: the job that writes it, its last answer, and whether it is pending."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -16,15 +16,15 @@ from statsd.jobs.queue import SECOND
 from statsd.observability.queue_stats import label
 from statsd.observability.status import duration, status
 
-LETTERS = 200  # dead letters looked through, the newest
+DEAD_LETTERS = 200  # that are searched, the newest ones
 
 
 class UnknownKeyError(StatsdError):
-    """No daemon has written such a key, and it is no refresh's name either."""
+    """No daemon has written this key, and it is no job's name either."""
 
 
 class Line(NamedTuple):
-    """What is known of one thing."""
+    """One line of the explanation."""
 
     subject: str
     text: str
@@ -38,28 +38,28 @@ class _Clock(NamedTuple):
 
 
 async def why(redis: Redis, key: str) -> list[Line]:
-    """Return what is known of a key of the cache, or of a refresh by its name.
+    """Explain a key of the cache, or a job by its name.
 
     Raises UnknownKeyError.
     """
-    name, as_of_moment = await _name_of(redis, key)
+    name, cached_key = await _name_of(redis, key)
     clock = await _clock(redis)
-    found = [Line("answered by", name)]
-    found += [each async for each in _value(redis, as_of_moment, clock)]
+    found = [Line("job", name)]
+    found += [each async for each in _value(redis, cached_key, clock)]
     found += await _last_answer(redis, name, clock)
-    found += await _debt(redis, name, clock)
+    found += await _pending(redis, name, clock)
     change: Any = await redis.zscore(f"{keys.INTERNAL}changes", name)
     if change:
         found.append(Line("changes by itself", _moment(change / SECOND, clock)))
-    found += [each async for each in _letters(redis, name)]
-    return found + await _pressing(redis)
+    found += [each async for each in _dead_letters(redis, name)]
+    return found + await _delays(redis)
 
 
 async def _name_of(redis: Redis, key: str) -> tuple[str, str | None]:
-    """Return the name of the refresh that writes a key, and the key; None where a name is given."""
+    """Return the name of the job that writes a key, and the key; for a job's name, None as key."""
     key = key.removesuffix(":updated")
     if not keys.is_storable(key):
-        raise UnknownKeyError(f"{key!a} is no key of the cache")
+        raise UnknownKeyError(f"{key!a} is not a key of the cache")
     owner: Any = await redis.hget(keys.KEY_OWNERS, key)
     if owner:
         return owner.decode(), key
@@ -67,8 +67,8 @@ async def _name_of(redis: Redis, key: str) -> tuple[str, str | None]:
         return parse(key).name, None
     except UnknownKindError:
         raise UnknownKeyError(
-            f"no daemon has written {key!a}, and no refresh is called so; want a key of the cache, "
-            "as stats:dojo:intro, or a refresh as the log names it, as dojo_stats:-5"
+            f"no daemon has written {key!a}, and no job has this name; want a key of the cache, "
+            "as stats:dojo:intro, or a job as the log names it, as dojo_stats:-5"
         ) from None
 
 
@@ -86,14 +86,14 @@ async def _value(redis: Redis, key: str | None, clock: _Clock) -> AsyncIterator[
     size = "missing" if text is None else f"{len(text)} bytes"
     is_value = text is not None and decoded(text) is not GARBLED
     moment = as_of_moment(as_of)
-    since = "no stamp" if moment is None else f"stamped {_shown(moment, clock)}"
+    since = "no as-of" if moment is None else f"as of {_shown(moment, clock)}"
     yield Line("value", f"{size}{'' if is_value or text is None else ', garbled'}, {since}")
     if not is_value or moment is None:
-        yield Line("", "a sweep or an audit notices it in a while; `statsd reconcile` at once")
+        yield Line("", "the sweep or the audit repairs it soon; `statsd reconcile` does so at once")
 
 
 async def _text(redis: Redis, key: str) -> bytes | None:
-    """Return what lies under a key; None where it is nothing, or no text."""
+    """Return the string under a key; None where there is none, or another type."""
     is_text = await redis.type(key) == b"string"
     return await redis.get(key) if is_text else None  # type: ignore[return-value]
 
@@ -101,7 +101,7 @@ async def _text(redis: Redis, key: str) -> bytes | None:
 async def _last_answer(redis: Redis, name: str, clock: _Clock) -> list[Line]:
     raw: Any = await redis.hget(keys.LAST_RUNS, name)
     if not raw:
-        return [Line("last answer", "none that is remembered")]
+        return [Line("last answer", "none on record")]
     token, took, entry, event_type = raw.decode().split("|")
     lines = [
         Line(
@@ -111,7 +111,7 @@ async def _last_answer(redis: Redis, name: str, clock: _Clock) -> list[Line]:
     return lines + _event("last event", entry, event_type, clock)
 
 
-async def _debt(redis: Redis, name: str, clock: _Clock) -> list[Line]:
+async def _pending(redis: Redis, name: str, clock: _Clock) -> list[Line]:
     job: Any = await redis.hgetall(keys.job(name))
     fields = {field.decode(): value.decode() for field, value in job.items()}
     if not fields:
@@ -128,9 +128,9 @@ async def _debt(redis: Redis, name: str, clock: _Clock) -> list[Line]:
 
 def _state(lease: bytes | None, due: float | None, clock: _Clock) -> str:
     if lease:
-        return f"worked on by {lease.decode().rpartition('/')[0]}"
+        return f"running on {lease.decode().rpartition('/')[0]}"
     if due is None:
-        return "and nowhere to be found; the next event or the next audit finds it"
+        return "but in no list; the next event or the next audit enqueues it again"
     seconds = (due - clock.due) / SECOND
     if seconds > 0:
         return f"next run in {duration(seconds)}"
@@ -144,16 +144,16 @@ def _event(subject: str, entry: str, event_type: str, clock: _Clock) -> list[Lin
     return [Line(subject, f"{event_type} {entry}, published {published}")]
 
 
-async def _pressing(redis: Redis) -> list[Line]:
-    """Return what may hold up any value: events that are on their way, and what is wrong."""
+async def _delays(redis: Redis) -> list[Line]:
+    """Return what may delay any value: events in the stream, and problems of the daemons."""
     found = await status(redis)
     waiting = found.queue_stats.unread_events + found.queue_stats.pending_events
-    lines = [Line("events", f"{waiting} not accepted yet; they may be about it")] if waiting else []
+    lines = [Line("events", f"{waiting} not accepted yet; they may concern it")] if waiting else []
     return lines + [Line("trouble", each) for each in found.troubles]
 
 
-async def _letters(redis: Redis, name: str) -> AsyncIterator[Line]:
-    async for letter in DeadLetters(redis).newest(LETTERS):
+async def _dead_letters(redis: Redis, name: str) -> AsyncIterator[Line]:
+    async for letter in DeadLetters(redis).newest(DEAD_LETTERS):
         if letter.text("name") == name:
             error = letter.text("error").replace("\n", " ")
             yield Line("dead letter", f"{letter.id}  {letter.text('failed_at')}  {error}")
@@ -164,13 +164,13 @@ def _moment(seconds: float, clock: _Clock) -> str:
 
 
 def _shown(moment: datetime, clock: _Clock) -> str:
-    """Return a moment (naive UTC) for people, and how far it is from now."""
+    """Return a moment (naive UTC) as text, with its distance from now."""
     gap = clock.now - moment.replace(tzinfo=UTC).timestamp()
     text = moment.strftime("%Y-%m-%d %H:%M:%S UTC")
     return f"{text}, {duration(gap)} ago" if gap >= 0 else f"{text}, in {duration(-gap)}"
 
 
 def shown(lines: list[Line]) -> Iterator[str]:
-    """Yield lines for people."""
+    """Yield the explanation as lines of text."""
     width = max(len(line.subject) for line in lines)
     yield from (f"{line.subject:<{width}}  {line.text}" for line in lines)

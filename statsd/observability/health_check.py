@@ -1,4 +1,4 @@
-"""Whether this host's daemon is well: what a container's health check asks."""
+"""The health check of this host's daemon, for containers."""
 
 from typing import Any
 
@@ -12,20 +12,20 @@ from statsd.servers.database import Database
 from statsd.servers.redis_client import checked, redis_client
 from statsd.settings import Settings
 
-PATIENCE = 5.0  # seconds for each server
-FRESH = 6.0  # seconds that a report is old at the most, where all is well
+TIMEOUT = 5.0  # seconds for each server
+OLDEST_REPORT = 6.0  # seconds; a daemon reports every two
 
 
 async def trouble(settings: Settings) -> list[str]:
-    """Return what is wrong, a sentence each; nothing when all is well."""
+    """Return the problems, a sentence each; none when all is well."""
     database = Database(
-        settings.database_url, pool_size=2, statement_timeout=PATIENCE, prepared_statements=False
+        settings.database_url, pool_size=2, statement_timeout=TIMEOUT, prepared_statements=False
     )
     try:
         async with redis_client(settings.redis_url) as cache:
             reasons = [
-                await failing("Redis", checked(cache.ping), PATIENCE),
-                await failing("PostgreSQL", checked(database.check), PATIENCE),
+                await failing("Redis", checked(cache.ping), TIMEOUT),
+                await failing("PostgreSQL", checked(database.check), TIMEOUT),
             ]
             if not reasons[0]:
                 reasons += await _troubles_of(cache, settings.consumer_name)
@@ -35,14 +35,14 @@ async def trouble(settings: Settings) -> list[str]:
 
 
 async def _troubles_of(cache: Redis, name: str) -> list[str]:
-    """Return what is wrong with a daemon, by its sign of life and its report."""
+    """Return the problems of a daemon, from its heartbeat and its report."""
     if not await cache.exists(keys.heartbeat(name)):
-        return [f"no daemon named {name} has shown a sign of life lately; does it run?"]
+        return [f"no daemon named {name} has given a heartbeat lately; does it run?"]
     own = {each.name: each for each in await daemon_report.reports(cache)}.get(name)
     if own is None:
-        return []  # it has only just begun
+        return []  # it has just started
     time: Any = await cache.time()
     age = time[0] + time[1] / SECOND - own.at
-    if age > FRESH:
+    if age > OLDEST_REPORT:
         return [f"the daemon {name} has not reported for {age:.0f} seconds"]
     return own.troubles

@@ -1,4 +1,4 @@
-"""How long things took: counted in buckets, which grow by a tenth or so from one to the next."""
+"""Histograms of durations. Each bucket is about an eighth larger than the one before."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -27,19 +27,17 @@ _SERIES = (
     9,
 )
 """The preferred numbers R20 of ISO 3: 1, 2.5 and 5 are among them."""
-_TENTHS_OF_A_MILLISECOND = -4  # the power of ten that the first bucket begins at
+_FIRST_DECADE = -4  # the first bucket ends at 10**-4 seconds
 _DECADES = 7  # up to a thousand seconds
 
 BOUNDS = tuple(
-    float(f"{step}e{_TENTHS_OF_A_MILLISECOND + decade}")
-    for decade in range(_DECADES)
-    for step in _SERIES
+    float(f"{step}e{_FIRST_DECADE + decade}") for decade in range(_DECADES) for step in _SERIES
 )
-"""The upper bounds of the buckets, in seconds; what is longer is counted beyond them."""
+"""The upper bounds of the buckets, in seconds. One more bucket counts longer durations."""
 
 
 class Histogram:
-    """A histogram. A quantile is a bucket's upper bound, so at most an eighth too large."""
+    """A histogram. Quantiles are upper bounds of buckets, so at most an eighth too large."""
 
     def __init__(
         self, counts: Iterable[int] = (0,) * (len(BOUNDS) + 1), total: float = 0.0
@@ -55,27 +53,27 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """The number of durations."""
         return sum(self.counts)
 
     def copy(self) -> "Histogram":
-        """Return what was counted so far."""
+        """Return a copy."""
         return Histogram(self.counts, self.total)
 
     def since(self, before: "Histogram | None") -> "Histogram":
-        """Return what came after a copy was made; None: all."""
+        """Return the durations added after a copy was made; None: all."""
         if before is None:
             return self.copy()
         left = (now - then for now, then in zip(self.counts, before.counts, strict=True))
         return Histogram(left, self.total - before.total)
 
     def quantiles(self, *parts: float) -> list[float]:
-        """Return, in seconds, what such parts of all did not exceed; 0 where there are none."""
+        """Return quantiles in seconds, for parts such as 0.95; 0 in an empty histogram."""
         up_to = list(accumulate(self.counts))
         return [_bound(up_to, part) if up_to[-1] else 0.0 for part in parts]
 
     def buckets(self, bounds: Sequence[float]) -> list[int]:
-        """Return how many were no longer than each of some of BOUNDS."""
+        """Return how many durations are at most each of some BOUNDS."""
         up_to = list(accumulate(self.counts))
         return [up_to[BOUNDS.index(bound)] for bound in bounds]
 

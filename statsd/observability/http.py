@@ -1,6 +1,6 @@
-"""The HTTP port: metrics, and whether this daemon is well and ready.
+"""The HTTP port: metrics, liveness and readiness.
 
-It is served by threads of its own, so that it can tell of an event loop that is blocked.
+Threads of its own serve it, so that it answers while the event loop is blocked.
 """
 
 import logging
@@ -16,17 +16,17 @@ from threading import Thread
 
 from statsd.observability import metrics
 from statsd.observability.counters import Counters
-from statsd.observability.reporter import Health
+from statsd.observability.health import Health
 from statsd.servers.outages import brief
 
 log = logging.getLogger(__name__)
 
 TEXT = "text/plain; charset=utf-8"
-SLOW_CLIENT = 5.0  # seconds that a client may take for its request
-POLL = 0.1  # seconds until a stop is noticed
+REQUEST_TIMEOUT = 5.0  # seconds for a client to send its request
+POLL_INTERVAL = 0.1  # seconds until a stop is noticed
 
 Answer = tuple[HTTPStatus, str, bytes]
-"""A status, the content's type, and the content."""
+"""Status, content type and content."""
 
 
 class Endpoint:
@@ -37,7 +37,7 @@ class Endpoint:
         self._health = health
         self._paths: dict[str, Callable[[], Answer]] = {
             "/metrics": self._metrics,
-            "/healthz": self._wellness,
+            "/healthz": self._liveness,
             "/readyz": self._readiness,
         }
 
@@ -52,11 +52,11 @@ class Endpoint:
         content = metrics.exposition(self._counters, self._health)
         return HTTPStatus.OK, metrics.CONTENT_TYPE, content
 
-    def _wellness(self) -> Answer:
-        """Fail where a new start would help; a server that is gone is told of, and no reason."""
-        ill = self._health.ill()
-        lines = [*(ill or ["well"]), *self._health.probes.failures.values()]
-        return _text(HTTPStatus.SERVICE_UNAVAILABLE if ill else HTTPStatus.OK, lines)
+    def _liveness(self) -> Answer:
+        """Fail where a restart would help. A lost server is named, and is no failure."""
+        problems = self._health.liveness.problems()
+        lines = [*(problems or ["well"]), *self._health.probes.failures.values()]
+        return _text(HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK, lines)
 
     def _readiness(self) -> Answer:
         unready = self._health.unready()
@@ -65,7 +65,7 @@ class Endpoint:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    timeout = SLOW_CLIENT
+    timeout = REQUEST_TIMEOUT
     server_version = "statsd"
     sys_version = ""
 
@@ -85,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - the library looks for this name
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing: a request is no event of ours."""
+        """Log nothing: requests are not worth a line."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -97,11 +97,11 @@ class _Server(ThreadingHTTPServer):
         super().__init__((host, port), partial(_Handler, endpoint))
 
     def server_bind(self) -> None:
-        """Bind, and ask no name server for the host's name, as the base class would."""
+        """Bind without the base class's look-up of the host's name."""
         TCPServer.server_bind(self)
 
     def handle_error(self, _request: object, _client: object) -> None:
-        """Say nothing of a client that hangs up: that is no error of ours."""
+        """Log errors, except those of a client that hangs up."""
         error = sys.exception()
         if not isinstance(error, OSError):
             log.error("a request could not be answered", exc_info=error)
@@ -109,15 +109,15 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def serving(host: str, port: int, endpoint: Endpoint) -> Iterator[int]:
-    """Serve while the context is open; give the port (0 asks for none: nothing is served).
+    """Serve while the context is open, and yield the port.
 
-    A port that is taken is warned of, and 0 is given.
+    Port 0 serves nothing. When the port cannot be opened, a warning is logged and 0 is yielded.
     """
     server = _listen(host, port, endpoint) if port else None
     if server is None:
         yield 0
         return
-    thread = Thread(target=server.serve_forever, args=[POLL], name="http", daemon=True)
+    thread = Thread(target=server.serve_forever, args=[POLL_INTERVAL], name="http", daemon=True)
     thread.start()
     try:
         yield port
@@ -132,7 +132,7 @@ def _listen(host: str, port: int, endpoint: Endpoint) -> ThreadingHTTPServer | N
         return _Server(host, port, endpoint)
     except OSError as error:
         log.warning(
-            "no metrics: the HTTP port cannot be had; set STATSD_HTTP_PORT to another, or to 0",
+            "no metrics: the HTTP port cannot be opened; set STATSD_HTTP_PORT to another, or to 0",
             extra={"host": host, "port": port, "error": brief(error)},
         )
         return None

@@ -1,4 +1,4 @@
-"""The log: one JSON object for each line, or text for people."""
+"""The log: one JSON object a line, or text for people."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def configure(level: str, style: str) -> None:
-    """Log to standard output, as `json` or `text`, what is at least of `level`."""
+    """Log to standard output from `level` on, in the style `json` or `text`."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     root = logging.getLogger()
@@ -49,13 +49,13 @@ class JsonFormatter(logging.Formatter):
             line["traceback"] = self.formatException(record.exc_info)
         try:
             text = orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-        except TypeError:  # integers beyond 64 bits, half characters: rare, and no line is lost
+        except TypeError:  # integers beyond 64 bits and lone surrogates, which orjson refuses
             text = json.dumps(line, default=str, skipkeys=True)
         return masked(text)
 
 
 class TextFormatter(logging.Formatter):
-    """The same for people: time, level, what happened, `field=value` ..."""
+    """The same for people: time, level, event, `field=value` ..."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as a line, control characters escaped, and the traceback."""

@@ -1,4 +1,4 @@
-"""The metrics as Prometheus reads them, made when asked for of what was counted and seen."""
+"""The metrics for Prometheus, made at each request from counters and health."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from time import monotonic
@@ -16,14 +16,14 @@ from prometheus_client.registry import Collector
 
 import statsd
 from statsd.observability.counters import Counters
+from statsd.observability.health import Health
 from statsd.observability.histogram import Histogram
-from statsd.observability.reporter import Health
 
 BUCKETS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 25.0, 100.0),
 )
-"""Upper bounds in seconds, some of those of `Histogram`."""
+"""Upper bounds in seconds, chosen from those of `Histogram`."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Counts = Mapping[Any, int]
@@ -44,66 +44,71 @@ class _Collector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield InfoMetricFamily(
-            "statsd", "The version that runs.", value={"version": statsd.__version__}
+            "statsd", "The version of this daemon.", value={"version": statsd.__version__}
         )
-        yield from _done(self._counters)
-        yield from _life(self._health)
-        yield from _seen(self._health)
+        yield from _work(self._counters)
+        yield from _daemon(self._health)
+        yield from _queue(self._health)
 
 
-def _done(counters: Counters) -> Iterator[Metric]:
-    """Yield what this daemon has done since it started."""
+def _work(counters: Counters) -> Iterator[Metric]:
+    """Yield the metrics of this daemon's work since it started."""
     yield _counter("events", "Events accepted.", ["type"], counters.events)
     yield _counter("event_batches", "Batches of events accepted.", [], {(): counters.batches})
     yield _counter(
-        "dead_events", "Events set aside as dead letters.", [], {(): counters.dead_events}
+        "dead_events", "Events that went to the dead letters.", [], {(): counters.dead_events}
     )
-    yield _counter("marks", "Marks set for events.", [], {(): counters.enqueued})
-    yield _counter("merged_marks", "Of those, owed already.", [], {(): counters.merged})
-    yield _counter("jobs", "Answers, by what became of them.", ["kind", "status"], counters.answers)
+    yield _counter("enqueued_jobs", "Jobs enqueued for events.", [], {(): counters.enqueued})
+    yield _counter("merged_jobs", "Of those, pending already.", [], {(): counters.merged})
+    yield _counter("jobs", "Answered jobs, by status.", ["kind", "status"], counters.answers)
     yield _counter(
-        "unchanged_values", "Values that were not written again.", ["kind"], counters.unchanged
+        "unchanged_values",
+        "Values not written, since the cache had the same.",
+        ["kind"],
+        counters.unchanged,
     )
     none = dict.fromkeys(counters.kinds, 0)  # so that the first one is seen as an increase
-    yield _counter("slow_refreshes", "Refreshes answered slowly.", ["kind"], none | counters.slow)
-    yield _counter("failed_refreshes", "Attempts that failed.", ["kind"], none | counters.failures)
+    yield _counter("slow_jobs", "Jobs in batches that took long.", ["kind"], none | counters.slow)
+    yield _counter("failed_jobs", "Failed attempts at jobs.", ["kind"], none | counters.failures)
     yield _counter(
-        "dead_refreshes", "Refreshes set aside as dead letters.", ["kind"], none | counters.buried
+        "dead_jobs", "Jobs that went to the dead letters.", ["kind"], none | counters.buried
     )
     yield _counter(
-        "lost_servers", "Times that a server was lost under way.", [], {(): counters.lost_servers}
+        "lost_servers",
+        "Outages of a server that interrupted work.",
+        [],
+        {(): counters.lost_servers},
     )
     yield _histogram(
         "publish_to_cache_seconds",
-        "From the publishing of an event until the cache has what it changed.",
+        "From the publishing of an event until the cache has its effect.",
         counters.waited,
     )
     yield _histogram(
-        "queue_seconds", "How long the oldest of a batch of refreshes was due.", counters.queued
+        "queue_seconds", "How long the oldest job of a batch had been due.", counters.queued
     )
-    yield _histogram("refresh_seconds", "How long a batch of refreshes took.", counters.took)
+    yield _histogram("job_seconds", "How long a batch of jobs took.", counters.took)
 
 
-def _life(health: Health) -> Iterator[Metric]:
-    """Yield how this daemon is."""
-    yield _gauge("up", "1 while this daemon needs no new start, see /healthz.", not health.ill())
-    yield _gauge("ready", "1 when /readyz says so.", not health.unready())
+def _daemon(health: Health) -> Iterator[Metric]:
+    """Yield the metrics of this daemon's health."""
+    live = health.liveness
+    yield _gauge("up", "1 while this daemon needs no restart, see /healthz.", not live.problems())
+    yield _gauge("ready", "1 when /readyz answers 200.", not health.unready())
     yield _gauge(
-        "consumer_silent_seconds", "How long ago the consumer came round.", health.silent()
+        "consumer_silent_seconds", "Time since the consumer last ran.", live.consumer_silence
+    )
+    yield _gauge("loop_silent_seconds", "Time since the event loop last ran.", live.loop_silence)
+    yield _gauge("loop_lag_seconds", "The longest recent delay of the event loop.", live.recent_lag)
+    yield _gauge(
+        "queue_stats_age_seconds",
+        "Age of the figures from Redis.",
+        monotonic() - health.queue_stats_at,
     )
     yield _gauge(
-        "loop_silent_seconds", "How long ago the event loop turned.", health.loop_lag.silent
+        "pool_connections_in_use", "Connections to PostgreSQL in use.", health.pool_in_use()
     )
-    yield _gauge(
-        "loop_lag_seconds", "The longest delay of the event loop, lately.", health.loop_lag.lately
-    )
-    yield _gauge(
-        "overview_age_seconds",
-        "How long ago Redis was looked at for what follows.",
-        monotonic() - health.looked,
-    )
-    yield _gauge("pool_connections_in_use", "Connections to PostgreSQL lent.", health.pool())
-    yield _gauge("pool_connections", "Connections to PostgreSQL at the most.", health.pool_size)
+    yield _gauge("pool_connections", "The most connections to PostgreSQL.", health.pool_size)
     yield _gauges(
         "server_up",
         "1 while the server answers.",
@@ -112,33 +117,33 @@ def _life(health: Health) -> Iterator[Metric]:
     )
 
 
-def _seen(health: Health) -> Iterator[Metric]:
-    """Yield what the last look at Redis showed; it is the same for all daemons."""
-    seen = health.queue_stats
-    if seen is None:
+def _queue(health: Health) -> Iterator[Metric]:
+    """Yield the metrics of the queue, which are the same for all daemons."""
+    stats = health.queue_stats
+    if stats is None:
         return
-    yield _gauge("lag_seconds", "Age of the oldest event that is not accepted.", seen.lag)
-    yield _gauge("unread_events", "Events that no daemon has read.", seen.unread_events)
-    yield _gauge("pending_events", "Events read and not accepted.", seen.pending_events)
-    yield _gauge("oldest_pending_seconds", "Age of the oldest of those.", seen.oldest_pending)
-    yield _gauges("owed_refreshes", "Refreshes owed.", ["class"], _by_class(seen.pending_jobs))
+    yield _gauge("lag_seconds", "Age of the oldest event that is not yet accepted.", stats.lag)
+    yield _gauge("unread_events", "Events that no daemon has read yet.", stats.unread_events)
+    yield _gauge("pending_events", "Events read and not yet accepted.", stats.pending_events)
+    yield _gauge("oldest_pending_seconds", "Age of the oldest pending event.", stats.oldest_pending)
+    yield _gauges("pending_jobs", "Pending jobs.", ["class"], _by_class(stats.pending_jobs))
     yield _gauges(
         "overdue_seconds",
-        "For how long the oldest that nobody works on is due.",
+        "How long the oldest job that is not running has been due.",
         ["class"],
-        _by_class(seen.overdue),
+        _by_class(stats.overdue),
     )
-    yield _gauge("working_refreshes", "Refreshes that are worked on.", seen.running)
-    yield _gauge("later_marks", "Marks that are set later.", seen.delayed)
-    yield _gauge("dead_letters", "Dead letters.", seen.dead)
+    yield _gauge("running_jobs", "Running jobs.", stats.running)
+    yield _gauge("delayed_jobs", "Jobs that will be enqueued later.", stats.delayed)
+    yield _gauge("dead_letters", "Dead letters.", stats.dead)
     yield _counter(
-        "drifted_values", "Values that had drifted, by all daemons.", ["kind"], seen.drift
+        "drifted_values", "Values that had drifted, counted by all daemons.", ["kind"], stats.drift
     )
     yield _counter(
         "missed_solves",
-        "Solves of which no event told in time, by all daemons.",
+        "Solves without an event, counted by all daemons.",
         [],
-        {(): seen.missed},
+        {(): stats.missed},
     )
 
 

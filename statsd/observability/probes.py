@@ -1,4 +1,4 @@
-"""Whether the servers answer: asked at intervals, with a bounded patience."""
+"""Probes of the servers at intervals, each with a timeout."""
 
 import asyncio
 import logging
@@ -10,20 +10,20 @@ from statsd.servers.outages import brief, is_transient
 log = logging.getLogger(__name__)
 
 INTERVAL = 2.0  # seconds between two rounds
-PATIENCE = 3.0  # seconds for each server
+TIMEOUT = 3.0  # seconds for each server
 
 Probe = Callable[[], Awaitable[object]]
 
 
-async def failing(server: str, probe: Probe, patience: float) -> str:
-    """Return why a server does not serve, a sentence; empty where it does."""
+async def failing(server: str, probe: Probe, seconds: float) -> str:
+    """Return why a server does not serve, as a sentence; empty if it serves."""
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(seconds):
             await probe()
     except StatsdError as error:
         return str(error)
     except TimeoutError:
-        return f"{server} does not serve: no answer in {patience:g} seconds"
+        return f"{server} does not serve: no answer in {seconds:g} seconds"
     except Exception as error:
         if not is_transient(error):
             raise
@@ -32,19 +32,19 @@ async def failing(server: str, probe: Probe, patience: float) -> str:
 
 
 class Probes:
-    """Asks each server for a sign of life, also while nothing else needs it."""
+    """Probes each server, even while no work needs it."""
 
     def __init__(self, probes: Mapping[str, Probe]) -> None:
-        """Take, by each server's name, a coroutine function that fails while it is gone."""
+        """Take, by server name, coroutine functions that fail while the server is lost."""
         self._probes = probes
         self.names = list(probes)
         self.failures: dict[str, str] = {}
-        """By server, why it does not serve, as of the last round; for everybody to read."""
+        """Why servers do not serve, by name, as of the last round. Other threads may read it."""
 
     async def step(self) -> None:
-        """Ask all at once; then rest."""
+        """Probe all servers at once; then sleep."""
         found = await asyncio.gather(
-            *(failing(name, self._probes[name], PATIENCE) for name in self.names)
+            *(failing(name, self._probes[name], TIMEOUT) for name in self.names)
         )
         failures = {name: reason for name, reason in zip(self.names, found, strict=True) if reason}
         for name in failures.keys() - self.failures.keys():
@@ -54,10 +54,7 @@ class Probes:
         self.failures = {name: _public(reason) for name, reason in failures.items()}
         await asyncio.sleep(INTERVAL)
 
-    async def recover(self) -> None:
-        """Nothing is to be put right."""
-
 
 def _public(reason: str) -> str:
-    """Return a reason without what the server said, which may name roles and addresses."""
+    """Return a reason without the server's own text, which may name roles and addresses."""
     return ":".join(reason.split(":")[:2])

@@ -1,4 +1,4 @@
-"""The whole installation as Redis shows it: what is not accepted, what is owed, what went wrong."""
+"""Figures of the stream, the queue and the dead letters, shared by all daemons."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,33 +14,34 @@ from statsd.jobs.queue import SECOND
 
 
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One look. Durations are in seconds, classes are called as in `Priority`, in lower case."""
+    """The figures of one moment. Durations are in seconds; classes are named by `label`."""
 
     moment: float
-    """When that was, in Unix seconds of the server's clock."""
+    """That moment, in Unix seconds of the Redis server."""
     unread_events: int
-    """Events that no daemon has read."""
+    """Events that no daemon has read yet."""
     pending_events: int
-    """Events that were read and are not accepted."""
+    """Events that were read and are not yet accepted."""
     oldest_pending: float
-    """How long ago the first of those was published."""
+    """Age of the oldest pending event."""
     lag: float
-    """How long ago the oldest event was published that is not accepted; 0 where there is none."""
+    """Age of the oldest event that is not yet accepted; 0 where there is none."""
     pending_jobs: dict[str, int]
-    """How many refreshes are owed, by class, with those that are worked on, rest or wait."""
+    """Pending jobs by class, including those that are running or not due yet."""
     overdue: dict[str, float]
-    """For how long the oldest of them that nobody works on is due, by class."""
+    """How long the oldest job that is not running has been due, by class."""
     running: int
-    """Refreshes that are worked on."""
+    """Running jobs."""
     delayed: int
-    """Marks that are set later."""
+    """Jobs that will be enqueued later."""
     dead: int
-    """Dead letters."""
+    """The number of dead letters."""
     drift: dict[str, int]
-    """Values that had drifted, by kind, since the audit began to count."""
+    """Values that had drifted, by kind, since the drift audit began to count."""
     missed: int
-    """Solves of which no event told in time, since the watch began to count."""
+    """Solves without an event, since the search for them began to count."""
     is_reconciling: bool
+    """Whether a reconcile is pending."""
 
     @property
     def is_filling(self) -> bool:
@@ -49,19 +50,19 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Counts(msgspec.Struct, frozen=True):
-    """What of the states of audit and watch is counted."""
+    """The counts in the saved states of the drift audit and of the search for missed solves."""
 
     drift: dict[str, int] = {}
     missed: int = 0
 
 
 def label(priority: Priority) -> str:
-    """Return how a class is called in logs and metrics."""
+    """Return the name of a class in logs and metrics."""
     return priority.name.lower()
 
 
 async def queue_stats(redis: Redis) -> QueueStats:
-    """Look. It changes nothing, and takes two commands' time."""
+    """Read the figures, in two round trips, changing nothing."""
     async with redis.pipeline(transaction=False) as pipeline:
         pipeline.time()
         pipeline.hget(f"{keys.INTERNAL}clock", "offset")
@@ -108,7 +109,7 @@ async def queue_stats(redis: Redis) -> QueueStats:
 
 
 def _checked(replies: Sequence[Any]) -> list[Any]:
-    """Return replies, None for what there is no group for; raise other errors."""
+    """Return replies, None where the consumer group is missing; raise other errors."""
     found: list[Any] = []
     for reply in replies:
         if isinstance(reply, redis_py.ResponseError) and str(reply).startswith("NOGROUP"):
@@ -121,7 +122,7 @@ def _checked(replies: Sequence[Any]) -> list[Any]:
 
 
 def _ago(now: float, entry: bytes) -> float:
-    """Return how many seconds ago an entry was published."""
+    """Return the age of an entry in seconds."""
     return max(0.0, now - id_of(entry.decode())[0] / 1000)
 
 

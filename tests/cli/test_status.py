@@ -59,9 +59,9 @@ def test_a_healthy_system_is_well(statsd: Run, process: Daemon, dojo: Dojo) -> N
     assert line_of(text, "events").endswith(" 0 unread, 0 pending, lag 0.0 s")
     assert "  ready  " in line_of(text, started["consumer"])
     assert dojo.name not in text
-    found = orjson.loads(statsd("status", "--json").said)
+    found = orjson.loads(statsd("status", "--json").output)
     assert found["troubles"] == []
-    assert found["overview"]["unread"] == found["overview"]["dead"] == 0
+    assert found["queue_stats"]["unread_events"] == found["queue_stats"]["dead"] == 0
     [report] = found["daemons"]
     assert report["name"] == started["consumer"]
     assert report["latency"]["standing"][0] > 0
@@ -78,7 +78,7 @@ def shown(statsd: Run, *parts: str) -> str | None:
 def test_top_shows_the_same_until_it_is_over(statsd: Run) -> None:
     code, text, _ = statsd("top", "--seconds", "1", "--interval", "0.2")
     assert code == 0
-    assert "refreshes/s" in text
+    assert "jobs/s" in text
     assert line_of(text, "events")
 
 
@@ -98,7 +98,7 @@ def test_a_daemon_that_was_killed_is_missed(statsd: Run, process: Daemon) -> Non
     eventually(lambda: shown(statsd, "well"), "all is well")
     process.stop(signal.SIGKILL)
     eventually(
-        lambda: f"{started['consumer']} has not reported for" in statsd("status").said,
+        lambda: f"{started['consumer']} has not reported for" in statsd("status").output,
         "it is missed",
     )
     assert statsd("status").code == 1
@@ -107,9 +107,9 @@ def test_a_daemon_that_was_killed_is_missed(statsd: Run, process: Daemon) -> Non
 def test_a_server_that_is_gone_is_one_line() -> None:
     for command in (("status",), ("top",), ("why", "stats:belts")):
         ended = run_with({"REDIS_URL": "redis://127.0.0.1:1"})(*command)
-        assert (ended.code, ended.said) == (1, "")
-        assert ended.complaint.startswith("statsd: Redis (REDIS_URL) does not serve: ")
-        assert len(ended.complaint.splitlines()) == 1
+        assert (ended.code, ended.output) == (1, "")
+        assert ended.errors.startswith("statsd: Redis (REDIS_URL) does not serve: ")
+        assert len(ended.errors.splitlines()) == 1
 
 
 def test_why_tells_of_the_event_and_of_the_answer(
@@ -117,16 +117,16 @@ def test_why_tells_of_the_event_and_of_the_answer(
 ) -> None:
     key = keys.dojo_stats(dojo.reference_id)
     eventually(
-        lambda: line_of(statsd("why", key).said, "pending").endswith("  no"), "it is not owed"
+        lambda: line_of(statsd("why", key).output, "pending").endswith("  no"), "it is not owed"
     )
     code, text, _ = statsd("why", key)
     assert code == 0
-    assert line_of(text, "answered by").endswith(f" {DojoStats(dojo.dojo_id).name}")
-    assert f" {cache.strlen(key)} bytes, stamped 20" in line_of(text, "value")
+    assert line_of(text, "job").endswith(f" {DojoStats(dojo.dojo_id).name}")
+    assert f" {cache.strlen(key)} bytes, as of 20" in line_of(text, "value")
     assert " challenge_solve " in line_of(text, "last event")
     assert " took " in line_of(text, "last answer")
     assert ", in " in line_of(text, "changes by itself")
-    by_name = statsd("why", DojoStats(dojo.dojo_id).name).said
+    by_name = statsd("why", DojoStats(dojo.dojo_id).name).output
     assert line_of(by_name, "last event").split(",")[0] == line_of(text, "last event").split(",")[0]
 
 
@@ -134,22 +134,22 @@ async def test_why_tells_what_is_pending_and_what_failed(
     statsd: Run, queue: Queue, async_cache: Redis
 ) -> None:
     async def pending() -> str:
-        return line_of(statsd("why", STATS.name).said, "pending").removeprefix("pending").strip()
+        return line_of(statsd("why", STATS.name).output, "pending").removeprefix("pending").strip()
 
     assert await pending() == "no"
     await queue.enqueue([PendingJob(STATS)])
     assert (await pending()).startswith("interactive, due for ")
     attempt = (await queue.lease(BATCHES)).attempt
     assert attempt is not None
-    assert await pending() == "interactive, worked on by one"
+    assert await pending() == "interactive, running on one"
     await queue.fail(attempt, [600.0], {"error": "ValueError: no"})
     assert await pending() == "interactive, next run in 10 min"
-    assert "1 times: ValueError: no" in line_of(statsd("why", STATS.name).said, "failed")
+    assert "1 times: ValueError: no" in line_of(statsd("why", STATS.name).output, "failed")
     await async_cache.zadd(keys.due(1), {STATS.name: 1})
     attempt = (await queue.lease(BATCHES)).attempt
     assert attempt is not None
     await queue.fail(attempt, [], {"error": "ValueError: no", "traceback": "Traceback"})
-    assert "ValueError: no" in line_of(statsd("why", STATS.name).said, "dead letter")
+    assert "ValueError: no" in line_of(statsd("why", STATS.name).output, "dead letter")
     assert await pending() == "no"
 
 
@@ -162,14 +162,14 @@ async def test_why_refuses_what_nobody_wrote(statsd: Run, queue: Queue, async_ca
     attempt = (await queue.lease(BATCHES)).attempt
     assert attempt is not None
     await queue.complete(attempt, {STATS.name: Answer({"stats:dojo:a": 1})})
-    assert "1 bytes, stamped 20" in line_of(statsd("why", "stats:dojo:a:updated").said, "value")
+    assert "1 bytes, as of 20" in line_of(statsd("why", "stats:dojo:a:updated").output, "value")
     await async_cache.delete("stats:dojo:a")
-    text = statsd("why", "stats:dojo:a").said
-    assert "missing, stamped 20" in line_of(text, "value")
+    text = statsd("why", "stats:dojo:a").output
+    assert "missing, as of 20" in line_of(text, "value")
     assert "no daemon runs" in line_of(text, "trouble")
     await async_cache.set("stats:dojo:a", "{")
     await async_cache.set("stats:dojo:a:updated", "nonsense")
     await async_cache.xadd(keys.STREAM, {"data": b"no event"})
-    text = statsd("why", "stats:dojo:a").said
-    assert "1 bytes, garbled, no stamp" in line_of(text, "value")
+    text = statsd("why", "stats:dojo:a").output
+    assert "1 bytes, garbled, no as-of" in line_of(text, "value")
     assert "1 not accepted yet" in line_of(text, "events")

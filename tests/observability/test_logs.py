@@ -16,7 +16,7 @@ CONTROL = "".join(map(chr, range(32))) + "\x7f"
 HOSTILE = "one\ntwo\rthree\x1b[2J\x00\x0b\x0c\x85\u2028\u2029"
 PROGRAM = """
 import logging
-from statsd import logs
+from statsd.observability import logs
 
 for level, style in ("INFO", "json"), ("WARNING", "text"):
     logs.configure(level, style)

@@ -1,4 +1,4 @@
-"""A daemon that is alive and no longer consumes ends, and the next one does its work."""
+"""A daemon whose consumer hangs ends, and its events stay for the next one."""
 
 import subprocess
 import sys
@@ -12,13 +12,13 @@ from statsd import keys
 from statsd.dev import embedded
 from tests.support.processes import environment
 
-# A real daemon, but for one handler that never comes back: by awaiting for ever, which leaves
-# the event loop turning, or by blocking the loop itself.
+# A real daemon, except for one handler that never returns. It either awaits for ever, so that the
+# event loop still runs, or blocks the loop itself.
 HANGING = """
 import asyncio, sys, time
-from statsd import handlers, registry
-from statsd.cli import app
+from statsd.cli.app import app
 from statsd.events import DojoStatsUpdate
+from statsd.handlers import registry
 
 async def hang(events, lookup):
     {how}
@@ -58,7 +58,7 @@ def test_daemons_whose_consumer_hangs_end_and_leave_their_events(
             processes.append(process)
         assert [process.wait(60) for process in processes] == [1, 1]
     for log in logs:
-        said = log.read_text()
-        assert "the consumer no longer comes round; ending the process" in said
-        assert "Current thread" in said  # where it hung
+        text = log.read_text()
+        assert "the consumer hangs; ending the process" in text
+        assert "Current thread" in text  # the stacks of all threads
     assert cache.xpending(keys.STREAM, keys.GROUP)["pending"] == len(HOW)

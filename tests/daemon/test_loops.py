@@ -1,15 +1,16 @@
-"""Tasks end, also those that lose a cancellation."""
+"""Tasks end when they are cancelled, even those that lose a cancellation."""
 
 import asyncio
 
-from statsd.jobs.cancellation import ended
+from statsd.loops import cancel
+from tests.support.processes import DEADLINE
 
 
 class Deaf:
-    """Goes on after so many cancellations."""
+    """Ignores some cancellations."""
 
-    def __init__(self, loses: int) -> None:
-        self.left = loses
+    def __init__(self, ignores: int) -> None:
+        self.left = ignores
 
     async def work(self) -> None:
         while True:
@@ -22,11 +23,11 @@ class Deaf:
 
 
 async def test_a_task_that_loses_cancellations_is_cancelled_again() -> None:
-    deaf = [Deaf(loses) for loses in (0, 1, 3)]
+    deaf = [Deaf(ignores) for ignores in (0, 1, 3)]
     tasks = [asyncio.create_task(each.work()) for each in deaf]
     await asyncio.sleep(0)  # they begin
-    async with asyncio.timeout(10):
-        await ended(tasks, again=0.001)
+    async with asyncio.timeout(DEADLINE):
+        await cancel(tasks, interval=0.001)
     assert all(task.cancelled() for task in tasks)
     assert [each.left for each in deaf] == [0, 0, 0]
 
@@ -37,7 +38,7 @@ async def test_tasks_that_have_ended_are_left_alone() -> None:
 
     task = asyncio.create_task(fail())
     await asyncio.wait([task])
-    async with asyncio.timeout(10):
-        await ended([task])
-        await ended([])
+    async with asyncio.timeout(DEADLINE):
+        await cancel([task])
+        await cancel([])
     assert isinstance(task.exception(), ValueError)

@@ -1,0 +1,39 @@
+"""Health: whether the daemon should be restarted, what is wrong, and whether it is ready."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+
+from statsd.observability.liveness import Liveness
+from statsd.observability.probes import Probes
+from statsd.observability.queue_stats import QueueStats
+
+
+@dataclass
+class Health:
+    """The state of one daemon and of its servers. Other threads may read it."""
+
+    liveness: Liveness
+    probes: Probes
+    is_waiting: Callable[[], bool]
+    """Whether the work waits for a server or for a table."""
+    pool_in_use: Callable[[], int]
+    """The number of connections to PostgreSQL in use."""
+    pool_size: int
+    queue_stats: QueueStats | None = None
+    """The newest figures from Redis; None before the first ones."""
+    queue_stats_at: float = field(default_factory=monotonic)
+    """When they were read (monotonic); before that, when this object was made."""
+
+    def troubles(self) -> list[str]:
+        """Return what is wrong with this daemon or with its servers, a sentence each."""
+        found = [*self.liveness.problems(), *self.probes.failures.values()]
+        if self.is_waiting() and not found:
+            found.append("it waits for a server or for a table; its log names it")
+        return found
+
+    def unready(self) -> list[str]:
+        """Return why its values are not yet as they should be, a sentence each."""
+        is_filled = self.queue_stats is not None and not self.queue_stats.is_filling
+        filling = [] if is_filled else ["the cold start, or a rebuild, is not finished"]
+        return [*self.troubles(), *filling]

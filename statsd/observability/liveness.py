@@ -1,0 +1,209 @@
+"""Liveness: whether the event loop runs and the consumer consumes.
+
+The loop pulses this object, which also knows when the consumer last ran. A thread looks at both.
+It logs when one of them falls silent and when it runs again, and it ends the process when the
+consumer hangs. It is a thread, and does not shut down in order, because the event loop may be
+what hangs. Nothing is lost by that: entries stay pending, and leases expire.
+"""
+
+import asyncio
+import faulthandler
+import logging
+import math
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import NamedTuple, Self
+
+from statsd.servers.database import ANSWER_MARGIN, CONNECT_TIMEOUT, POOL_TIMEOUT
+from statsd.servers.redis_client import COMMAND_TIMEOUT, READ_MARGIN
+from statsd.settings import Settings
+
+log = logging.getLogger(__name__)
+
+PULSE_INTERVAL = 0.1  # seconds
+LOOK_INTERVAL = 0.5  # seconds between two looks of the thread
+LOG_TIMEOUT = 2.0  # seconds for a log line; a full pipe may block it for ever
+BLOCKED_AFTER = 3.0  # seconds without a pulse
+MARGIN = 10.0  # seconds that the consumer may be silent beyond a wait that the settings allow
+FRAMES = 5  # of the stack, the innermost
+
+
+class Limits(NamedTuple):
+    """Seconds of silence."""
+
+    blocked: float
+    """Of the event loop: the daemon should be restarted."""
+    silent: float
+    """Of the consumer: the daemon should be restarted."""
+    hanging: float
+    """Of the consumer: the process is ended."""
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits of a daemon with these settings.
+
+    Between two turns the consumer may wait for new entries; or for a connection and one statement;
+    or for three commands of Redis. It hangs when it is silent for longer than each of these.
+    """
+    read = settings.block + READ_MARGIN
+    statement = POOL_TIMEOUT + CONNECT_TIMEOUT + settings.statement_timeout + ANSWER_MARGIN
+    return Limits(
+        blocked=BLOCKED_AFTER,
+        silent=settings.block + MARGIN,
+        hanging=max(read, statement, 3 * COMMAND_TIMEOUT) + MARGIN,
+    )
+
+
+class Liveness:
+    """Watches the loop while the context is open. Other threads may read it."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        is_waiting: Callable[[], bool],
+        *,
+        interval: float = LOOK_INTERVAL,
+        end: Callable[[int], object] = os._exit,
+    ) -> None:
+        """`is_waiting` says whether the daemon waits for a server; it is called in the loop.
+
+        `end` is called in the thread, with exit code 1.
+        """
+        self._limits = limits
+        self._is_waiting = is_waiting
+        self._interval = interval
+        self._end = end
+        self._pulsed = monotonic()
+        self._waited = -math.inf
+        self._last_turn: Callable[[], float] | None = None
+        self._worst_lag = 0.0
+        self.recent_lag = 0.0
+        """The longest delay in seconds, as `take_lag` last returned it."""
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="liveness", daemon=True)
+
+    async def step(self) -> None:
+        """Pulse once: sleep, and note how late the loop woke this task."""
+        began = monotonic()
+        await asyncio.sleep(PULSE_INTERVAL)
+        self._pulsed = monotonic()
+        self._worst_lag = max(self._worst_lag, self._pulsed - began - PULSE_INTERVAL)
+        if self._is_waiting():
+            self._waited = self._pulsed
+
+    @contextmanager
+    def consuming(self, last_turn: Callable[[], float]) -> Iterator[None]:
+        """Watch the consumer too while the context is open.
+
+        `last_turn` says when it last ran (monotonic). A wait for a server counts as a turn.
+        """
+        self._last_turn = last_turn
+        try:
+            yield
+        finally:
+            self._last_turn = None
+
+    @property
+    def loop_silence(self) -> float:
+        """Seconds since the loop last ran."""
+        return monotonic() - self._pulsed
+
+    @property
+    def consumer_silence(self) -> float:
+        """Seconds since the consumer last ran; 0 while it is not watched."""
+        last_turn = self._last_turn
+        return max(0.0, monotonic() - max(last_turn(), self._waited)) if last_turn else 0.0
+
+    def take_lag(self) -> float:
+        """Return the longest delay of the loop since the last call, in seconds."""
+        self.recent_lag, self._worst_lag = self._worst_lag, 0.0
+        return self.recent_lag
+
+    def problems(self) -> list[str]:
+        """Return why the daemon should be restarted, a sentence each."""
+        loop, consumer = self.loop_silence, self.consumer_silence
+        if loop > self._limits.blocked:  # then the consumer is silent as well
+            return [f"the event loop has been blocked for {loop:.0f} seconds"]
+        if consumer > self._limits.silent:
+            return [f"the consumer has been silent for {consumer:.0f} seconds"]
+        return []
+
+    def __enter__(self) -> Self:
+        self._loop_thread = threading.get_ident()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        loop = _Silence("the event loop", self._limits.blocked, self._log_blocked)
+        consumer = _Silence("the consumer", self._limits.silent, _log_silent)
+        while not self._closed.wait(self._interval):
+            if (seconds := self.consumer_silence) > self._limits.hanging:
+                _in_thread(_log_hang, seconds)
+                self._end(1)
+                return
+            loop.note(self.loop_silence)
+            if self._last_turn and not loop.is_logged:
+                consumer.note(self.consumer_silence)
+
+    def _log_blocked(self, seconds: float) -> None:
+        where = _stack_of(self._loop_thread)
+        log.warning("the event loop is blocked", extra={"seconds": seconds, "where": where})
+
+
+class _Silence:
+    """Logs once when a silence exceeds its limit, and once when it is over."""
+
+    def __init__(self, name: str, limit: float, log_start: Callable[[float], None]) -> None:
+        self._name = name
+        self._limit = limit
+        self._log_start = log_start
+        self._began: float | None = None
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether it was logged and goes on."""
+        return self._began is not None
+
+    def note(self, seconds: float) -> None:
+        """Take its present length."""
+        if seconds > self._limit and self._began is None:
+            self._began = monotonic() - seconds
+            _in_thread(self._log_start, seconds)
+        elif seconds <= self._limit and self._began is not None:
+            _in_thread(self._log_end, monotonic() - self._began)
+            self._began = None
+
+    def _log_end(self, seconds: float) -> None:
+        log.info("%s runs again", self._name, extra={"seconds": seconds})
+
+
+def _in_thread(log_line: Callable[[float], None], seconds: float) -> None:
+    """Log in a thread of its own, so that a blocked log cannot block the one that watches."""
+    thread = threading.Thread(target=log_line, args=[round(seconds, 1)], daemon=True)
+    thread.start()
+    thread.join(LOG_TIMEOUT)
+
+
+def _log_silent(seconds: float) -> None:
+    log.warning("the consumer is silent", extra={"seconds": seconds})
+
+
+def _log_hang(seconds: float) -> None:
+    faulthandler.dump_traceback(sys.__stderr__ or 2)
+    log.critical("the consumer hangs; ending the process", extra={"silent_seconds": seconds})
+
+
+def _stack_of(thread: int) -> list[str]:
+    """Return where a thread is, the innermost frame first."""
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 - there is no other way
+    stack = traceback.extract_stack(frame) if frame else []
+    return [f"{each.filename}:{each.lineno} {each.name}" for each in reversed(stack[-FRAMES:])]
