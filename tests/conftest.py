@@ -1,17 +1,27 @@
-"""Servers for the tests.
+"""Servers for the tests, and what makes tests independent of the machine's pace.
 
 Tests start PostgreSQL and Redis of their own, from wheels. Only `test_background_stats.py` can
 run against a stack that is given by DATABASE_URL and REDIS_URL, and only when
-STATSD_TEST_DESTROYS_DATA=yes says that its data may go.
+STATSD_TEST_DESTROYS_DATA=yes allows it to delete the data.
+
+No test depends on the machine's pace:
+
+- A test waits for a condition, with a deadline of tens of seconds (`DEADLINE`). It never sleeps
+  until something has probably happened.
+- A value that is compared with a limit is far from the limit: by 30 seconds, or by a factor of
+  ten. Otherwise the test sets the clock.
+- An upper bound on elapsed time is asserted only where the bound is a promise, and then with a
+  wide margin. Counts and processor time are better.
 """
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from time import sleep, time
 
 import psycopg2
 import pytest
@@ -20,20 +30,31 @@ import sqlalchemy as sa
 from statsd import schema
 from statsd.dev import binaries, embedded
 
-# The environment of an older web application runs the client's tests, and has nothing for others.
+# In the environment of an older web application only the client's tests run.
 pytest_plugins = ["tests.support.fixtures"] if find_spec("pydantic") else []
 
 GIVEN = ("DATABASE_URL", "REDIS_URL")
 REDIS_KINDS = ("default", "distribution", "valkey")
-"""That of the wheel, 8.2, on which all tests run; the distribution's, 7.0; Valkey, 9.1."""
+"""Redis 8.2 of the wheel, on which all tests run; the distribution's Redis 7.0; Valkey 9.1."""
 
+DAY = 86_400  # seconds
+BEFORE_MIDNIGHT = 30.0  # seconds
 
 FIGURES = "figures"
-"""The name of a test's property that is said at the end, wherever the test ran."""
+"""The property of a test that holds a line for the end of pytest's output."""
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Begin no test shortly before midnight (UTC), when statistics of days change."""
+    left = DAY - time() % DAY
+    if left < BEFORE_MIDNIGHT:
+        sleep(left)
+    return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say the figures of all scenarios, each once."""
+    """Print the figures of all scenarios, each once, also those of pytest-xdist's workers."""
     reports = (each for several in terminalreporter.stats.values() for each in several)
     for report in reports:
         if isinstance(report, pytest.TestReport) and report.when == "teardown":
@@ -55,9 +76,9 @@ def pytest_configure() -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked `every_redis` on one Redis after another."""
-    enqueued = metafunc.definition.get_closest_marker("every_redis")
-    if enqueued and "redis_server" in metafunc.fixturenames:
+    """Run tests with the marker `every_redis` once on each kind of Redis."""
+    marker = metafunc.definition.get_closest_marker("every_redis")
+    if marker and "redis_server" in metafunc.fixturenames:
         metafunc.parametrize("redis_server", REDIS_KINDS, indirect=True, scope="session")
 
 
@@ -69,7 +90,7 @@ def postgres() -> Iterator[embedded.Postgres]:
 
 @pytest.fixture(scope="session")
 def redis_servers() -> Iterator[Callable[[str], embedded.Redis]]:
-    """Start a kind of Redis when it is first asked for; it runs until the end."""
+    """Return a function that starts a kind of Redis once; the servers run until the end."""
     with ExitStack() as stack:
 
         @cache
@@ -87,7 +108,7 @@ def redis_server(
 
 
 def _program(kind: str) -> Path | str | None:
-    """Return the server of a kind; where it is not installed, skip, or in CI fail."""
+    """Return the program of a kind of Redis; if it is not installed, skip, or fail in CI."""
     if kind == "default":
         return None
     where, program = (
@@ -104,7 +125,7 @@ def _program(kind: str) -> Path | str | None:
 
 @pytest.fixture(scope="session")
 def contract_template(postgres: embedded.Postgres) -> str:
-    """The name of a database with the contract's tables, to make others from."""
+    """The name of a template database with the contract's tables."""
     connection = psycopg2.connect(postgres.url)
     connection.autocommit = True
     with connection.cursor() as cursor:

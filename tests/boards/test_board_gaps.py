@@ -11,161 +11,167 @@ from statsd.job import parse
 from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import LeaseRequest
 from tests.oracles.stored_boards import check, world_of
-from tests.support.board_school import QUICK, School, accept
+from tests.support.dojo_site import QUICK, DojoSite, accept
 from tests.support.processes import statuses
 from tests.support.webapp import DojoChallenge
 
 # --- what comes between a snapshot and its answer
 
 
-async def hide(school: School, *, hidden: bool) -> None:
+async def hide(dojo_site: DojoSite, *, hidden: bool) -> None:
     """Hide the first student, or not; the events wait."""
-    with school.webapp.sessions.begin() as session:
-        session.merge(school.users[0]).hidden = hidden
+    with dojo_site.webapp.sessions.begin() as session:
+        session.merge(dojo_site.users[0]).hidden = hidden
 
 
 async def test_an_array_lacks_nobody_who_was_hidden_and_shown_again(
-    school: School, cache: "redis.Redis"
+    dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
     """The boards have them as before, so that it is nothing new to them."""
-    attempt = await school.lease(school.scoreboard)
-    await hide(school, hidden=True)
-    built = await school.build(attempt)
-    await hide(school, hidden=False)
-    await accept(school)
-    await school.answer(QUICK)
-    await school.queue.complete(attempt, {school.scoreboard.name: built})
-    await school.answer()
-    check(cache, world_of(school.webapp.engine))
+    attempt = await dojo_site.lease(dojo_site.scoreboard)
+    await hide(dojo_site, hidden=True)
+    built = await dojo_site.build(attempt)
+    await hide(dojo_site, hidden=False)
+    await accept(dojo_site)
+    await dojo_site.answer(QUICK)
+    await dojo_site.queue.complete(attempt, {dojo_site.scoreboard.name: built})
+    await dojo_site.answer()
+    check(cache, world_of(dojo_site.webapp.engine))
 
 
 async def test_statistics_lack_nobody_who_was_hidden_and_shown_again(
-    school: School, cache: "redis.Redis"
+    dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    attempt = await school.lease(school.stats)
-    await hide(school, hidden=True)
-    found = await school.boards.dojo_stats([school.stats], attempt)
-    await hide(school, hidden=False)
+    attempt = await dojo_site.lease(dojo_site.stats)
+    await hide(dojo_site, hidden=True)
+    found = await dojo_site.boards.dojo_stats([dojo_site.stats], attempt)
+    await hide(dojo_site, hidden=False)
     answers = {each.name: answer for each, answer in found.items()}
-    await school.queue.complete(attempt, answers)
-    await accept(school)
-    await school.answer()
-    school.check_stats(cache)
+    await dojo_site.queue.complete(attempt, answers)
+    await accept(dojo_site)
+    await dojo_site.answer()
+    dojo_site.check_stats(cache)
 
 
 @pytest.mark.parametrize("key", [":users", ":touched"])
 async def test_what_was_evicted_before_it_was_carried_over_is_not_missed(
-    school: School, cache: "redis.Redis", key: str
+    dojo_site: DojoSite, cache: "redis.Redis", key: str
 ) -> None:
-    attempt = await school.lease(school.scoreboard)
-    built = await school.build(attempt)
-    await school.solve(1, 1)
-    await school.answer(QUICK)
-    school.check_stats(cache)
-    cache.delete(school.prefix + key)
-    answers = {school.scoreboard.name: built}
-    assert statuses(await school.queue.complete(attempt, answers, cooldown=600.0)) == ["requeued"]
-    await school.answer(QUICK)
-    school.check_stats(cache)
+    attempt = await dojo_site.lease(dojo_site.scoreboard)
+    built = await dojo_site.build(attempt)
+    await dojo_site.solve(1, 1)
+    await dojo_site.answer(QUICK)
+    dojo_site.check_stats(cache)
+    cache.delete(dojo_site.prefix + key)
+    answers = {dojo_site.scoreboard.name: built}
+    assert statuses(await dojo_site.queue.complete(attempt, answers, cooldown=600.0)) == [
+        "requeued"
+    ]
+    await dojo_site.answer(QUICK)
+    dojo_site.check_stats(cache)
 
 
 # --- what cannot be read or computed
 
 
 async def test_boards_that_cannot_be_read_hold_up_no_lease(
-    school: School, cache: "redis.Redis"
+    dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    await school.answer()
-    cache.hset(school.prefix, "modules", "no JSON")
-    attempt = await school.lease(school.stats)
-    assert attempt.prefetched == {school.stats.name: []}
-    await school.queue.release()
-    await school.answer({school.stats.kind})
-    school.check_stats(cache)
+    await dojo_site.answer()
+    cache.hset(dojo_site.prefix, "modules", "no JSON")
+    attempt = await dojo_site.lease(dojo_site.stats)
+    assert attempt.prefetched == {dojo_site.stats.name: []}
+    await dojo_site.queue.release()
+    await dojo_site.answer({dojo_site.stats.kind})
+    dojo_site.check_stats(cache)
 
 
-async def test_what_boards_say_is_true_for_one_token(school: School, cache: "redis.Redis") -> None:
+async def test_what_boards_say_is_true_for_one_token(
+    dojo_site: DojoSite, cache: "redis.Redis"
+) -> None:
     """A try at a later one reads the database."""
-    await school.answer()
-    await school.solve(1, 1)
-    await school.answer({UserEntries.kind})
-    attempt = (await school.queue.lease(LeaseRequest({school.stats.kind: 1}))).attempt
+    await dojo_site.answer()
+    await dojo_site.solve(1, 1)
+    await dojo_site.answer({UserEntries.kind})
+    attempt = (await dojo_site.queue.lease(LeaseRequest({dojo_site.stats.kind: 1}))).attempt
     assert attempt is not None
-    assert attempt.prefetched[school.stats.name]
-    renewed = await school.queue.renew(attempt)
+    assert attempt.prefetched[dojo_site.stats.name]
+    renewed = await dojo_site.queue.renew(attempt)
     assert renewed.prefetched == {}
-    found = await school.boards.dojo_stats([school.stats], renewed)
+    found = await dojo_site.boards.dojo_stats([dojo_site.stats], renewed)
     answers = {each.name: answer for each, answer in found.items()}
-    assert statuses(await school.queue.complete(renewed, answers)) == ["completed"]
-    school.check_stats(cache)
+    assert statuses(await dojo_site.queue.complete(renewed, answers)) == ["completed"]
+    dojo_site.check_stats(cache)
 
 
-async def bury(school: School, kind: str) -> None:
-    attempt = (await school.queue.lease(LeaseRequest({kind: 1}))).attempt
+async def bury(dojo_site: DojoSite, kind: str) -> None:
+    attempt = (await dojo_site.queue.lease(LeaseRequest({kind: 1}))).attempt
     assert attempt is not None
-    assert await school.queue.fail(attempt, [], {"error": "no", "traceback": ""}) == (1, None)
+    assert await dojo_site.queue.fail(attempt, [], {"error": "no", "traceback": ""}) == (1, None)
 
 
 async def test_boards_that_cannot_be_built_are_not_believed(
-    school: School, cache: "redis.Redis"
+    dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    with school.webapp.sessions.begin() as session:
-        row = sa.select(DojoChallenge).filter_by(challenge_id=school.challenges[0])
+    with dojo_site.webapp.sessions.begin() as session:
+        row = sa.select(DojoChallenge).filter_by(challenge_id=dojo_site.challenges[0])
         session.scalars(row).one().required = False
-    await accept(school)
+    await accept(dojo_site)
     cache.delete(keys.DELAYED)
-    await school.answer(QUICK)
-    await bury(school, Scoreboard.kind)
-    await school.solve(1, 1)
-    await school.answer(QUICK)
-    school.check_stats(cache)
+    await dojo_site.answer(QUICK)
+    await bury(dojo_site, Scoreboard.kind)
+    await dojo_site.solve(1, 1)
+    await dojo_site.answer(QUICK)
+    dojo_site.check_stats(cache)
 
 
 async def test_entries_that_cannot_be_looked_up_are_built(
-    school: School, cache: "redis.Redis"
+    dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    await school.solve(1, 1)
+    await dojo_site.solve(1, 1)
     cache.delete(keys.DELAYED)
-    await bury(school, UserEntries.kind)
-    await school.answer()
-    check(cache, world_of(school.webapp.engine))
+    await bury(dojo_site, UserEntries.kind)
+    await dojo_site.answer()
+    check(cache, world_of(dojo_site.webapp.engine))
 
 
-async def test_a_solve_of_antiquity_is_one(school: School, cache: "redis.Redis") -> None:
+async def test_a_solve_of_antiquity_is_one(dojo_site: DojoSite, cache: "redis.Redis") -> None:
     """No date of Python's is as old; only whether it is in a window matters."""
-    await school.solve(1, 1)
-    await school.answer()
-    with school.webapp.engine.begin() as connection:
+    await dojo_site.solve(1, 1)
+    await dojo_site.answer()
+    with dojo_site.webapp.engine.begin() as connection:
         statement = "UPDATE submissions SET date = '0100-01-01 BC' WHERE user_id = :user_id"
-        connection.execute(sa.text(statement), {"user_id": school.users[1].id})
-    attempt = await school.lease(UserEntries(school.dojo.dojo_id, school.users[1].id))
-    answers = await school.boards.user_entries_of([parse(attempt.names[0])], attempt)  # type: ignore[list-item]
+        connection.execute(sa.text(statement), {"user_id": dojo_site.users[1].id})
+    attempt = await dojo_site.lease(UserEntries(dojo_site.dojo.dojo_id, dojo_site.users[1].id))
+    answers = await dojo_site.boards.user_entries_of([parse(attempt.names[0])], attempt)  # type: ignore[list-item]
     completed = {each.name: answer for each, answer in answers.items()}
-    assert statuses(await school.queue.complete(attempt, completed)) == ["completed"]
-    board = cache.zrange(f"{school.prefix}:dojo:7", 0, -1)
-    assert board == [b"-", str(school.users[0].id).encode()]
-    assert cache.zcard(f"{school.prefix}:dojo:0") == 3
+    assert statuses(await dojo_site.queue.complete(attempt, completed)) == ["completed"]
+    board = cache.zrange(f"{dojo_site.prefix}:dojo:7", 0, -1)
+    assert board == [b"-", str(dojo_site.users[0].id).encode()]
+    assert cache.zcard(f"{dojo_site.prefix}:dojo:0") == 3
 
 
-async def test_a_dojo_of_very_many_modules(school: School, cache: "redis.Redis") -> None:
+async def test_a_dojo_of_very_many_modules(dojo_site: DojoSite, cache: "redis.Redis") -> None:
     """More keys than a script can hand around at once."""
     modules = [
-        {"dojo_id": school.dojo.dojo_id, "module_index": i, "id": f"m{i}", "name": "m"}
+        {"dojo_id": dojo_site.dojo.dojo_id, "module_index": i, "id": f"m{i}", "name": "m"}
         for i in range(1, 3000)
     ]
-    with school.webapp.engine.begin() as connection:
+    with dojo_site.webapp.engine.begin() as connection:
         connection.execute(sa.insert(schema.dojo_modules), modules)
     for _ in range(2):
-        await school.queue.enqueue([PendingJob(school.scoreboard)])
-        assert school.scoreboard.name in await school.answer({Scoreboard.kind})
-    assert cache.zcard(f"{school.prefix}:2999:0") == 1
+        await dojo_site.queue.enqueue([PendingJob(dojo_site.scoreboard)])
+        assert dojo_site.scoreboard.name in await dojo_site.answer({Scoreboard.kind})
+    assert cache.zcard(f"{dojo_site.prefix}:2999:0") == 1
 
 
-async def test_what_was_evicted_does_not_rest(school: School, cache: "redis.Redis") -> None:
-    attempt = await school.lease(school.scoreboard)
-    built = await school.build(attempt)
-    answers = {school.scoreboard.name: built}
-    assert statuses(await school.queue.complete(attempt, answers, cooldown=600.0)) == ["completed"]
-    cache.delete(keys.scoreboard(school.dojo.dojo_id))
-    await school.queue.sweep("0", 1000)
-    assert (await school.queue.lease(LeaseRequest({Scoreboard.kind: 1}))).attempt is not None
+async def test_what_was_evicted_does_not_rest(dojo_site: DojoSite, cache: "redis.Redis") -> None:
+    attempt = await dojo_site.lease(dojo_site.scoreboard)
+    built = await dojo_site.build(attempt)
+    answers = {dojo_site.scoreboard.name: built}
+    assert statuses(await dojo_site.queue.complete(attempt, answers, cooldown=600.0)) == [
+        "completed"
+    ]
+    cache.delete(keys.scoreboard(dojo_site.dojo.dojo_id))
+    await dojo_site.queue.sweep("0", 1000)
+    assert (await dojo_site.queue.lease(LeaseRequest({Scoreboard.kind: 1}))).attempt is not None

@@ -16,46 +16,46 @@ from statsd.jobs.queue import Answer
 from statsd.servers.database import Database
 from tests.oracles.naive_crews import crews as naive_crews
 from tests.oracles.stored_boards import check, value_of, world_of
-from tests.support.board_school import School, accept
 from tests.support.daemon_parts import together
+from tests.support.dojo_site import DojoSite, accept
 from tests.support.webapp import DojoChallenge, Module, User, now
 
 pytestmark = pytest.mark.usefixtures("publishing")
 
 
-def rename(school: School, user: int, name: str) -> None:
-    with school.webapp.sessions.begin() as session:
-        session.get_one(User, school.users[user].id).name = name
+def rename(dojo_site: DojoSite, user: int, name: str) -> None:
+    with dojo_site.webapp.sessions.begin() as session:
+        session.get_one(User, dojo_site.users[user].id).name = name
 
 
-def crews_of(school: School) -> Crews:
-    return Crews(school.dojo.dojo_id)
+def crews_of(dojo_site: DojoSite) -> Crews:
+    return Crews(dojo_site.dojo.dojo_id)
 
 
-def check_crews(school: School, cache: "redis.Redis") -> None:
-    wanted = naive_crews(world_of(school.webapp.engine), school.row, now())
+def check_crews(dojo_site: DojoSite, cache: "redis.Redis") -> None:
+    wanted = naive_crews(world_of(dojo_site.webapp.engine), dojo_site.row, now())
     assert {key: value_of(cache, key) for key in wanted} == wanted
 
 
 @pytest.fixture
-async def crew(school: School) -> School:
+async def crew(dojo_site: DojoSite) -> DojoSite:
     """The first two students are a crew."""
     for user in (0, 1):
-        rename(school, user, f"{user} [crew]")
-    await school.solve(1, 0)
-    await school.answer()
-    return school
+        rename(dojo_site, user, f"{user} [crew]")
+    await dojo_site.solve(1, 0)
+    await dojo_site.answer()
+    return dojo_site
 
 
 async def test_where_nobody_has_a_tag_a_solve_enqueues_no_crews(
-    school: School, cache: "redis.Redis"
+    dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    assert value_of(cache, keys.crews(school.dojo.dojo_id)) == []
-    await school.solve(1, 0)
-    assert crews_of(school).name not in await school.answer()
+    assert value_of(cache, keys.crews(dojo_site.dojo.dojo_id)) == []
+    await dojo_site.solve(1, 0)
+    assert crews_of(dojo_site).name not in await dojo_site.answer()
 
 
-async def test_crews_follow_from_the_boards_alone(crew: School, cache: "redis.Redis") -> None:
+async def test_crews_follow_from_the_boards_alone(crew: DojoSite, cache: "redis.Redis") -> None:
     """Nobody serves at the address of the database, and no pass is made."""
     nowhere = "postgresql+asyncpg://nobody@127.0.0.1:1/none"
     unreachable = Database(nowhere, pool_size=1, statement_timeout=1, prepared_statements=False)
@@ -66,7 +66,7 @@ async def test_crews_follow_from_the_boards_alone(crew: School, cache: "redis.Re
     await crew.solve(0, 3)
     await crew.answer({UserEntries.kind, DojoStats.kind})
     attempt = await crew.lease(crews_of(crew))
-    cache.hdel(keys.job(crews_of(crew).name), "full")  # that the test asks is no reason for doubt
+    cache.hdel(keys.job(crews_of(crew).name), "not_derived")  # that the test asks is no reason for doubt
     answers = await together(boards.crews([crews_of(crew)], attempt))
     await crew.queue.complete(attempt, {crews_of(crew).name: answers[crews_of(crew)]})
     check_crews(crew, cache)
@@ -75,7 +75,7 @@ async def test_crews_follow_from_the_boards_alone(crew: School, cache: "redis.Re
 
 
 async def test_whoever_solves_something_moves_the_ranks_in_crews(
-    crew: School, cache: "redis.Redis"
+    crew: DojoSite, cache: "redis.Redis"
 ) -> None:
     for challenge in (1, 2):
         await crew.solve(2, challenge)
@@ -85,7 +85,7 @@ async def test_whoever_solves_something_moves_the_ranks_in_crews(
     assert found["best_rank"] == 2
 
 
-async def test_the_last_one_who_leaves_a_crew_ends_it(crew: School, cache: "redis.Redis") -> None:
+async def test_the_last_one_who_leaves_a_crew_ends_it(crew: DojoSite, cache: "redis.Redis") -> None:
     for user in (0, 1):
         rename(crew, user, "nobody")
     await crew.consume()
@@ -94,37 +94,41 @@ async def test_the_last_one_who_leaves_a_crew_ends_it(crew: School, cache: "redi
 
 
 async def test_a_tag_that_only_a_full_calculation_saw_goes_again(
-    school: School, cache: "redis.Redis"
+    dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
     """It was given and taken away between two answers of its user, who never had one then."""
-    rename(school, 0, "0 [crew]")
-    attempt = await school.lease(crews_of(school))
-    answer = (await together(school.boards.crews([crews_of(school)], attempt)))[crews_of(school)]
-    assert answer.values[keys.crews(school.dojo.dojo_id)]
-    rename(school, 0, "nobody")
-    await accept(school)
-    await school.answer({UserEntries.kind})  # while it is computed: it is owed again
-    await school.queue.complete(attempt, {crews_of(school).name: answer})
-    await school.answer()
-    assert value_of(cache, keys.crews(school.dojo.dojo_id)) == []
+    rename(dojo_site, 0, "0 [crew]")
+    attempt = await dojo_site.lease(crews_of(dojo_site))
+    answer = (await together(dojo_site.boards.crews([crews_of(dojo_site)], attempt)))[
+        crews_of(dojo_site)
+    ]
+    assert answer.values[keys.crews(dojo_site.dojo.dojo_id)]
+    rename(dojo_site, 0, "nobody")
+    await accept(dojo_site)
+    await dojo_site.answer({UserEntries.kind})  # while it is computed: it is owed again
+    await dojo_site.queue.complete(attempt, {crews_of(dojo_site).name: answer})
+    await dojo_site.answer()
+    assert value_of(cache, keys.crews(dojo_site.dojo.dojo_id)) == []
 
 
 async def test_a_tag_that_is_in_the_value_alone_goes_again(
-    school: School, cache: "redis.Redis"
+    dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    rename(school, 0, "0 [crew]")
-    attempt = await school.lease(crews_of(school))
-    answer = (await together(school.boards.crews([crews_of(school)], attempt)))[crews_of(school)]
-    await school.queue.complete(attempt, {crews_of(school).name: answer})
-    assert value_of(cache, keys.crews(school.dojo.dojo_id))
-    rename(school, 0, "nobody")
-    await accept(school)
-    await school.answer({UserEntries.kind, Crews.kind})
-    assert value_of(cache, keys.crews(school.dojo.dojo_id)) == []
+    rename(dojo_site, 0, "0 [crew]")
+    attempt = await dojo_site.lease(crews_of(dojo_site))
+    answer = (await together(dojo_site.boards.crews([crews_of(dojo_site)], attempt)))[
+        crews_of(dojo_site)
+    ]
+    await dojo_site.queue.complete(attempt, {crews_of(dojo_site).name: answer})
+    assert value_of(cache, keys.crews(dojo_site.dojo.dojo_id))
+    rename(dojo_site, 0, "nobody")
+    await accept(dojo_site)
+    await dojo_site.answer({UserEntries.kind, Crews.kind})
+    assert value_of(cache, keys.crews(dojo_site.dojo.dojo_id)) == []
 
 
 async def test_what_is_kept_of_a_module_that_the_boards_do_not_know_is_not_used(
-    crew: School, cache: "redis.Redis"
+    crew: DojoSite, cache: "redis.Redis"
 ) -> None:
     crew.webapp.add(
         Module(dojo_id=crew.dojo.dojo_id, module_index=5, id="n", name="New"),
@@ -148,14 +152,14 @@ async def test_what_is_kept_of_a_module_that_the_boards_do_not_know_is_not_used(
         },
     )
     for name in (crew.scoreboard.name, crews_of(crew).name):
-        cache.hdel(keys.job(name), "full")  # without the doubt that is there for it
+        cache.hdel(keys.job(name), "not_derived")  # without the doubt that is there for it
     attempt = await crew.lease(crews_of(crew))
-    cache.hdel(keys.job(crews_of(crew).name), "full")
+    cache.hdel(keys.job(crews_of(crew).name), "not_derived")
     answer: Answer = (await together(crew.boards.crews([crews_of(crew)], attempt)))[crews_of(crew)]
     assert keys.crews(crew.dojo.dojo_id, 5) in answer.values
 
 
-async def test_the_crews_of_a_dojo_that_is_gone_go(crew: School, cache: "redis.Redis") -> None:
+async def test_the_crews_of_a_dojo_that_is_gone_go(crew: DojoSite, cache: "redis.Redis") -> None:
     crew.webapp.delete([crew.dojo])
     await crew.consume()
     assert not cache.keys("stats:crews:*")
@@ -163,7 +167,7 @@ async def test_the_crews_of_a_dojo_that_is_gone_go(crew: School, cache: "redis.R
 
 
 async def test_crews_of_boards_that_cannot_be_built_are_computed_in_full(
-    crew: School, cache: "redis.Redis"
+    crew: DojoSite, cache: "redis.Redis"
 ) -> None:
     attempt = await crew.lease(crew.scoreboard)
     with crew.webapp.engine.begin() as connection:
@@ -174,7 +178,7 @@ async def test_crews_of_boards_that_cannot_be_built_are_computed_in_full(
 
 
 async def test_a_job_of_crews_that_a_page_missed_is_answered_in_full(
-    crew: School, cache: "redis.Redis"
+    crew: DojoSite, cache: "redis.Redis"
 ) -> None:
     with crew.webapp.engine.begin() as connection:  # nobody tells of it
         connection.execute(sa.text("UPDATE users SET name = 'x [other]'"))

@@ -30,7 +30,7 @@ AGES = [timedelta(minutes=minutes) for minutes in (0, 1, 2, 3, 60, 24 * 60, 7 * 
 AGES += [timedelta(days=days) for days in (7, 8, 29, 31, 60, 400)]
 
 
-class School(History):
+class RandomHistory(History):
     """An application in which anything may happen."""
 
     def __init__(self, webapp: WebApp, chance: random.Random) -> None:
@@ -125,11 +125,11 @@ async def test_histories_end_as_the_definition_says(
     async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp, seed: int
 ) -> None:
     chance = random.Random(seed)
-    school = School(webapp, chance)
+    history = RandomHistory(webapp, chance)
     workers = Workers(async_cache, snapshots, chance)
     await workers.start()
     for _ in range(STEPS):
-        school.act()
+        history.act()
         await workers.work()
         if chance.random() < 0.1:
             workers.repeat(cache)
@@ -146,14 +146,14 @@ async def test_what_users_have_is_kept_right_by_itself(
 ) -> None:
     """Boards that are built meanwhile come and go in any order; none is built at the end."""
     chance = random.Random(1000 + seed)
-    school = School(webapp, chance)
+    history = RandomHistory(webapp, chance)
     for _ in range(STEPS):
-        school.act()
+        history.act()
     workers = Workers(async_cache, snapshots, chance)
     await workers.start()
     await workers.consume()
     for _ in range(2 * STEPS):
-        school.act(of_users=True)
+        history.act(of_users=True)
         await workers.work()
     while workers.is_busy:
         await workers.end()

@@ -16,8 +16,8 @@ from statsd.servers.database import Database
 from tests.oracles import naive_awards
 from tests.oracles.naive import World
 from tests.oracles.stored_boards import check, check_live, value_of, world_of
-from tests.support.board_school import School
 from tests.support.daemon_parts import Parts
+from tests.support.dojo_site import DojoSite
 from tests.support.webapp import DojoChallenge, Module, Visibility, WebApp, now, solve_of
 
 MOMENT = timedelta(milliseconds=5)  # in which the answers are found
@@ -131,41 +131,41 @@ async def test_what_has_nothing_ahead_is_pending_no_more(
     webapp.solve(user, webapp.challenge_ids(dojo)[0])
     parts = Parts(async_cache, snapshots)
     await parts.start()
-    assert cache.zcard(f"{keys.INTERNAL}changes") == 2
-    assert cache.zrange(f"{keys.INTERNAL}aging", 0, -1) == [str(dojo.dojo_id).encode()]
+    assert cache.zcard(keys.CHANGES) == 2
+    assert cache.zrange(keys.BOARD_CHANGES, 0, -1) == [str(dojo.dojo_id).encode()]
     webapp.delete([dojo, user])
     await parts.queue.enqueue([])
     await parts.cache.delete(f"{keys.INTERNAL}watermark")
     await parts.look()
-    assert cache.zcard(f"{keys.INTERNAL}changes") == 0
-    assert cache.zcard(f"{keys.INTERNAL}aging") == 0
+    assert cache.zcard(keys.CHANGES) == 0
+    assert cache.zcard(keys.BOARD_CHANGES) == 0
 
 
 @pytest.mark.usefixtures("publishing")
 async def test_a_solve_that_came_after_the_boards_were_built_leaves_them_too(
-    school: School, cache: "redis.Redis"
+    dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    await school.solve(1, 1)
-    await school.answer({UserEntries.kind, DojoStats.kind})
-    world = world_of(school.webapp.engine)
-    await school.move(world.submissions[-1]["date"] + timedelta(days=7))
-    await school.answer({UserEntries.kind, DojoStats.kind})
-    check_live(cache, world, school.row, await school.now())
+    await dojo_site.solve(1, 1)
+    await dojo_site.answer({UserEntries.kind, DojoStats.kind})
+    world = world_of(dojo_site.webapp.engine)
+    await dojo_site.move(world.submissions[-1]["date"] + timedelta(days=7))
+    await dojo_site.answer({UserEntries.kind, DojoStats.kind})
+    check_live(cache, world, dojo_site.row, await dojo_site.now())
 
 
 @pytest.mark.usefixtures("publishing")
 async def test_statistics_of_a_dojo_without_boards_change_by_themselves_too(
-    school: School, cache: "redis.Redis"
+    dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    cache.delete(school.prefix)
-    await school.queue.enqueue([PendingJob(school.stats)])
-    await school.answer({DojoStats.kind})
-    [solve] = world_of(school.webapp.engine).submissions
+    cache.delete(dojo_site.prefix)
+    await dojo_site.queue.enqueue([PendingJob(dojo_site.stats)])
+    await dojo_site.answer({DojoStats.kind})
+    [solve] = world_of(dojo_site.webapp.engine).submissions
     leaves = solve["date"] + timedelta(days=7)
-    await school.move(datetime.combine(leaves.date(), time.min))
-    await school.answer({DojoStats.kind})
-    reference = keys.dojo_stats(school.dojo.reference_id)
+    await dojo_site.move(datetime.combine(leaves.date(), time.min))
+    await dojo_site.answer({DojoStats.kind})
+    reference = keys.dojo_stats(dojo_site.dojo.reference_id)
     assert value_of(cache, reference)["recent_solves"]
-    await school.move(leaves)
-    await school.answer({DojoStats.kind})
+    await dojo_site.move(leaves)
+    await dojo_site.answer({DojoStats.kind})
     assert not value_of(cache, reference)["recent_solves"]

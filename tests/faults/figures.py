@@ -13,17 +13,17 @@ import sqlalchemy as sa
 
 from statsd import keys, schema
 from statsd.calculators import Calculator
-from statsd.calculators.catalog import CALCULATORS
+from statsd.calculators.catalog import STATISTICS
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.user_entries import UserEntries
 from statsd.consistency.missed_solves import Watermark
 from statsd.consistency.reconcile import Reconcile
 from statsd.job import Job, Priority, known
-from tests.faults.school import Note
+from tests.faults.load import Note
 from tests.oracles.stored_boards import live_board
 
 SOON = 30  # seconds: marks due later than this wait for a moment, such as midnight
-EXACT_KINDS = {each.job.kind for each in CALCULATORS} | {UserEntries.kind, Reconcile.kind}
+EXACT_KINDS = {each.job.kind for each in STATISTICS} | {UserEntries.kind, Reconcile.kind}
 """What makes values right; the watch and the audit are owed every second."""
 
 
@@ -38,12 +38,12 @@ class Unfinished(NamedTuple):
 def unfinished(cache: "redis.Redis") -> Unfinished:
     """Count all unfinished, of one moment; -1 pending: there is no group."""
     with cache.pipeline(transaction=True) as pipeline:
-        pipeline.hget(f"{keys.INTERNAL}clock", "offset")
+        pipeline.hget(keys.CLOCK, "offset")
         pipeline.xlen(keys.STREAM)
         pipeline.xpending(keys.STREAM, keys.GROUP)
         pipeline.hkeys(f"{keys.INTERNAL}leases")
-        pipeline.keys(f"{keys.INTERNAL}mark:*")
-        pipeline.zrange(f"{keys.INTERNAL}later", 0, -1, withscores=True)
+        pipeline.keys(f"{keys.JOB}*")
+        pipeline.zrange(keys.DELAYED, 0, -1, withscores=True)
         for priority in Priority:
             pipeline.zrange(f"{keys.INTERNAL}due:{int(priority)}", 0, -1, withscores=True)
         offset, entries, group, leases, hashes, delayed, *due = pipeline.execute(
@@ -53,7 +53,7 @@ def unfinished(cache: "redis.Redis") -> Unfinished:
     pending = -1 if isinstance(group, redis.ResponseError) else int(group["pending"])
     soon = (time() + SOON) * 1_000_000 + int(offset or 0)
     queue = dict(pair for pairs in due for pair in pairs)
-    enqueued = {name.removeprefix(f"{keys.INTERNAL}mark:".encode()) for name in hashes}
+    enqueued = {name.removeprefix(f"{keys.JOB}".encode()) for name in hashes}
     names = {name for name, score in [*queue.items(), *delayed] if score <= soon}
     names |= set(leases) | (enqueued ^ queue.keys())  # a mark is in two places, or it is lost
     names |= {name for name in queue.keys() - names if _has_failed(cache, name)}
@@ -62,7 +62,7 @@ def unfinished(cache: "redis.Redis") -> Unfinished:
 
 
 def _has_failed(cache: "redis.Redis", name: bytes) -> bool:
-    return bool(cache.hget(f"{keys.INTERNAL}mark:".encode() + name, "attempts"))
+    return bool(cache.hget(f"{keys.JOB}".encode() + name, "attempts"))
 
 
 def watched(cache: "redis.Redis") -> int | None:
@@ -100,7 +100,7 @@ def compare(engine: sa.Engine, cache: "redis.Redis") -> tuple[int, list[Value]]:
     found: dict[str, Value] = {}
     with engine.connect() as connection:
         dojos = set(connection.scalars(sa.select(schema.dojos.c.dojo_id)))
-        for calculator in CALCULATORS:
+        for calculator in STATISTICS:
             for value in _values(connection, cache, calculator):
                 found[value.key] = value
     for raw in cache.scan_iter("stats:*", count=1000):

@@ -21,7 +21,7 @@ from statsd.client.publisher import sync_client
 from statsd.dev import embedded
 from tests.faults.figures import Figures, Unfinished, compare, drifted, lost, unfinished, watched
 from tests.faults.form import OUTAGE, SEED, pass_time
-from tests.faults.school import Recorder, School
+from tests.faults.load import Load, Recorder
 from tests.support.processes import Daemon, eventually
 from tests.support.webapp import WebApp
 
@@ -101,7 +101,7 @@ class Site:
         """Sessions that publish nothing."""
         self.execute(ROLE)
         schema.metadata.create_all(self.webapp.engine)
-        self.school = School(self.webapp, self.chance)
+        self.load = Load(self.webapp, self.chance)
         self.quiet = self.webapp.create_dojo(challenges=1)
         """A dojo that no load touches, to measure with."""
         [self._quiet_challenge] = self.webapp.challenge_ids(self.quiet)
@@ -115,7 +115,7 @@ class Site:
             return list(result) if result.returns_rows else []
 
     def plant(self, *, dojos: int = 0, solves: int = 0) -> None:
-        """Add dojos with two challenges each, and solves of the school's challenges by others."""
+        """Add dojos of two challenges each, and other users' solves of the load's challenges."""
         self.execute(PLANT_DOJOS, number=dojos)
         self.execute(PLANT_SOLVES, number=solves)
 
@@ -195,7 +195,7 @@ class Site:
     @property
     def untold(self) -> int:
         """How many changes or events were not published, as far as can be known."""
-        return self.losses + self.publisher.failed + self.school.unanswered
+        return self.losses + self.publisher.failed + self.load.unanswered
 
     def newest(self) -> int:
         """The largest id of a submission."""
@@ -238,9 +238,9 @@ class Site:
             self.notes.append(f"settled after {seconds:.1f} s")
         except AssertionError as error:
             overdue = error
-        if self.school.refused:
-            self.faults["changes refused"] = self.school.refused
-            self.faults["commits without an answer"] = self.school.unanswered
+        if self.load.refused:
+            self.faults["changes refused"] = self.load.refused
+            self.faults["commits without an answer"] = self.load.unanswered
         compared, wrong = compare(self.webapp.engine, self.cache)
         pending = unfinished(self.cache)
         figures = Figures(

@@ -17,7 +17,7 @@ from statsd.events import ChallengeSolve, DojoStatsUpdate
 from tests.faults.figures import Unfinished, compare, unfinished
 from tests.faults.form import sized
 from tests.faults.harness import COMPLETE, Site
-from tests.faults.school import CHALLENGES
+from tests.faults.load import CHALLENGES
 from tests.support.processes import environment, eventually
 from tests.support.webapp import Dojo
 
@@ -62,11 +62,11 @@ def break_and_measure(site: Site) -> Dojo:
     """Break a dojo under load; return it when all that concerns it is in the dead letters."""
     broken = site.webapp.create_dojo(CHALLENGES + 1)
     *others, challenge = site.webapp.challenge_ids(broken)
-    site.school.dojos.append(broken)
-    site.school.challenges[broken.dojo_id] = others  # the load leaves one of them to us
+    site.load.dojos.append(broken)
+    site.load.challenges[broken.dojo_id] = others  # the load leaves one of them to us
     user = site.webapp.create_user()
     site.start(STATSD_RETRY_DELAYS="0.1,0.2,0.4").started()
-    with site.school.load(**CALM):
+    with site.load.running(**CALM):
         before = speed(site, "all well")
         site.execute("INSERT INTO faults.broken VALUES (:id)", id=broken.dojo_id)
         site.webapp.solve(user, challenge)

@@ -37,11 +37,11 @@ def unread(site: Site) -> int:
 def test_every_event_comes_twice(site: Site) -> None:
     """At once, and again, as they were, when all is over."""
     site.publisher.twice = True
-    with site.school.load():
+    with site.load.running():
         pass_time(LOAD / 2)
     copies: Any = site.cache.xrange(keys.STREAM)
     site.start().started()
-    with site.school.load():
+    with site.load.running():
         pass_time(LOAD / 2)
     site.faults["duplicates"] = site.publisher.published // 2
     eventually(lambda: unread(site) == 0, "all is read")
@@ -59,14 +59,14 @@ def test_the_events_of_a_run_come_shuffled(site: Site) -> None:
     """
     site.start(STATSD_AUDIT_INTERVAL="0").started()
     site.publisher.kept = []
-    with site.school.load(**RESTLESS):
+    with site.load.running(**RESTLESS):
         pass_time(LOAD / 2)
     site.faults["events shuffled"] = site.publisher.release(site.chance)
     site.complete()
     site.publisher.kept = []
-    with site.school.load(**RESTLESS):
+    with site.load.running(**RESTLESS):
         pass_time(LOAD / 2)
-    with site.school.load(**RESTLESS):
+    with site.load.running(**RESTLESS):
         early, site.publisher.kept = site.publisher.kept, None
         site.chance.shuffle(early)
         for event in early:
@@ -83,8 +83,8 @@ def test_events_come_before_their_commits(site: Site) -> None:
     for _ in range(sized(3, 10)):
         with site.silent.begin() as session:
             events: list[Event] = []
-            for dojo in site.school.dojos:
-                challenge = site.chance.choice(site.school.challenges[dojo.dojo_id])
+            for dojo in site.load.dojos:
+                challenge = site.chance.choice(site.load.challenges[dojo.dojo_id])
                 user = site.webapp.create_user()
                 session.add(solve_of(user, challenge))
                 session.add(Membership(dojo_id=dojo.dojo_id, user_id=user.id, type="member"))
@@ -128,7 +128,7 @@ def test_what_is_rolled_back_publishes_nothing(site: Site) -> None:
     before = site.publisher.published
     entries = unread(site)
     for _ in range(sized(50, 500)):
-        site.school.change(**dict.fromkeys(RESTLESS, 0), solve=0, solve_and_join=0)
+        site.load.change(**dict.fromkeys(RESTLESS, 0), solve=0, solve_and_join=0)
     rolled_back = site.publisher.published - before
     user = site.webapp.create_user()
     with site.webapp.sessions() as session:

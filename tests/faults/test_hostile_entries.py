@@ -72,7 +72,7 @@ def test_hostile_entries_among_good_ones(site: Site, real: hostile.Real) -> None
 
     def change() -> None:
         for _ in range(CHANGES):
-            site.school.change()
+            site.load.change()
 
     good = Thread(target=change, name="good changes")
     good.start()

@@ -36,7 +36,7 @@ def wait_for_a_bad_moment(site: Site, *daemons: Daemon) -> None:
 
 def test_one_daemon_killed_again_and_again(site: Site) -> None:
     name = ""
-    with site.school.load():
+    with site.load.running():
         for _ in range(sized(20, 40)):
             name, daemon = start_again(site, name)
             wait_for_a_bad_moment(site, daemon)
@@ -48,7 +48,7 @@ def test_one_daemon_killed_again_and_again(site: Site) -> None:
 def test_one_of_two_daemons_and_then_all_killed_again_and_again(site: Site) -> None:
     steady = site.start("steady").started()
     first = second = ""
-    with site.school.load():
+    with site.load.running():
         for _ in range(sized(5, 25)):
             first, daemon = start_again(site, first)
             wait_for_a_bad_moment(site, daemon)
@@ -69,7 +69,7 @@ def test_one_of_two_daemons_and_then_all_killed_again_and_again(site: Site) -> N
 def test_four_daemons_share_a_cold_start_and_the_load(site: Site) -> None:
     """Nothing is in Redis but what the load publishes while they start."""
     site.plant(dojos=sized(100, 1000))
-    with site.school.load():
+    with site.load.running():
         daemons = [site.start(f"d{number}") for number in range(4)]
         for daemon in daemons:
             daemon.started()

@@ -81,7 +81,7 @@ def all_waits_for_a_lock(site: Site, movements: Movements) -> None:
     """Let work, and then events, wait for a table."""
     with site.webapp.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))
-        for dojo in site.school.dojos:
+        for dojo in site.load.dojos:
             site.publisher.publish(DojoStatsUpdate(dojo.dojo_id))
         movements.wait_for("statsd_working_refreshes", "statsd_overdue_seconds")
         site.execute(END_ALL)  # of what waits here

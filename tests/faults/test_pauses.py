@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(600)
 def test_one_of_two_daemons_stands_still_for_longer_than_its_leases(site: Site) -> None:
     """Its work is done by the other one meanwhile; the answers that it comes back with are old."""
     daemons = [site.start(name).started() for name in ("a", "b")]
-    with site.school.load():
+    with site.load.running():
         for seconds in sized((3.0,), (2.5, 3.5, 5.0, 17.0, 25.0, 3.0)):
             daemon = site.chance.choice(daemons)
             pass_time(site.chance.uniform(0.2, 0.6))

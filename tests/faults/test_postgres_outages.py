@@ -17,7 +17,7 @@ WHERE usename = 'statsd' AND state = 'active' AND query ~ 'submissions'
 def test_postgresql_stopped_and_restarted_and_then_killed(site: Site) -> None:
     """Changes are refused meanwhile; what was published before is handled after."""
     site.start().started()
-    with site.school.load():
+    with site.load.running():
         site.outage(site.servers.postgres)
         seconds = site.probe()
         for _ in range(sized(1, 5)):
@@ -36,7 +36,7 @@ def test_sessions_ended_in_the_midst_of_a_query(site: Site) -> None:
         site.faults["active queries ended"] += len(ended)
         return bool(ended)
 
-    with site.school.load():
+    with site.load.running():
         while site.faults["active queries ended"] < sized(15, 100):
             eventually(one_is_ended, "the daemon is in a query")
             pass_time(site.chance.uniform(0.0, 0.3))

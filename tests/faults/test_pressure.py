@@ -26,7 +26,7 @@ SOON = 0.5  # seconds; ten times what it takes on two idle cores
 def burst(site: Site) -> Iterator[None]:
     """Publish solves all the time, of users and challenges that exist, half of them of one dojo."""
     users = [user for (user,) in site.execute("SELECT id FROM users WHERE NOT hidden")]
-    hot, *others = [site.webapp.challenge_ids(dojo) for dojo in site.school.dojos]
+    hot, *others = [site.webapp.challenge_ids(dojo) for dojo in site.load.dojos]
     calm = [challenge for dojo in others for challenge in dojo]
     over = Flag()
 

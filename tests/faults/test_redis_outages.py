@@ -20,7 +20,7 @@ KEEPS_ALL = ("--appendonly", "yes", "--appendfsync", "always")
 
 def test_redis_stopped_and_restarted_empty(site: Site) -> None:
     site.start().started()
-    with site.school.load():
+    with site.load.running():
         site.outage(site.servers.redis, fresh=True)
         pass_time(1.0)
     site.finish(heals=True)
@@ -30,7 +30,7 @@ def test_redis_stopped_and_restarted_empty(site: Site) -> None:
 def test_redis_stopped_and_restarted_with_its_data(site: Site) -> None:
     """The events of the time between were not published; their changes are in the values."""
     site.start().started()
-    with site.school.load():
+    with site.load.running():
         site.outage(site.servers.redis)
         for _ in range(sized(1, 5)):
             site.crash(site.servers.redis)
@@ -41,7 +41,7 @@ def test_redis_stopped_and_restarted_with_its_data(site: Site) -> None:
 def test_redis_restarted_with_older_data(site: Site) -> None:
     """The queue, the marks, the clock and the values are those of some time before."""
     site.start().started()
-    with site.school.load():
+    with site.load.running():
         for _ in range(sized(2, 5)):
             pass_time(site.chance.uniform(0.5, 1.5))
             site.cache.save()
@@ -64,11 +64,11 @@ def test_redis_restarted_with_older_data_while_nobody_waits_for_it(site: Site) -
     daemon = site.start(STATSD_AUDIT_INTERVAL="0").started()
     site.complete()
     site.cache.save()
-    solved, renamed = site.school.dojos[:2]
+    solved, renamed = site.load.dojos[:2]
     with site.webapp.sessions.begin() as session:
         session.get_one(Dojo, renamed.dojo_id).id = "renamed"
     site.complete()
-    solve = ChallengeSolve(site.school.users[0].id, site.school.challenges[solved.dojo_id][0])
+    solve = ChallengeSolve(site.load.users[0].id, site.load.challenges[solved.dojo_id][0])
     with site.webapp.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE submissions IN ACCESS EXCLUSIVE MODE"))
         site.publisher.publish(solve)
@@ -83,7 +83,7 @@ def test_redis_restarted_with_older_data_while_nobody_waits_for_it(site: Site) -
 
 def test_connections_to_redis_are_killed(site: Site) -> None:
     site.start().started()
-    with site.school.load():
+    with site.load.running():
         for _ in range(sized(60, 400)):
             pass_time(site.chance.uniform(0.0, 0.1))
             if site.chance.random() < 0.2:
@@ -133,14 +133,14 @@ def test_what_lies_in_redis_is_destroyed_again_and_again(site: Site) -> None:
     kinds = [destroy_group, destroy_stream, destroy_all, destroy_values]
     site.start("a").started()
     for destroy in kinds:
-        with site.school.load():
+        with site.load.running():
             for _ in range(sized(5, 40)):
                 pass_time(site.chance.uniform(0.0, 0.4))
                 destroy(site)
         if FULL:  # else all in one go, which leaves it open which kind broke what
             site.complete(heals=True)
     site.start("b").started()
-    with site.school.load():
+    with site.load.running():
         for _ in range(sized(15, 120)):
             pass_time(site.chance.uniform(0.0, 0.2))
             site.chance.choice(kinds)(site)

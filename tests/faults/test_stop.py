@@ -16,7 +16,7 @@ MARGIN = 2.0  # seconds: leases are given back, the pool is closed, Python ends
 def test_stopped_at_random_moments_under_load(site: Site) -> None:
     deadline = 3.0
     slowest = 0.0
-    with site.school.load():
+    with site.load.running():
         for number in range(sized(5, 30)):
             daemon = site.start(f"d{number % 3}", STATSD_DRAIN_DEADLINE=str(deadline)).started()
             pass_time(site.chance.uniform(0.0, 1.0))
@@ -34,7 +34,7 @@ def test_stopped_while_calculations_hang(site: Site) -> None:
     deadline = 1.5
     daemon = site.start("hangs", STATSD_DRAIN_DEADLINE=str(deadline)).started()
     site.complete()
-    with site.school.load(), site.webapp.engine.begin() as connection:
+    with site.load.running(), site.webapp.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))
         site.publisher.publish(DojoStatsUpdate(site.quiet.dojo_id))
         eventually(lambda: site.execute(BLOCKED), "a calculation waits")

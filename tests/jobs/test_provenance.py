@@ -12,7 +12,7 @@ from statsd.jobs.pending import Consequence, PendingJob
 from statsd.jobs.provenance import Provenance, joined, provenance_of
 from statsd.jobs.queue import Completion, EventRef, Queue
 from statsd.stream.event_stream import Stream
-from tests.support.board_school import School
+from tests.support.dojo_site import DojoSite
 from tests.support.plain_jobs import Thing, answer, take
 
 pytestmark = pytest.mark.every_redis
@@ -104,31 +104,31 @@ async def test_the_last_answer_is_remembered_with_its_event(
 
 
 async def test_what_follows_from_an_answer_is_for_the_same_event(
-    school: School, cache: redis.Redis
+    dojo_site: DojoSite, cache: redis.Redis
 ) -> None:
-    school.webapp.solve(school.users[1], school.challenges[0])
+    dojo_site.webapp.solve(dojo_site.users[1], dojo_site.challenges[0])
     entries: Any = cache.xrange(keys.STREAM)
     [(entry, content)] = entries
     event_type = orjson.loads(content[b"data"])["type"].encode()
-    await school.consumer.step()
-    await school.answer({"standing"})
-    for job in (school.stats, school.scoreboard):
+    await dojo_site.consumer.step()
+    await dojo_site.answer({"standing"})
+    for job in (dojo_site.stats, dojo_site.scoreboard):
         fields: Any = cache.hgetall(keys.job(job.name))
         assert (fields[b"entry"], fields[b"type"]) == (entry, event_type)
         assert fields[b"since"] == entry.split(b"-")[0]
 
 
 async def test_boards_that_take_the_place_of_others_tell_of_no_event(
-    school: School, cache: redis.Redis
+    dojo_site: DojoSite, cache: redis.Redis
 ) -> None:
     """What was solved before them is in the statistics already, and was so sooner."""
-    school.webapp.solve(school.users[1], school.challenges[0])
-    await school.consumer.step()
-    await school.answer({"standing", "dojo_stats"})
-    assert cache.hget(keys.job(school.scoreboard.name), "entry")
-    await school.answer({"scoreboard"})
-    assert cache.exists(keys.job(school.stats.name))
-    assert not cache.hexists(keys.job(school.stats.name), "entry")
+    dojo_site.webapp.solve(dojo_site.users[1], dojo_site.challenges[0])
+    await dojo_site.consumer.step()
+    await dojo_site.answer({"standing", "dojo_stats"})
+    assert cache.hget(keys.job(dojo_site.scoreboard.name), "entry")
+    await dojo_site.answer({"scoreboard"})
+    assert cache.exists(keys.job(dojo_site.stats.name))
+    assert not cache.hexists(keys.job(dojo_site.stats.name), "entry")
 
 
 async def test_an_event_that_came_during_work_given_back_still_counts(

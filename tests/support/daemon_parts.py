@@ -1,4 +1,4 @@
-"""A daemon's parts in the test's own process, which work when they are told to."""
+"""A daemon's parts in the test's own process. They work only when the test calls them."""
 
 import math
 from collections.abc import Collection
@@ -13,72 +13,91 @@ from statsd import keys
 from statsd.boards.executors import statistics_of
 from statsd.boards.live_boards import LiveBoards
 from statsd.calculators.user_entries import UserEntries
-from statsd.consistency.drift_audit import Audit, Auditor, Rotation
+from statsd.consistency.drift_audit import AuditState, DriftAudit, DriftAuditor
 from statsd.consistency.missed_solves import MissedSolves, MissedSolvesFinder, Watermark
 from statsd.consistency.reconcile import Reconcile, Reconciler
 from statsd.job import microseconds, parse
+from statsd.jobs.executor import Executor
 from statsd.jobs.parts import Parts as AnswersInParts, at_once
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import SECOND, Answer, LeaseRequest, Queue
+from statsd.jobs.queue import SECOND, Answer, Leased, LeaseRequest, Queue
 from statsd.jobs.wakeup import WakeUp
-from statsd.jobs.worker import GONE, Executor
+from statsd.jobs.worker import GONE
 from statsd.servers.database import Database
 from statsd.servers.docker import Containers, Engines
 from statsd.stream.consumer import Consumer
 from statsd.stream.event_stream import Stream
 
-CLOCK = f"{keys.INTERNAL}clock"
+CLOCK = keys.CLOCK
+HOUR = 3600  # seconds
+LEASE = 300  # seconds
 
 NO_STATISTICS = {
-    Audit.kind,
+    DriftAudit.kind,
     Containers.kind,
     MissedSolves.kind,
     Reconcile.kind,
     UserEntries.kind,
 }
 
-State = TypeVar("State", Watermark, Rotation)
+State = TypeVar("State", Watermark, AuditState)
 
 
 async def together(parts: AnswersInParts) -> dict[Any, Answer]:
-    """Return the answers of all parts."""
+    """Return the answers of all parts, merged."""
     return {job: answer async for part in parts for job, answer in part.items()}
 
 
+class PatientQueue(Queue):
+    """A queue in which no delayed job comes due, however slow the test is."""
+
+    async def lease(self, choice: LeaseRequest) -> Leased:
+        """Lease due jobs, after moving the delayed ones an hour away."""
+        delayed: Any = await self._redis.zrange(keys.DELAYED, 0, -1)
+        if delayed:
+            seconds, _ = await self._redis.time()
+            await self._redis.zadd(keys.DELAYED, dict.fromkeys(delayed, (seconds + HOUR) * SECOND))
+        return await super().lease(choice)
+
+
 class Parts:
-    """A consumer, and one who answers; a watch and an audit that need not wait."""
+    """The consumer, the queue, and the executors of all kinds of jobs.
+
+    The search for missed solves and the drift audit wait `grace` seconds for events. Delayed jobs
+    stay delayed. With `refill=False` it is a daemon that skips the cold start.
+    """
 
     def __init__(
         self, cache: Redis, database: Database, *, refill: bool = True, grace: float = 0
     ) -> None:
         self.cache = cache
         self.database = database
-        self.queue = Queue(cache, "one", lease=30, dead_limit=10)
+        self.queue = PatientQueue(cache, "one", lease=LEASE, dead_limit=10)
         self.stream = Stream(cache, cache, "one", block=0.05, dead_limit=10)
         self.consumer = Consumer(self.stream, self.queue, database, WakeUp(), batch_size=500)
-        watch = MissedSolvesFinder(cache, database, grace=grace)
+        finder = MissedSolvesFinder(cache, database, grace=grace)
         reconciler = Reconciler(self.queue, database, only_present=not refill)
-        auditor = Auditor(cache, database, refill=refill, grace=grace, share=math.inf)
+        auditor = DriftAuditor(cache, database, refill=refill, grace=grace, share=math.inf)
         self.boards = LiveBoards(cache, database)
         self._executors = statistics_of(self.boards, database)
         self._executors |= {
             Containers.kind: Executor(at_once(Engines(()).execute), batch=1),
             Reconcile.kind: Executor(at_once(reconciler.execute), batch=1),
-            MissedSolves.kind: Executor(at_once(watch.execute), batch=1),
-            Audit.kind: Executor(at_once(auditor.execute), batch=1),
+            MissedSolves.kind: Executor(at_once(finder.execute), batch=1),
+            DriftAudit.kind: Executor(at_once(auditor.execute), batch=1),
         }
         self._batches = {kind: each.batch for kind, each in self._executors.items()}
 
     async def start(self) -> None:
-        """Make the group, reconcile, and answer all that is owed for it."""
+        """Create the consumer group, and do the cold start."""
         await self.consumer.recover()
         await self.queue.enqueue([PendingJob(MissedSolves())])
         await self.answer()
 
     async def answer(self, kinds: Collection[str] = ()) -> set[str]:
-        """Answer what is due, until nothing is; return the names of the statistics.
+        """Answer due jobs, of all kinds or of `kinds`, until none is due.
 
-        With `kinds` only what is of these.
+        Return the names of the answered statistics.
         """
         statistics: set[str] = set()
         batches = {
@@ -95,23 +114,23 @@ class Parts:
         return statistics
 
     async def look(self) -> set[str]:
-        """Look for missed solves; return what became stale, which is answered."""
+        """Search for missed solves; return the statistics that were computed for them."""
         await self.queue.enqueue([PendingJob(MissedSolves())])
         return await self.answer()
 
     async def audit(self) -> set[str]:
-        """Compare; return what had drifted, which is answered."""
-        await self.queue.enqueue([PendingJob(Audit())])
+        """Compare cached values; return the statistics that had drifted, and are computed."""
+        await self.queue.enqueue([PendingJob(DriftAudit())])
         return await self.answer()
 
     async def consume(self) -> None:
-        """Accept what was published, and answer it."""
+        """Consume the published events, and answer their jobs."""
         while await self.cache.xlen(keys.STREAM):
             await self.consumer.step()
         await self.answer()
 
     async def move(self, moment: datetime) -> None:
-        """Let it be that moment (naive UTC), which is to come: the clock gives no earlier token."""
+        """Set the clock to a moment in the future (naive UTC): later tokens are greater."""
         await self.now()
         await self.cache.hset(CLOCK, "last", str(microseconds(moment)))
 
@@ -122,10 +141,12 @@ class Parts:
         return datetime.fromtimestamp(int(last) / SECOND, UTC).replace(tzinfo=None)
 
     async def watermark(self) -> Watermark:
+        """Return the state of the search for missed solves."""
         return await self._state(keys.WATERMARK, Watermark)
 
-    async def rotation(self) -> Rotation:
-        return await self._state(keys.AUDIT, Rotation)
+    async def audit_state(self) -> AuditState:
+        """Return the state of the drift audit."""
+        return await self._state(keys.AUDIT, AuditState)
 
     async def _state(self, key: str, kind: type[State]) -> State:
         raw: Any = await self.cache.get(key)

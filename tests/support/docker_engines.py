@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import eventually
+from tests.support.processes import DEADLINE, eventually
 
 IMAGE = "sleeper"
 PROGRAM = Path("/bin/sleep").resolve()
@@ -45,7 +45,7 @@ class Engine:
             input=given,
             capture_output=True,
             check=False,
-            timeout=60,
+            timeout=2 * DEADLINE,
         )
         assert ended.returncode == 0, ended.stderr.decode()
         return ended.stdout.decode().strip()
@@ -91,7 +91,9 @@ def engine(folder: Path) -> Iterator[Engine]:
     ):
         try:
             eventually(
-                lambda: made.answers() or _ended(process, folder / "log"), "the engine answers", 60
+                lambda: made.answers() or _ended(process, folder / "log"),
+                "the engine answers",
+                2 * DEADLINE,
             )
             made.docker("import", "-", IMAGE, given=_files())
             yield made

@@ -1,4 +1,4 @@
-"""A fresh database and an empty Redis for each test that wants one."""
+"""Fixtures for all tests: an empty Redis, a fresh database, a web application, a daemon's parts."""
 
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
@@ -9,6 +9,7 @@ import pytest
 import redis
 import redis.asyncio
 import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
 
 from statsd import urls
 from statsd.client import Publisher, Reader, listen
@@ -16,11 +17,14 @@ from statsd.dev import embedded
 from statsd.jobs.queue import Queue
 from statsd.servers.database import Database
 from tests.support import poolers
-from tests.support.board_school import School
 from tests.support.commands import Run, run_with
 from tests.support.daemon_parts import Parts
+from tests.support.dojo_site import DojoSite
 from tests.support.plain_jobs import begun
 from tests.support.webapp import Dojo, WebApp
+
+settings.register_profile("any pace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any pace")
 
 _numbers = count(1)
 
@@ -35,7 +39,7 @@ def cache(redis_server: embedded.Redis) -> Iterator["redis.Redis"]:
 
 @pytest.fixture
 async def async_cache(cache: "redis.Redis") -> AsyncIterator["redis.asyncio.Redis"]:
-    """The same for asyncio."""
+    """A client of the same Redis for asyncio."""
     arguments = cache.get_connection_kwargs()
     async with redis.asyncio.Redis(
         host=arguments["host"], port=arguments["port"], protocol=2
@@ -45,13 +49,13 @@ async def async_cache(cache: "redis.Redis") -> AsyncIterator["redis.asyncio.Redi
 
 @pytest.fixture
 async def queue(async_cache: "redis.asyncio.Redis") -> Queue:
-    """The marks as the daemon `one` sees them, with the first clock's reconciliation behind it."""
+    """The queue of the daemon `one`; the reconcile of the new clock is completed."""
     return await begun(async_cache, "one")
 
 
 @pytest.fixture
 def empty_database(postgres: embedded.Postgres) -> Iterator[str]:
-    """The URL of a database with nothing in it."""
+    """The URL of a database without tables."""
     name = f"empty_{next(_numbers)}"
     _execute(postgres, f"CREATE DATABASE {name}")
     yield postgres.url_of(name)
@@ -60,7 +64,7 @@ def empty_database(postgres: embedded.Postgres) -> Iterator[str]:
 
 @pytest.fixture
 def database(postgres: embedded.Postgres, contract_template: str) -> Iterator[str]:
-    """The URL of a database with the contract's tables, empty."""
+    """The URL of a database with the contract's tables, which are empty."""
     name = f"contract_{next(_numbers)}"
     _execute(postgres, f"CREATE DATABASE {name} TEMPLATE {contract_template}")
     yield postgres.url_of(name)
@@ -69,14 +73,14 @@ def database(postgres: embedded.Postgres, contract_template: str) -> Iterator[st
 
 @pytest.fixture
 def pgbouncer(database: str, tmp_path: Path) -> Iterator[str]:
-    """The database's URL through pgbouncer in transaction mode."""
+    """The URL of `database` through pgbouncer in transaction mode."""
     with poolers.pgbouncer(database, tmp_path) as url:
         yield url
 
 
 @pytest.fixture
 def engine(database: str) -> Iterator[sa.Engine]:
-    """An engine of the database, as a web application has one."""
+    """A web application's SQLAlchemy engine for `database`."""
     engine = sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg2"))
     yield engine
     engine.dispose()
@@ -84,13 +88,13 @@ def engine(database: str) -> Iterator[sa.Engine]:
 
 @pytest.fixture
 def webapp(engine: sa.Engine) -> WebApp:
-    """An application with that engine, which publishes nothing unless it is told to."""
+    """A web application. It publishes only together with the fixture `publishing`."""
     return WebApp(engine)
 
 
 @pytest.fixture
 async def snapshots(database: str) -> AsyncIterator[Database]:
-    """The database as a daemon reads it."""
+    """A daemon's access to `database`."""
     snapshots = Database(
         urls.database_url(database), pool_size=4, statement_timeout=30, prepared_statements=True
     )
@@ -100,7 +104,7 @@ async def snapshots(database: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def publishing(webapp: WebApp, redis_server: embedded.Redis) -> Iterator[None]:
-    """Let the application publish."""
+    """Publish the events of what `webapp` commits."""
     publisher = Publisher.from_url(redis_server.url)
     forget = listen(webapp.sessions, publisher)
     yield
@@ -110,6 +114,7 @@ def publishing(webapp: WebApp, redis_server: embedded.Redis) -> Iterator[None]:
 
 @pytest.fixture
 def dojos(webapp: WebApp) -> list[Dojo]:
+    """Three dojos, without solves."""
     return [webapp.create_dojo() for _ in range(3)]
 
 
@@ -117,7 +122,7 @@ def dojos(webapp: WebApp) -> list[Dojo]:
 async def parts(
     async_cache: "redis.asyncio.Redis", snapshots: Database, dojos: list[Dojo]
 ) -> Parts:
-    """A daemon's parts, which have filled the cache and do nothing by themselves."""
+    """A daemon's parts after the cold start. They work only when the test calls them."""
     assert dojos
     parts = Parts(async_cache, snapshots)
     await parts.start()
@@ -126,32 +131,34 @@ async def parts(
 
 @pytest.fixture
 def variables(database: str, redis_server: embedded.Redis) -> dict[str, str]:
-    """The settings of whoever works on these servers."""
+    """The environment variables for a daemon or a command on these servers."""
     return {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
 
 
 @pytest.fixture
 def run(variables: dict[str, str]) -> Run:
-    """Run the command line with these settings."""
+    """A function that runs `statsd` with `variables`."""
     return run_with(variables)
 
 
 @pytest.fixture
-async def school(
+async def dojo_site(
     async_cache: "redis.asyncio.Redis",
     snapshots: Database,
     webapp: WebApp,
-    publishing: None,  # noqa: ARG001 - for as long as the school is there
-) -> School:
-    school = School(async_cache, snapshots, webapp)
-    webapp.solve(school.users[0], school.challenges[0])
-    await school.start()
-    await school.consume()
-    return school
+    publishing: None,  # noqa: ARG001 - as long as the site exists
+) -> DojoSite:
+    """A site whose first user has solved the first challenge, with all jobs answered."""
+    dojo_site = DojoSite(async_cache, snapshots, webapp)
+    webapp.solve(dojo_site.users[0], dojo_site.challenges[0])
+    await dojo_site.start()
+    await dojo_site.consume()
+    return dojo_site
 
 
 @pytest.fixture
 def reader(engine: sa.Engine, redis_server: embedded.Redis) -> Iterator[Reader]:
+    """A reader that computes what the cache lacks."""
     reader = Reader.from_url(engine, redis_server.url, enabled=True)
     yield reader
     reader.close()

@@ -1,4 +1,4 @@
-"""The names of what is stale after something happened."""
+"""The names of the jobs that changes make necessary."""
 
 from collections.abc import Iterable
 
@@ -16,26 +16,26 @@ def named(jobs: Iterable[Job]) -> set[str]:
 
 
 def of_dojos(*dojos: Dojo) -> set[str]:
-    """What depends on the dojos' rows and solves; crews only where somebody has a tag."""
+    """Return the jobs of dojos, without crews, which are only computed if a user has a tag."""
     return named(job for dojo in dojos for job in of_dojo(dojo.dojo_id))
 
 
 def after_solve(user: User, *dojos: Dojo) -> set[str]:
-    """What has been computed when one who has no tag solved something."""
+    """Return the jobs of a solve by a user without a tag, in these dojos."""
     return of_dojos(*dojos) | {Activity(user.id).name}
 
 
 def after_change(*dojos: Dojo) -> set[str]:
-    """What the event of a changed dojo makes stale."""
+    """Return the jobs of changed dojos."""
     return of_dojos(*dojos) | named([Emojis()])
 
 
 def all_of_dojos(*dojos: Dojo) -> set[str]:
-    """All statistics that are a dojo's."""
+    """Return all jobs of dojos, crews among them."""
     return of_dojos(*dojos) | named(Crews(dojo.dojo_id) for dojo in dojos)
 
 
 def of_all(*dojos: Dojo, solvers: Iterable[User] = ()) -> set[str]:
-    """All statistics of a site with these dojos and those who solved something."""
+    """Return all statistics of a site with these dojos, where `solvers` have solved something."""
     of_users = named(Activity(user.id) for user in solvers)
     return all_of_dojos(*dojos) | of_users | named([Belts(), Emojis()])

@@ -1,4 +1,4 @@
-"""Refreshes of nothing in particular, and how one daemon takes and answers them."""
+"""Two kinds of jobs that compute nothing, and helpers that lease and answer them."""
 
 from typing import ClassVar
 
@@ -27,12 +27,13 @@ for each in (Thing, Other):
     register_kind(each)
 
 
-def queue_of(client: Redis, owner: str, lease: float = 30) -> Queue:
+def queue_of(client: Redis, owner: str, lease: float = 300) -> Queue:
+    """Return the queue of a daemon; `lease` is in seconds."""
     return Queue(client, owner, lease=lease, dead_limit=3)
 
 
 async def begun(client: Redis, owner: str) -> Queue:
-    """The marks as one daemon sees them, with the first clock's reconciliation behind it."""
+    """Return the queue of a daemon; the reconcile of the new clock is completed."""
     queue = queue_of(client, owner)
     await queue.enqueue([])
     reconciling = await take(queue)
@@ -44,14 +45,17 @@ async def begun(client: Redis, owner: str) -> Queue:
 
 
 async def take(queue: Queue) -> Attempt:
+    """Lease due jobs, which must exist."""
     leased = await queue.lease(BATCHES)
     assert leased.attempt is not None
     return leased.attempt
 
 
 async def nothing_due(queue: Queue) -> bool:
+    """Try to lease; return whether no job is due."""
     return (await queue.lease(BATCHES)).attempt is None
 
 
 def answer(value: object, key: str = KEY) -> dict[str, Answer]:
+    """Return the answer of `Thing(1)`: one value."""
     return {Thing(1).name: Answer({key: value})}

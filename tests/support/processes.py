@@ -1,4 +1,4 @@
-"""What tests share: a daemon as a process, and waiting for a condition with a deadline."""
+"""A daemon as a process, and waiting for a condition with a deadline."""
 
 import http.client
 import os
@@ -19,21 +19,22 @@ from tests.support.log_contract import breach
 
 T = TypeVar("T")
 
-DEADLINE = 20.0  # seconds for anything that should happen soon
+DEADLINE = 60.0  # seconds in which even a busy machine does anything that happens soon
 POLL = 0.005  # seconds between two looks
+ANSWER = 20.0  # seconds for an HTTP answer
 OUR_VARIABLES = ("STATSD_", "BACKGROUND_STATS_", "SKIP_COLD_START", "DATABASE_URL", "REDIS_URL")
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody listens on just now."""
+    """Return a TCP port on which no process listens."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
-def get(port: int, path: str) -> tuple[int, str]:
-    """Return the status and the text of a daemon's answer; 0 where there is none in time."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
+def get(port: int, path: str, seconds: float = ANSWER) -> tuple[int, str]:
+    """Return the status and the text of an HTTP answer; 0 where none comes in time."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -45,7 +46,10 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 def eventually(condition: Callable[[], T | None], what: str, seconds: float = DEADLINE) -> T:
-    """Return the first true value of `condition`; after a while fail, naming what was awaited."""
+    """Poll `condition`; return its first true value.
+
+    Fails when `seconds` have passed; `what` is the expectation, for the message.
+    """
     deadline = monotonic() + seconds
     while not (value := condition()):
         assert monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
@@ -54,18 +58,21 @@ def eventually(condition: Callable[[], T | None], what: str, seconds: float = DE
 
 
 def statuses(completed: Iterable[Completion]) -> list[str]:
-    """What became of answers."""
+    """Return the status of each answer."""
     return [each.status for each in completed]
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment with only these settings of ours in it, and no port."""
+    """Return this process's environment; its `statsd` settings are `variables` alone.
+
+    The HTTP port is switched off unless `variables` has one.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
     return kept | {"STATSD_HTTP_PORT": "0"} | dict(variables)
 
 
 class Daemon:
-    """`statsd run` as a process of its own, with its log in a file."""
+    """A process that runs `statsd run` and logs into a file."""
 
     def __init__(
         self, log: Path, variables: Mapping[str, str], program: Sequence[str] = ("-m", "statsd")
@@ -80,7 +87,7 @@ class Daemon:
             )
 
     def all_lines(self) -> list[dict[str, Any]]:
-        """Return the log's lines, as far as they are JSON and whole."""
+        """Return the log's complete lines of JSON, parsed."""
         return [
             orjson.loads(line)
             for line in self.log.read_bytes().splitlines(keepends=True)
@@ -88,16 +95,16 @@ class Daemon:
         ]
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        """Return the log's lines about an event."""
+        """Return the log's lines with this event."""
         return [line for line in self.all_lines() if line["event"] == event]
 
     def keeps_to_its_contract(self) -> None:
-        """Fail if a line of the log is not as `docs/logs.md` says."""
+        """Assert that every line of the log is as `docs/logs.md` describes it."""
         breaches = {breach(line) for line in self.all_lines()} - {""}
         assert not breaches, "; ".join(breaches)
 
     def started(self) -> Self:
-        """Wait until it consumes."""
+        """Wait until it consumes events."""
         eventually(lambda: self.lines("started") or self._ended(), "the daemon has started")
         return self
 
@@ -107,7 +114,7 @@ class Daemon:
         return False
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal, wait, return the exit code."""
+        """Send a signal, wait for the end, and return the exit code."""
         self.process.send_signal(number)
         try:
             return self.process.wait(DEADLINE)
@@ -119,7 +126,7 @@ class Daemon:
 
 @contextmanager
 def daemon(log: Path, **variables: str) -> Iterator[Daemon]:
-    """Run a daemon for as long as the block does."""
+    """Run a daemon while the block runs; then check its log."""
     process = Daemon(log, variables)
     try:
         yield process

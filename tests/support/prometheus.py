@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from tests.support.deploy_files import DEPLOY, RULES
-from tests.support.processes import eventually, free_port, get
+from tests.support.processes import DEADLINE, eventually, free_port, get
 
 OFTEN = "200ms"  # instead of what the sample has
 
@@ -31,7 +31,7 @@ def require() -> None:
 def promtool(*arguments: str | Path) -> str:
     """Run it; return what it printed, of which the test's failure is made where it complains."""
     ended = subprocess.run(
-        ["promtool", *arguments], capture_output=True, text=True, check=False, timeout=60
+        ["promtool", *arguments], capture_output=True, text=True, check=False, timeout=DEADLINE
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout

@@ -1,4 +1,4 @@
-"""A small web application in the manner of CTFd: what the daemon's other half lives in."""
+"""A small web application like CTFd, with the models and sessions that statsd listens to."""
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from tests.support.processes import eventually
 
 class Base(DeclarativeBase):
     if TYPE_CHECKING:
-        # Columns come from the tables.
+        # The tables define the columns.
         def __getattr__(self, name: str) -> Any: ...
         def __setattr__(self, name: str, value: Any) -> None: ...
 
@@ -65,11 +65,12 @@ _numbers = count(1)
 
 
 def now() -> datetime:
+    """Return the time in naive UTC, as the tables have it."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
 class WebApp:
-    """Sessions of the application, and what its pages do with them."""
+    """The application's sessions, and the changes that its pages make."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
@@ -80,6 +81,7 @@ class WebApp:
             session.add_all(rows)
 
     def create_user(self, **columns: Any) -> User:
+        """Commit a user; `columns` replace the default values."""
         name = f"hacker {next(_numbers)}"
         user = User(name=name, email=f"{name.replace(' ', '.')}@example.com", hidden=False)
         for column, value in columns.items():
@@ -123,12 +125,14 @@ class WebApp:
         )
 
     def challenge_ids(self, dojo: Dojo) -> list[int]:
+        """Return the ids of a dojo's challenges, in their order."""
         row = schema.dojo_challenges.c
         statement = sa.select(row.challenge_id).where(row.dojo_id == dojo.dojo_id)
         with self.sessions() as session:
             return list(session.scalars(statement.order_by(row.challenge_index)))
 
     def solve(self, user: User, challenge_id: int, ago: timedelta = timedelta(0)) -> None:
+        """Commit a solve, dated `ago` before now."""
         self.add(solve_of(user, challenge_id, ago))
 
     def delete(self, rows: Iterable[Base]) -> None:
@@ -146,11 +150,14 @@ def webapp_of(database: str) -> WebApp:
 
 
 def publish(cache: "redis.Redis", dojo: Dojo) -> None:
+    """Publish that a dojo's statistics are stale."""
     data = {"type": "dojo_stats_update", "payload": {"dojo_id": dojo.dojo_id}}
     cache.xadd(keys.STREAM, {"data": orjson.dumps(data)})
 
 
 def solves_of(cache: "redis.Redis", dojo: Dojo) -> Callable[[], int | None]:
+    """Return a function that reads a dojo's number of solves from the cache; None if missing."""
+
     def solves() -> int | None:
         raw = cache.get(keys.dojo_stats(dojo.reference_id))
         return orjson.loads(raw)["solves"] if raw else None
@@ -159,4 +166,5 @@ def solves_of(cache: "redis.Redis", dojo: Dojo) -> Callable[[], int | None]:
 
 
 def cached(cache: "redis.Redis", dojo: Dojo) -> None:
+    """Wait until a dojo's statistics are in the cache."""
     eventually(lambda: solves_of(cache, dojo)() is not None, "the dojo is in the cache")

@@ -1,4 +1,4 @@
-"""Two workers who get in each other's way."""
+"""Two workers that answer the same jobs at the same time."""
 
 import random
 from typing import Any
@@ -14,7 +14,7 @@ from tests.support.daemon_parts import Parts, together
 
 
 class Workers(Parts):
-    """Two workers whose attempts at answering overlap in any order."""
+    """Two workers whose attempts overlap in random order."""
 
     def __init__(self, cache: Redis, database: Database, chance: random.Random) -> None:
         super().__init__(cache, database)
@@ -22,7 +22,7 @@ class Workers(Parts):
         self._open: list[tuple[Any, dict[str, Answer]]] = []
 
     async def begin(self) -> None:
-        """Take something, not always the most urgent; what is found is written later, or never."""
+        """Lease jobs of random kinds and compute their answers, which are written later."""
         kinds = self._chance.sample(sorted(self._batches), len(self._batches) // 2)
         batches = {kind: batch for kind, batch in self._batches.items() if kind in kinds}
         attempt = (await self.queue.lease(LeaseRequest(batches))).attempt
@@ -36,22 +36,23 @@ class Workers(Parts):
         self._open.append((attempt, answers))
 
     async def work(self) -> None:
-        """Do a few things of what workers and a consumer do."""
+        """Do a few random steps of workers and of a consumer."""
         for _ in range(self._chance.randrange(4)):
             await self._chance.choice([self.begin, self.end, self.consumer.step])()
 
     def repeat(self, cache: "redis.Redis") -> None:
-        """Let all that waits in the stream come once more."""
+        """Publish every entry of the stream once more."""
         entries: Any = cache.xrange(keys.STREAM)
         for _, fields in entries:
             cache.xadd(keys.STREAM, fields)
 
     @property
     def is_busy(self) -> bool:
+        """Whether answers are still to be written."""
         return bool(self._open)
 
     async def end(self) -> None:
-        """Write one of the answers that were found; some after their leases were given back."""
+        """Write a random one of the computed answers; sometimes release the leases before."""
         if not self._open:
             return
         attempt, answers = self._open.pop(self._chance.randrange(len(self._open)))
@@ -60,7 +61,7 @@ class Workers(Parts):
         await self.queue.complete(attempt, answers)
 
     def lose(self, cache: "redis.Redis") -> None:
-        """Lose a key of the boards, any of them; or somebody puts something else there."""
+        """Delete a random key of the boards; sometimes replace it by a string."""
         names = sorted(cache.scan_iter(f"{keys.BOARDS}*"))
         if names:
             name = self._chance.choice(names)
@@ -69,7 +70,7 @@ class Workers(Parts):
                 cache.set(name, "something else")
 
     async def finish(self) -> None:
-        """Write what is open, accept what was published, find what was lost, answer it all."""
+        """Write the open answers, consume all events, sweep, and answer all jobs."""
         while self.is_busy:
             await self.end()
         await self.queue.release()

@@ -1,4 +1,4 @@
-"""A dojo with a few students whose boards are looked at; the test answers what is owed."""
+"""A site with one dojo, for tests of its boards; the test itself answers pending jobs."""
 
 from datetime import timedelta
 from typing import Any
@@ -23,8 +23,11 @@ from tests.support.webapp import Dojo, User, WebApp, now
 QUICK = {UserEntries.kind, DojoStats.kind}
 
 
-class School(Parts):
-    """A dojo with two students, whose application publishes."""
+class DojoSite(Parts):
+    """A daemon's parts, and a web application with one dojo of four challenges and three users.
+
+    `prefix` is that of the Redis keys of the dojo's boards.
+    """
 
     def __init__(self, cache: Redis, database: Database, webapp: WebApp) -> None:
         super().__init__(cache, database)
@@ -38,33 +41,35 @@ class School(Parts):
 
     @property
     def row(self) -> Row:
+        """The dojo's row in the database."""
         [row] = world_of(self.webapp.engine).dojos
         return row
 
     async def lease(self, job: Job, priority: Priority = Priority.INTERACTIVE) -> Attempt:
-        """Owe something, and take it."""
+        """Enqueue a job and lease it."""
         await self.queue.enqueue([PendingJob(job, priority=priority)])
         attempt = (await self.queue.lease(LeaseRequest({job.kind: 1}))).attempt
         assert attempt is not None
         return attempt
 
     async def build(self, attempt: Attempt) -> Any:
-        """Compute the boards that were leased; what puts them in place is returned."""
+        """Compute the boards of a leased job; return the answer, which puts them in place."""
         return (await together(self.boards.rebuild([self.scoreboard], attempt)))[self.scoreboard]
 
     async def solve(self, user: int, challenge: int, **options: timedelta) -> None:
-        """Solve, and let the events be accepted."""
+        """Solve a challenge and consume the events; `users` and `challenges` are counted from 0."""
         self.webapp.solve(self.users[user], self.challenges[challenge], **options)
         while await self.cache.xlen(keys.STREAM):
             await self.consumer.step()
 
     def check_stats(self, cache: "redis.Redis") -> None:
+        """Assert that the cached statistics of the dojo are what the definition says."""
         reference = keys.reference_id(self.dojo.dojo_id, self.dojo.id, official=False)
         wanted = naive.dojo_stats(world_of(self.webapp.engine), self.row, now())
         naive.check_dojo_stats(value_of(cache, keys.dojo_stats(reference)), wanted)
 
 
-async def accept(school: School) -> None:
-    """Accept what was published."""
-    while await school.cache.xlen(keys.STREAM):
-        await school.consumer.step()
+async def accept(dojo_site: DojoSite) -> None:
+    """Consume the published events; answer no job."""
+    while await dojo_site.cache.xlen(keys.STREAM):
+        await dojo_site.consumer.step()

@@ -1,4 +1,4 @@
-"""A web application under load: students, dojos, and what is changed at random."""
+"""The load of a scenario: random changes in a web application."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,14 +47,17 @@ ACTIONS = {
 
 
 class Note(NamedTuple):
-    """A committed transaction: when it was known to be committed, and what it meant."""
+    """A committed transaction: when the application knew of the commit, and its events."""
 
     moment: float
     events: tuple[Event, ...]
 
 
 class Recorder(Publisher):
-    """A publisher that notes all it is given; it can publish it twice, or keep it for later."""
+    """A publisher that notes all events. It can publish them twice, or keep them for later.
+
+    While `kept` is a list, events are appended to it and not published.
+    """
 
     notes: list[Note]
     twice = False
@@ -68,7 +71,7 @@ class Recorder(Publisher):
         return super().publish(*events, *(events if self.twice else ()))
 
     def release(self, chance: Random) -> int:
-        """Publish what was kept, in any order."""
+        """Publish the kept events in random order; return how many."""
         kept, self.kept = self.kept or [], None
         chance.shuffle(kept)
         for event in kept:
@@ -76,22 +79,22 @@ class Recorder(Publisher):
         return len(kept)
 
 
-class School:
-    """Dojos of all kinds, students, and a load of changes, each a transaction of its own."""
+class Load:
+    """Dojos of all kinds, users, and random changes; each change is one transaction."""
 
     def __init__(self, webapp: WebApp, chance: Random) -> None:
         self.webapp = webapp
         self.chance = chance
         self.refused = 0
-        """Changes that PostgreSQL did not take, as it was not there."""
+        """Changes that failed because PostgreSQL was away."""
         self.unanswered = 0
-        """Those of them whose COMMIT was sent: it may have been done, and no event tells."""
+        """Refused changes whose COMMIT was sent. They may be committed, without an event."""
         self.users = [webapp.create_user() for _ in range(USERS)]
         self.dojos = [webapp.create_dojo(CHALLENGES, **_kind(i)) for i in range(DOJOS)]
         self.challenges = {dojo.dojo_id: webapp.challenge_ids(dojo) for dojo in self.dojos}
 
     def change(self, **weights: int) -> None:
-        """Change something at random; `weights` win over those of `ACTIONS`."""
+        """Make one random change; `weights` replace those of `ACTIONS`."""
         chances = ACTIONS | weights
         [action] = self.chance.choices(list(chances), list(chances.values()))
         dojo, user = self.chance.choice(self.dojos), self.chance.choice(self.users)
@@ -103,8 +106,8 @@ class School:
             pass_time(0.02)
 
     @contextmanager
-    def load(self, **weights: int) -> Iterator[None]:
-        """Change things, one after the other, for as long as the block lasts."""
+    def running(self, **weights: int) -> Iterator[None]:
+        """Make one change after the other while the block runs; errors are raised at its end."""
         stop = Flag()
         errors: list[Exception] = []
 
@@ -112,7 +115,7 @@ class School:
             try:
                 while not stop.is_set():
                     self.change(**weights)
-            except Exception as error:  # noqa: BLE001 - the test fails with it below
+            except Exception as error:  # noqa: BLE001 - raised below
                 errors.append(error)
 
         thread = Thread(target=work, name="load")
@@ -126,7 +129,7 @@ class School:
             raise error
 
     def _add(self, *rows: Base) -> None:
-        with suppress(sa.exc.IntegrityError):  # it is there already
+        with suppress(sa.exc.IntegrityError):  # the row exists
             self.webapp.add(*rows)
 
     def _a_solve(self, dojo: Dojo, user: User) -> Submission:
@@ -176,7 +179,7 @@ class School:
             found.id = f"dojo-{self.chance.randrange(1_000_000_000)}"
 
     def _swap(self, _dojo: Dojo, _user: User) -> None:
-        """Let two official dojos exchange their ids, and with them their keys."""
+        """Exchange the ids of two official dojos, and with the ids their cache keys."""
         one, other = self.chance.sample([dojo for dojo in self.dojos if dojo.official], 2)
         with self.webapp.sessions.begin() as session:
             found = session.get_one(Dojo, one.dojo_id), session.get_one(Dojo, other.dojo_id)
@@ -199,7 +202,7 @@ class School:
         kind = {"official": True} if dojo.official else {}
         another = self.webapp.create_dojo(CHALLENGES, **kind)
         self.challenges[another.dojo_id] = self.webapp.challenge_ids(another)
-        # Forgotten first: without an answer it is not known whether the dojo is gone.
+        # Before the commit: if its answer is lost, it is not known whether the dojo is gone.
         self.dojos[self.dojos.index(dojo)] = another
         self.webapp.delete([dojo])
 
@@ -209,13 +212,13 @@ class School:
 
 
 def _was_committing(error: Exception) -> bool:
-    """Say whether a connection broke in a COMMIT, the one statement that an error does not name."""
+    """Return whether a connection broke in a COMMIT: then the error names no statement."""
     broke = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
     return broke and getattr(error, "statement", None) is None
 
 
 def _kind(number: int) -> dict[str, object]:
-    """Return what makes every fourth dojo official, and every third one private."""
+    """Return the columns of a dojo: every fourth is official, every third one private."""
     if number % 4 == 0:
         return {"official": True}
     return {"data": {}} if number % 3 == 0 else {}
