@@ -1,1 +1,1 @@
-"""Finding and mending what events did not tell: reconcile, missed solves, drift, missing keys."""
+"""Finding and correcting stale values: reconcile, missed solves, drift audit, missing keys."""

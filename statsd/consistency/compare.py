@@ -1,8 +1,8 @@
-"""Cached values beside computed ones.
+"""Comparing cached values with computed ones.
 
-A value is true for its stamp, and so it is computed for that moment: then what time alone changes
-makes no difference. What differs is at first a suspicion. The event, or the mark, that will put
-it right may be under way.
+A cached value is compared with one computed for its as-of, so that changes by time alone make no
+difference. A difference is at first a suspicion: the event or the pending job that will correct
+the value may be under way.
 """
 
 import asyncio
@@ -27,50 +27,51 @@ from statsd.jobs.bisect import bisect
 from statsd.servers.database import Database
 
 GARBLED: Any = object()
-DIGEST = 8  # bytes
-_EARLIEST = datetime(2000, 1, 1)  # noqa: DTZ001 - naive UTC; what is stamped before that is nobody's
+DIGEST_SIZE = 8  # bytes
+_EARLIEST = datetime(2000, 1, 1)  # noqa: DTZ001 - naive UTC; no daemon writes an earlier as-of
 
 
 class Cached(NamedTuple):
-    """What the cache has for one refresh."""
+    """The cached values of one job."""
 
     values: Mapping[str, Any]
-    """By key; None for a value that is not there."""
+    """By key; None for a missing value."""
     foreign: frozenset[str]
-    """Keys that another refresh has written since: two dojos may claim one reference id."""
-    as_ofs: str
-    """A digest of the stamps of all keys: as long as it is the same, nothing was written."""
-    moment: datetime | None
-    """What the values are true for, naive UTC; None where no stamp says."""
+    """Keys that another job has written since: two dojos may claim one reference id."""
+    digest: str
+    """A digest of all as-ofs. It is the same as long as nothing was written."""
+    as_of: datetime | None
+    """The moment the values are true for, naive UTC; None if no as-of can be read."""
 
 
 class Difference(NamedTuple):
-    """A refresh whose cached values are not those that were computed."""
+    """A job whose cached values differ from the computed ones."""
 
     job: Job
-    as_ofs: str
+    digest: str
+    """Of the as-ofs, as in `Cached`."""
     cached_before: bool
-    """Whether it was ever cached, as far as the cache knows."""
-    lost: bool
-    """Whether all that differs was cached and is gone: deleted, or evicted."""
-    what: list[str]
+    """Whether the key index has keys of the job."""
+    all_missing: bool
+    """Whether every differing value was cached before and is gone: deleted, or evicted."""
+    descriptions: list[str]
     """For people: counts, and names of fields."""
 
 
-class Compared(NamedTuple):
-    """Some refreshes, compared."""
+class ComparisonResult(NamedTuple):
+    """The result of comparing some jobs."""
 
     differences: list[Difference]
     failures: list[tuple[Job, Exception]]
-    """Those that could not be computed."""
+    """Jobs that could not be computed."""
 
 
 class Verdict(Enum):
-    """What became of a suspicion."""
+    """The outcome of a suspicion."""
 
     WRITTEN = "written since"
-    PENDING = "owed, or what it follows from is, so that a daemon is about to compute it"
-    DRIFTED = "wrong, and nothing is under way to put it right"
+    PENDING = "a daemon is about to compute it"
+    DRIFTED = "wrong, and no pending job will correct it"
 
 
 class Comparison:
@@ -80,85 +81,86 @@ class Comparison:
         self._redis = redis
         self._database = database
 
-    async def compare(self, jobs: Sequence[Job], now: datetime) -> Compared:
-        """Compare; what is not in the cache is computed for `now`.
+    async def compare(self, jobs: Sequence[Job], now: datetime) -> ComparisonResult:
+        """Compare the values of some jobs; those with no as-of are computed for `now`.
 
-        What the cache has is read before anything is computed, so that whatever is written
-        later shows in the stamps.
+        The cache is read before anything is computed, so that every later write changes the
+        digest.
         """
         cached = await self._cached(job.name for job in jobs)
-        compared = Compared([], [])
-        for group in _batches(jobs, cached):
-            moment = cached[group[0].name].moment or now
-            computed, failed = await self._computed(group, moment)
-            compared.failures.extend(failed)
-            compared.differences.extend(await asyncio.to_thread(_differences, cached, computed))
-        return compared
+        result = ComparisonResult([], [])
+        for batch in _batches(jobs, cached):
+            moment = cached[batch[0].name].as_of or now
+            computed, failed = await self._computed(batch, moment)
+            result.failures.extend(failed)
+            result.differences.extend(await asyncio.to_thread(_differences, cached, computed))
+        return result
 
     async def _computed(
-        self, group: Sequence[Job], moment: datetime
+        self, batch: Sequence[Job], moment: datetime
     ) -> tuple[Mapping[Job, Mapping[str, Any]], list[tuple[Job, Exception]]]:
         async def compute(part: Sequence[Job]) -> Mapping[Job, Mapping[str, Any]]:
             calculator = calculator_of(part[0].kind)
             async with self._database.snapshot() as snapshot:
                 rows = await calculator.read(snapshot.rows, part, moment)
-            found = await asyncio.to_thread(calculator.shape, rows)
-            return {job: found.get(job, {}) for job in part}
+            values = await asyncio.to_thread(calculator.shape, rows)
+            return {job: values.get(job, {}) for job in part}
 
-        parts, failed = await bisect(group, compute)
+        parts, failed = await bisect(batch, compute)
         return {job: part[job] for part in parts for job in part}, failed
 
     async def _cached(self, names: Iterable[str]) -> dict[str, Cached]:
         wanted = list(names)
         if not wanted:
             return {}
-        cached_before: Any = await self._redis.hmget(keys.KEY_INDEX, wanted)
+        indexed: Any = await self._redis.hmget(keys.KEY_INDEX, wanted)
         return {
             name: await self._read(name, orjson.loads(raw or b"[]"))
-            for name, raw in zip(wanted, cached_before, strict=True)
+            for name, raw in zip(wanted, indexed, strict=True)
         }
 
-    async def _read(self, name: str, key_index: Sequence[str]) -> Cached:
-        if not key_index:
+    async def _read(self, name: str, indexed: Sequence[str]) -> Cached:
+        """Read the values under the keys that the key index has of a job."""
+        if not indexed:
             return Cached({}, frozenset(), "", None)
-        key_owners: Any = await self._redis.hmget(keys.KEY_OWNERS, list(key_index))
-        owner = dict(zip(key_index, key_owners, strict=True))
-        own = [key for key in key_index if owner[key] in {None, name.encode()}]
-        both = [form for key in own for form in (key, keys.updated(key))]
-        found: Any = await self._redis.mget(both) if both else []
+        owners: Any = await self._redis.hmget(keys.KEY_OWNERS, list(indexed))
+        owner_of = dict(zip(indexed, owners, strict=True))
+        own = [key for key in indexed if owner_of[key] in {None, name.encode()}]
+        pairs = [form for key in own for form in (key, keys.updated(key))]
+        found: Any = await self._redis.mget(pairs) if pairs else []
         values, as_ofs = found[::2], found[1::2]
         return Cached(
             {key: decoded(value) for key, value in zip(own, values, strict=True)},
-            frozenset(key_index) - frozenset(own),
-            hashlib.blake2b(repr((own, as_ofs)).encode(), digest_size=DIGEST).hexdigest(),
+            frozenset(indexed) - frozenset(own),
+            hashlib.blake2b(repr((own, as_ofs)).encode(), digest_size=DIGEST_SIZE).hexdigest(),
             max((moment for moment in map(as_of_moment, as_ofs) if moment), default=None),
         )
 
     async def verdicts(self, suspects: Mapping[str, str]) -> dict[str, Verdict]:
-        """Judge, by name, those that differed when their stamps were these.
+        """Return the verdict on each suspect; `suspects` maps job names to digests.
 
-        Events of that time have to be accepted first: that is for the caller to wait for.
+        The caller has to wait first until all events of the moment of the comparison are accepted.
         """
-        pending = await self._owed()
-        dojos = {each.dojo_id for each in known(pending) if isinstance(each, UserEntries)}
+        pending = await self._pending_names()
+        dojos = {job.dojo_id for job in known(pending) if isinstance(job, UserEntries)}
         cached = await self._cached(suspects)
         verdicts = {}
         for job in known(suspects):
             name = job.name
-            if cached[name].as_ofs != suspects[name]:
+            if cached[name].digest != suspects[name]:
                 verdicts[name] = Verdict.WRITTEN
             elif (
                 name in pending
                 or getattr(job, "dojo_id", None) in dojos
-                or _follow_from(job, pending)
+                or _follows_from_pending(job, pending)
             ):
                 verdicts[name] = Verdict.PENDING
             else:
                 verdicts[name] = Verdict.DRIFTED
         return verdicts
 
-    async def _owed(self) -> set[str]:
-        """Return the names of all that is owed, now or later."""
+    async def _pending_names(self) -> set[str]:
+        """Return the names of all pending and delayed jobs."""
         async with self._redis.pipeline(transaction=True) as pipeline:
             for priority in Priority:
                 pipeline.zrange(keys.due(priority), 0, -1)
@@ -170,23 +172,23 @@ class Comparison:
         }
 
 
-def _follow_from(job: Job, pending: Collection[str]) -> bool:
-    """Say whether these are crews, whose boards are owed."""
+def _follows_from_pending(job: Job, pending: Collection[str]) -> bool:
+    """Say whether the job is a dojo's crews, and the dojo's scoreboard is pending."""
     return isinstance(job, Crews) and Scoreboard(job.dojo_id).name in pending
 
 
 def _batches(jobs: Sequence[Job], cached: Mapping[str, Cached]) -> Iterator[Sequence[Job]]:
-    """Yield what can be computed by the same statements: of one kind, for one moment."""
+    """Yield batches for the same statements: jobs of one kind, for one moment."""
     groups = defaultdict(list)
     for job in jobs:
-        groups[job.kind, cached[job.name].moment].append(job)
+        groups[job.kind, cached[job.name].as_of].append(job)
     for (kind, _), group in groups.items():
-        size = calculator_of(kind).batch
+        size = calculator_of(kind).cost.batch
         yield from (group[first : first + size] for first in range(0, len(group), size))
 
 
 def decoded(raw: bytes | None) -> Any:
-    """Return a cached value; anything else that somebody put there equals no computed one."""
+    """Return a cached value; None if it is missing, GARBLED if no daemon can have written it."""
     if raw is None:
         return None
     try:
@@ -197,7 +199,7 @@ def decoded(raw: bytes | None) -> Any:
 
 
 def as_of_moment(as_of: bytes | None) -> datetime | None:
-    """Return the moment (naive UTC) that a stamp says; None where it says none."""
+    """Return the moment (naive UTC) of a stored as-of; None if it is missing or unreadable."""
     try:
         moment = datetime.fromtimestamp(float(as_of or ""), UTC).replace(tzinfo=None)
     except (ValueError, OverflowError, OSError):
@@ -208,7 +210,7 @@ def as_of_moment(as_of: bytes | None) -> datetime | None:
 def _differences(
     cached: Mapping[str, Cached], computed: Mapping[Job, Mapping[str, Any]]
 ) -> list[Difference]:
-    found = (_difference(each, cached[each.name], own) for each, own in computed.items())
+    found = (_difference(job, cached[job.name], values) for job, values in computed.items())
     return [difference for difference in found if difference]
 
 
@@ -225,21 +227,21 @@ def _difference(job: Job, cached: Cached, computed: Mapping[str, Any]) -> Differ
         return None
     return Difference(
         job,
-        cached.as_ofs,
+        cached.digest,
         cached_before=bool(cached.values or cached.foreign),
-        lost=all(key in cached.values and cached.values[key] is None for key in differing),
-        what=list(
+        all_missing=all(key in cached.values and cached.values[key] is None for key in differing),
+        descriptions=list(
             dict.fromkeys(
-                what
+                description
                 for key in differing
-                for what in _descriptions(cached.values.get(key), own.get(key))
+                for description in _descriptions(cached.values.get(key), own.get(key))
             )
         ),
     )
 
 
 def _descriptions(found: Any, wanted: Any) -> Iterator[str]:
-    """Yield what differs. No texts, which are other people's, and no names of dojos."""
+    """Yield the differences in words, without texts of users and without names of dojos."""
     if wanted is None:
         yield "should not be there"
     elif found is None:

@@ -1,14 +1,14 @@
-"""Missed events: solves that are in the database and of which no event told.
+"""The search for missed solves: solves in the database that no event announced.
 
-A web process may die between its commit and its publishing, Redis may be away just then, rows
-may be written by hand. So the newest submissions are looked at every second. A solve that no
-accepted event covers is suspect; if it still is when every event published meanwhile was
-accepted, it goes to the handler of solves as if an event had come.
+A web process may die between its commit and its publishing, Redis may be away at that moment, and
+rows may be written by hand. So the newest submissions are scanned every second. A solve that is
+not acknowledged is a suspect. If it still is when every event published meanwhile was accepted,
+it goes to the handler of solves as if an event had come.
 
-Ids are given out before their transactions commit, so a look cannot simply go on from the
-largest id. The watermark moves up to an id only when every transaction that wrote submissions
-when that id was seen has ended; and some ids below it are looked at again, for those that were
-given out without a lock that would show it.
+Ids are given out before their transactions commit, so a scan cannot simply continue from the
+largest id. The watermark moves up to an id only when every transaction that was writing
+submissions when that id was read has ended. Some ids below the watermark are scanned again, since
+an id can be given out without a lock that would show it.
 """
 
 import logging
@@ -23,9 +23,9 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.calculators.counted import among
-from statsd.consistency.in_flight import Wait, intake
 from statsd.consistency.reconcile import Reconcile
-from statsd.consistency.saved_state import remembered
+from statsd.consistency.saved_state import load_state
+from statsd.consistency.stream_position import AcceptanceWait, stream_position
 from statsd.events import ChallengeSolve
 from statsd.handlers.registry import handler_of
 from statsd.job import Job, Priority, register_kind
@@ -39,17 +39,17 @@ from statsd.servers.snapshot import Row, Snapshot
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 1.0  # seconds between two looks
-GRACE = 2.0  # seconds from commit to publishing, at the most, where all is well
-OVERLAP = 1_000  # ids below the watermark that are looked at again
+INTERVAL = 1.0  # seconds between two scans
+GRACE = 2.0  # seconds from commit to publishing, at the most, in normal operation
+OVERLAP = 1_000  # ids below the watermark that are scanned again
 READ_AT_ONCE = 100_000  # solves
-REMIND = 60.0  # seconds between two lines about more than that
+WARNING_INTERVAL = 60.0  # seconds between two warnings about more than that
 SUSPECTS_AT_ONCE = 1_000
-SENTINEL = -1  # no solve: is missing where what is covered was forgotten
+SENTINEL = -1  # no solve: it is absent if Redis lost the acknowledged solves
 
 
 class MissedSolves(Job, frozen=True):
-    """Look whether there are solves without an event."""
+    """Scan for solves without an event."""
 
     kind: ClassVar[str] = "missed_solves"
     priority: ClassVar[Priority] = Priority.INTERACTIVE  # it takes a few milliseconds
@@ -59,184 +59,180 @@ register_kind(MissedSolves)
 
 
 class Watermark(msgspec.Struct, frozen=True):
-    """How far the watch has come. It is the value of the refresh, written as any other."""
+    """The progress of the search, stored as the value of its job."""
 
     low: int
-    """All solves up to this id are covered, and no transaction can bring another one."""
+    """All solves up to this id are acknowledged, and no open transaction can add another."""
     high: int
-    """What `low` becomes when every transaction has ended that may bring ids up to this one."""
+    """The next value of `low`, once all transactions that may add ids up to it have ended."""
     writers: tuple[str, ...]
-    """Those that wrote submissions when `high` was seen, and have done so since."""
+    """Transactions that wrote submissions when `high` was read, and are still open."""
     suspects: tuple[int, ...] = ()
-    """Solves that were not covered when they were seen."""
-    wait: Wait = Wait(0)
-    """For the events of the suspects."""
+    """Solves that were not acknowledged when they were read."""
+    wait: AcceptanceWait = AcceptanceWait(0)
+    """Until the events of the suspects are accepted."""
     missed: int = 0
-    """How many solves without an event were found so far."""
+    """The number of missed solves found so far."""
 
 
-class _Look(NamedTuple):
-    """What a snapshot shows."""
+class _Scan(NamedTuple):
+    """The submissions of a snapshot, from a little below the watermark."""
 
     newest: int
-    """The largest id there is."""
+    """The largest id in the table."""
     top: int
-    """The largest id up to which was read."""
-    uncovered: list[int]
-    """Solves above the watermark, or a little below, that nothing covers."""
+    """The largest id that the scan reached."""
+    unacknowledged: list[int]
+    """Ids of solves, and SENTINEL if the acknowledged solves were lost."""
     writers: tuple[str, ...]
     """Transactions that wrote submissions after the snapshot was taken."""
 
 
 class MissedSolvesFinder:
-    """Answers `MissedSolves`."""
+    """Executes `MissedSolves`."""
 
     def __init__(self, redis: Redis, database: Database, *, grace: float = GRACE) -> None:
         """`grace` is how long an event may take from its commit to its publishing, in seconds."""
         self._redis = redis
         self._database = database
         self._grace = int(grace * SECOND)
-        self._told = -math.inf
+        self._last_warning = -math.inf
 
     async def execute(
         self, wanted: Sequence[MissedSolves], _attempt: Attempt
     ) -> Mapping[MissedSolves, Answer]:
-        """Look once; hand on the suspects that have been so for long enough."""
-        before = await remembered(self._redis, keys.WATERMARK, Watermark)
-        answer = before and await self._go_on(before)
-        return dict.fromkeys(wanted, answer or await self._begin_anew())
+        """Scan once; handle the suspects whose wait is over."""
+        before = await load_state(self._redis, keys.WATERMARK, Watermark)
+        answer = before and await self._continue(before)
+        return dict.fromkeys(wanted, answer or await self._start_anew())
 
-    async def _begin_anew(self) -> Answer:
-        """Begin at the end of a snapshot; what is in it, and no event told, reconciling finds.
+    async def _start_anew(self) -> Answer:
+        """Start at the end of a snapshot; a reconcile computes all solves of the snapshot.
 
-        What is forgotten here was covered before the snapshot, and so is in it.
+        The acknowledged solves can be deleted here: all of them are in the snapshot.
         """
         await self._redis.delete(keys.ACKNOWLEDGED_SOLVES)
         async with self._database.snapshot() as snapshot:
-            look = await self._look(snapshot, None)
-        watermark = Watermark(low=look.top, high=look.top, writers=look.writers)
-        acknowledged = [
-            AcknowledgedSolve(solve) for solve in look.uncovered
-        ]  # the sentinel among them
+            scan = await self._scan(snapshot, None)
+        watermark = Watermark(low=scan.top, high=scan.top, writers=scan.writers)
+        acknowledged = map(AcknowledgedSolve, scan.unacknowledged)  # with the sentinel
         return _answer(watermark, [*acknowledged, PendingJob(Reconcile())])
 
-    async def _go_on(self, before: Watermark) -> Answer | None:
-        """Look from the watermark on; None where that cannot be.
+    async def _continue(self, before: Watermark) -> Answer | None:
+        """Scan from the watermark; return None if the watermark is no longer valid.
 
-        What was covered is forgotten, or the database ends long before the watermark: that is
-        another one, or it was restored. It will use ids again.
+        It is not valid if Redis lost the acknowledged solves. Nor is it if the database ends long
+        before the watermark: that is another or a restored database, which will use ids again.
         """
         await self._redis.zremrangebyscore(keys.ACKNOWLEDGED_SOLVES, 0, before.low - OVERLAP)
         newest: Any = await self._redis.zrange(keys.ACKNOWLEDGED_SOLVES, -1, -1)
         async with self._database.snapshot() as snapshot:
-            look = await self._look(snapshot, before.low)
-        seen = await intake(self._redis)
-        if SENTINEL in look.uncovered or look.newest < before.low - OVERLAP:
+            scan = await self._scan(snapshot, before.low)
+        position = await stream_position(self._redis)
+        if SENTINEL in scan.unacknowledged or scan.newest < before.low - OVERLAP:
             return None
-        if newest and int(newest[0]) > look.newest:  # deleted; ids may be used again
+        if newest and int(newest[0]) > scan.newest:  # deleted; ids may be used again
             await self._redis.zremrangebyscore(
-                keys.ACKNOWLEDGED_SOLVES, f"({look.newest}", int(newest[0])
+                keys.ACKNOWLEDGED_SOLVES, f"({scan.newest}", int(newest[0])
             )
-        wait = before.wait.go_on(seen, self._grace)
-        if not wait.is_over(seen):
-            return _answer(_moved(before, look, _waiting(before, look), wait, seen.moment), ())
-        consequences = await self._missed(before)
-        found = {
-            consequence.submission_id
-            for consequence in consequences
-            if isinstance(consequence, AcknowledgedSolve)
-        }
-        look = look._replace(uncovered=[each for each in look.uncovered if each not in found])
-        after = _moved(before, look, (), wait, seen.moment)
-        return _answer(
-            msgspec.structs.replace(after, missed=before.missed + len(found)), consequences
+        wait = before.wait.updated(position, self._grace)
+        if not wait.is_over(position):
+            suspects = _remaining_suspects(before, scan)
+            return _answer(_advanced(before, scan, suspects, wait, position.moment), ())
+        consequences = await self._handle_missed(before)
+        found = {each.submission_id for each in consequences if isinstance(each, AcknowledgedSolve)}
+        scan = scan._replace(
+            unacknowledged=[each for each in scan.unacknowledged if each not in found]
         )
+        after = _advanced(before, scan, (), wait, position.moment)
+        missed = before.missed + len(found)
+        return _answer(msgspec.structs.replace(after, missed=missed), consequences)
 
-    async def _look(self, snapshot: Snapshot, low: int | None) -> _Look:
-        """Read a snapshot from the watermark on, or its end; then, who writes since it."""
+    async def _scan(self, snapshot: Snapshot, low: int | None) -> _Scan:
+        """Read submissions from a watermark, or the end of the table; then the open writers."""
         [newest] = await snapshot.scalars(_NEWEST)
         newest = top = newest or 0
         parameters = {"low": (newest if low is None else low) - OVERLAP, "limit": READ_AT_ONCE}
         solves = await snapshot.scalars(_SOLVES, parameters)
         if len(solves) == READ_AT_ONCE:
             top = solves[-1]
-            self._tell_of_many(top)
-        uncovered = await self._uncovered([SENTINEL, *solves])
-        return _Look(newest, top, uncovered, tuple(await snapshot.scalars(_WRITERS)))
+            self._warn_of_many(top)
+        unacknowledged = await self._unacknowledged([SENTINEL, *solves])
+        return _Scan(newest, top, unacknowledged, tuple(await snapshot.scalars(_WRITERS)))
 
-    def _tell_of_many(self, top: int) -> None:
-        if monotonic() - self._told > REMIND:
-            self._told = monotonic()
+    def _warn_of_many(self, top: int) -> None:
+        if monotonic() - self._last_warning > WARNING_INTERVAL:
+            self._last_warning = monotonic()
             log.warning(
-                "very many solves to look at, or a transaction is open for long; newer ones are "
-                "looked at later",
+                "too many solves to examine, or a long transaction is open; newer solves are "
+                "examined later",
                 extra={"solves": READ_AT_ONCE, "up_to": top},
             )
 
-    async def _uncovered(self, solves: Sequence[int]) -> list[int]:
+    async def _unacknowledged(self, solves: Sequence[int]) -> list[int]:
         scores = await self._redis.zmscore(
             keys.ACKNOWLEDGED_SOLVES, [str(solve) for solve in solves]
         )
         return [solve for solve, score in zip(solves, scores, strict=True) if score is None]
 
-    async def _missed(self, before: Watermark) -> list[Consequence]:
-        """Return what the suspects that still are make stale, as if events had come."""
-        solves = await self._uncovered(before.suspects) if before.suspects else []
+    async def _handle_missed(self, before: Watermark) -> list[Consequence]:
+        """Return the consequences of the suspects that are still not acknowledged."""
+        solves = await self._unacknowledged(before.suspects) if before.suspects else []
         if not solves:
             return []
         async with self._database.snapshot() as snapshot:
             missed = await snapshot.rows(_SUSPECTS, {"solves": solves})
         if missed:
             log.warning(
-                "solves of which no event told in time",
-                extra={"solves": len(missed), "first": missed[0].id},
+                "solves without an event", extra={"solves": len(missed), "first": missed[0].id}
             )
-        found, failed = await bisect(missed, self._handled) if missed else ([], [])
-        consequences = [consequence for part in found for consequence in part]
-        for each, error in failed:
+        handled, failed = await bisect(missed, self._handle) if missed else ([], [])
+        consequences = [consequence for part in handled for consequence in part]
+        for solve, error in failed:
             log.error(
-                "a solve of which no event told cannot be handled; reconciling",
-                extra={"solve": each.id, "error": brief(error)},
+                "a solve without an event cannot be handled; reconciling",
+                extra={"solve": solve.id, "error": brief(error)},
             )
-            consequences += [AcknowledgedSolve(each.id), PendingJob(Reconcile())]
+            consequences += [AcknowledgedSolve(solve.id), PendingJob(Reconcile())]
         return consequences
 
-    async def _handled(self, missed: Sequence[Row]) -> list[Consequence]:
+    async def _handle(self, missed: Sequence[Row]) -> list[Consequence]:
         events = [ChallengeSolve(each.user_id, each.challenge_id) for each in missed]
         handler = handler_of(ChallengeSolve)
         lookup = self._database.lookup(lambda: None)
         return [] if handler is None else list(await handler(events, lookup))
 
 
-def _waiting(before: Watermark, look: _Look) -> tuple[int, ...]:
-    """Return the suspects that are not covered yet, or that the look no longer reached."""
-    reached, uncovered = before.low - OVERLAP, set(look.uncovered)
-    return tuple(solve for solve in before.suspects if solve in uncovered or solve <= reached)
+def _remaining_suspects(before: Watermark, scan: _Scan) -> tuple[int, ...]:
+    """Return the suspects that are not acknowledged yet, or are below the range of the scan."""
+    reached, unacknowledged = before.low - OVERLAP, set(scan.unacknowledged)
+    return tuple(solve for solve in before.suspects if solve in unacknowledged or solve <= reached)
 
 
-def _moved(
-    before: Watermark, look: _Look, waiting: tuple[int, ...], wait: Wait, moment: int
+def _advanced(
+    before: Watermark, scan: _Scan, suspects: tuple[int, ...], wait: AcceptanceWait, moment: int
 ) -> Watermark:
-    """Return the watermark after a look at a moment; `waiting` are suspects that remain so.
+    """Return the watermark after a scan at a moment; `suspects` are those that remain.
 
-    It never goes back, or it would come to solves that are no longer remembered as covered.
+    It never goes back: the acknowledged solves below it have been removed.
     """
-    high, writers, low = before.high, _still_writing(before.writers, look.writers), before.low
-    if not before.writers:  # they had ended before the look, which so has seen all they brought
-        low = max(low, min([high, look.top, *(each - 1 for each in look.uncovered if each > low)]))
-        high, writers = look.top, look.writers
+    high, writers, low = before.high, _still_writing(before.writers, scan.writers), before.low
+    if not before.writers:  # they had ended before the scan, which so has read all their rows
+        suspected = [solve - 1 for solve in scan.unacknowledged if solve > low]
+        low = max(low, min([high, scan.top, *suspected]))
+        high, writers = scan.top, scan.writers
     return Watermark(
         low=low,
         high=high,
         writers=writers,
-        suspects=waiting or tuple(look.uncovered[:SUSPECTS_AT_ONCE]),
-        wait=wait if waiting else Wait(moment),
+        suspects=suspects or tuple(scan.unacknowledged[:SUSPECTS_AT_ONCE]),
+        wait=wait if suspects else AcceptanceWait(moment),
         missed=before.missed,
     )
 
 
 def _still_writing(before: Sequence[str], now: Sequence[str]) -> tuple[str, ...]:
-    """Return who has not ended; who is prepared to commit has got another name for it."""
+    """Return the transactions that are open; a prepared one has got another name."""
     return tuple(each for each in now if each in before or each.startswith(_PREPARED))
 
 
@@ -245,8 +241,8 @@ def _answer(watermark: Watermark, consequences: Sequence[Consequence]) -> Answer
 
 
 _NEWEST = sa.select(sa.func.max(submissions.c.id))
-# Inserting takes this lock on the table before an id is taken from the sequence, and taking an id
-# takes it on the sequence; both are held to the end of the transaction.
+# An insertion locks the table in this mode before it takes an id from the sequence, and taking an
+# id locks the sequence. Both locks are kept to the end of the transaction.
 _WRITERS = sa.text(
     "SELECT DISTINCT virtualtransaction FROM pg_locks"
     " WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted"
@@ -254,8 +250,8 @@ _WRITERS = sa.text(
     " AND relation IN ('submissions'::regclass,"
     " pg_get_serial_sequence('submissions', 'id')::regclass)"
 )
-_PREPARED = "-1/"  # how a prepared transaction's name begins in that view
-_is_solve = sa.and_(  # of something: what has no challenge is in no dojo
+_PREPARED = "-1/"  # prefix of a prepared transaction's name in pg_locks
+_is_solve = sa.and_(  # a solve without a challenge is in no dojo
     submissions.c.type == CORRECT,
     submissions.c.user_id.is_not(None),
     submissions.c.challenge_id.is_not(None),

@@ -1,4 +1,4 @@
-"""Notice what Redis lost without any event: values that were deleted, keys that it evicted."""
+"""The sweep: the search for keys that were deleted or evicted without any event."""
 
 import asyncio
 import logging
@@ -11,12 +11,12 @@ from statsd.jobs.queue import Queue
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 20.0  # seconds between two sweeps; the contract's promise is a minute
-PAGE = 200  # refreshes looked at in one step
+INTERVAL = 20.0  # seconds between two sweeps; the contract promises a rebuild within a minute
+PAGE = 200  # jobs examined in one step
 
 
 class Sweep:
-    """Looks at all keys that were written, a page at a time, and at the server's evictions."""
+    """Examines all written keys, a page at a time, and the server's count of evictions."""
 
     def __init__(
         self, redis: Redis, queue: Queue, *, refill: bool, interval: float = INTERVAL
@@ -30,17 +30,17 @@ class Sweep:
         self._evicted: int | None = None
 
     async def step(self) -> None:
-        """Look at one page; rest when all were looked at."""
+        """Examine one page; before the first page wait, then check for evictions."""
         if self._cursor == "0":
             await asyncio.sleep(self._interval)
-            await self._look_for_evictions()
+            await self._check_evictions()
         if self._refill:
             self._cursor, missing = await self._queue.sweep(self._cursor, PAGE)
             if missing:
                 log.warning("values were missing from the cache", extra={"jobs": missing})
 
-    async def _look_for_evictions(self) -> None:
-        """Reconcile if the server evicted anything: it may have been what is owed."""
+    async def _check_evictions(self) -> None:
+        """Reconcile if the server evicted any key: it may have been a pending job."""
         evicted = int((await self._redis.info("stats")).get("evicted_keys", 0))
         if self._evicted is not None and evicted > self._evicted:
             log.warning(
@@ -51,5 +51,5 @@ class Sweep:
         self._evicted = evicted
 
     async def recover(self) -> None:
-        """Begin anew. What was evicted meanwhile is still in the server's count."""
+        """Begin the sweep anew. The server's count still has all evictions of the meantime."""
         self._cursor = "0"

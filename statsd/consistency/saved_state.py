@@ -1,4 +1,4 @@
-"""What refreshes remember from one time to the next; it lies in Redis like any other value."""
+"""The state that a job keeps from one run to the next, stored in Redis as the job's value."""
 
 import logging
 from typing import TypeVar
@@ -12,15 +12,15 @@ log = logging.getLogger(__name__)
 State = TypeVar("State", bound=msgspec.Struct)
 
 
-async def remembered(redis: Redis, key: str, kind: type[State]) -> State | None:
-    """Return the state under a key; None where there is none that this version understands."""
+async def load_state(redis: Redis, key: str, state: type[State]) -> State | None:
+    """Return the state under a key; None if there is none, or none that this version can read."""
     try:
         raw: bytes | None = await redis.get(key)  # type: ignore[assignment]
-        return None if raw is None else msgspec.json.decode(raw, type=kind)
+        return None if raw is None else msgspec.json.decode(raw, type=state)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         pass
     except redis_py.ResponseError as error:
         if not str(error).startswith("WRONGTYPE"):
             raise
-    log.warning("what was remembered is not understood, and begins anew", extra={"key": key})
+    log.warning("saved state is unreadable; starting anew", extra={"key": key})
     return None

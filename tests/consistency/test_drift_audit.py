@@ -1,4 +1,4 @@
-"""Values that no event will put right are found; what is under way is left alone."""
+"""The audit finds values that no event will correct, and leaves changes under way alone."""
 
 from datetime import UTC, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from statsd.calculators.catalog import of_dojo
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.consistency import drift_audit
-from statsd.consistency.drift_audit import Audit
+from statsd.consistency.drift_audit import DriftAudit
 from statsd.job import Priority
 from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import LeaseRequest
@@ -41,7 +41,7 @@ class Site(Parts):
         self.webapp.solve(self.user, self.webapp.challenge_ids(dojo)[0])
 
     async def publish(self, dojo: Dojo) -> None:
-        """Tell of the dojo, and of the user, who may have solved something there."""
+        """Publish events about the dojo, and about the user, who may have a solve there."""
         for kind, payload in (
             ("dojo_stats_update", {"dojo_id": dojo.dojo_id}),
             ("activity_update", {"user_id": self.user.id}),
@@ -54,26 +54,26 @@ class Site(Parts):
         return int(orjson.loads(raw)["solves"])
 
     async def slug_of(self, dojo: Dojo) -> str:
-        """Read it as a calculator does."""
+        """Read the slug as a calculator does."""
         async with self.database.snapshot() as snapshot:
             wanted = dojo_stats.parameters([DojoStats(dojo.dojo_id)], now())
             [row] = await snapshot.rows(dojo_stats.DOJOS, wanted)
             return str(row.id)
 
     async def judge(self) -> set[str]:
-        """Compare; return all that had drifted, which stays owed."""
-        await self.queue.enqueue([PendingJob(Audit())])
-        await self.answer({Audit.kind})
+        """Compare; return the names of drifted values, whose jobs stay pending."""
+        await self.queue.enqueue([PendingJob(DriftAudit())])
+        await self.answer({DriftAudit.kind})
         names: Any = await self.cache.zrange(keys.due(Priority.ORDINARY), 0, -1)
         return {name.decode() for name in names}
 
     async def suspects(self) -> set[str]:
-        return set((await self.rotation()).suspects)
+        return set((await self.audit_state()).suspects)
 
 
 @pytest.fixture(autouse=True)
 def one_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare all there is in one step."""
+    """Compare all values in one step."""
     monkeypatch.setattr(drift_audit, "PAGE", 100)
 
 
@@ -89,19 +89,19 @@ def name_of(dojo: Dojo) -> str:
 
 
 def names_of_boards(*dojos: Dojo) -> set[str]:
-    """The statistics of dojos, and the boards that they may have followed from."""
+    """Return the jobs of dojos' statistics, and of the boards that these may follow from."""
     return {name_of(dojo) for dojo in dojos} | {Scoreboard(dojo.dojo_id).name for dojo in dojos}
 
 
-async def test_where_all_is_right_nothing_is_suspect(site: Site) -> None:
+async def test_right_values_are_no_suspects(site: Site) -> None:
     for _ in range(3):
         assert await site.audit() == set()
-    rotation = await site.rotation()
-    assert (rotation.compared, rotation.rounds) == (3 * len(of_all(*site.dojos)), 3)
-    assert (rotation.suspects, rotation.drift) == ({}, {})
+    state = await site.audit_state()
+    assert (state.compared, state.rounds) == (3 * len(of_all(*site.dojos)), 3)
+    assert (state.suspects, state.drift) == ({}, {})
 
 
-async def test_a_change_of_which_no_event_tells_is_found_counted_and_put_right(site: Site) -> None:
+async def test_a_change_without_an_event_is_found_counted_and_corrected(site: Site) -> None:
     first, *_ = site.dojos
     site.solve(first)
     assert await site.audit() == set()
@@ -109,12 +109,12 @@ async def test_a_change_of_which_no_event_tells_is_found_counted_and_put_right(s
     assert await site.audit() == after_solve(site.user, first)
     assert await site.solves(first) == 1
     assert await site.audit() == set()
-    rotation = await site.rotation()
+    state = await site.audit_state()
     kinds = ["dojo_stats", "scoreboard", "challenge_solves", "scores", "activity"]
-    assert (rotation.suspects, rotation.drift) == ({}, dict.fromkeys(kinds, 1))
+    assert (state.suspects, state.drift) == ({}, dict.fromkeys(kinds, 1))
 
 
-async def test_a_dojo_that_came_and_went_before_it_was_computed_has_not_drifted(
+async def test_a_dojo_created_and_deleted_before_it_was_computed_is_no_drift(
     site: Site,
 ) -> None:
     dojo = site.webapp.create_dojo()
@@ -122,8 +122,8 @@ async def test_a_dojo_that_came_and_went_before_it_was_computed_has_not_drifted(
     assert await site.suspects() == all_of_dojos(dojo)
     site.webapp.delete([dojo])
     assert await site.audit() == set()
-    rotation = await site.rotation()
-    assert (rotation.suspects, rotation.drift) == ({}, {})
+    state = await site.audit_state()
+    assert (state.suspects, state.drift) == ({}, {})
 
 
 async def test_an_event_that_is_not_accepted_yet_is_waited_for(site: Site) -> None:
@@ -135,12 +135,12 @@ async def test_an_event_that_is_not_accepted_yet_is_waited_for(site: Site) -> No
         assert await site.suspects() == after_solve(site.user, first)
     await site.consume()
     assert await site.audit() == set()
-    rotation = await site.rotation()
-    assert (rotation.suspects, rotation.drift) == ({}, {})
+    state = await site.audit_state()
+    assert (state.suspects, state.drift) == ({}, {})
 
 
-async def test_what_is_pending_is_waited_for(site: Site) -> None:
-    """As long as its retry is put off, for example."""
+async def test_pending_jobs_are_waited_for(site: Site) -> None:
+    """For example a job with a delayed retry."""
     first, *_ = site.dojos
     site.solve(first)
     for job in (*of_dojo(first.dojo_id), Activity(site.user.id)):
@@ -150,40 +150,40 @@ async def test_what_is_pending_is_waited_for(site: Site) -> None:
         await site.queue.fail(attempt, [3600.0], {"error": "no"})
     for _ in range(3):
         assert await site.audit() == set()
-    rotation = await site.rotation()
-    assert (set(rotation.suspects), rotation.drift) == (after_solve(site.user, first), {})
+    state = await site.audit_state()
+    assert (set(state.suspects), state.drift) == (after_solve(site.user, first), {})
 
 
-async def test_a_value_that_somebody_changed_is_put_right(site: Site, cache: "redis.Redis") -> None:
+async def test_a_value_changed_by_hand_is_corrected(site: Site, cache: "redis.Redis") -> None:
     first, second, _ = site.dojos
     cache.set(keys.dojo_stats(first.reference_id), b'{"solves": 99}')
     cache.set(keys.dojo_stats(second.reference_id), b"99")
     await site.audit()
     assert await site.audit() == names_of_boards(first, second)
     assert await site.solves(first) == 0
-    assert (await site.rotation()).drift == {"dojo_stats": 2}
+    assert (await site.audit_state()).drift == {"dojo_stats": 2}
 
 
 async def test_judging_takes_no_longer_than_comparing(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is not judged in time is judged in the next step; one that takes too long is left."""
+    """The next step judges the remaining suspects; one that takes too long is left out."""
     for dojo in site.dojos:
         site.solve(dojo)
     await site.audit()
     assert await site.suspects() == after_solve(site.user, *site.dojos)
-    order = list((await site.rotation()).suspects)
+    order = list((await site.audit_state()).suspects)
     slow = max(site.dojos, key=lambda dojo: order.index(name_of(dojo)))  # two come before it
     with site.webapp.engine.begin() as connection:
         connection.exec_driver_sql(_SLOW_SLUG.format(dojo_id=slow.dojo_id))
-    with pytest.raises(ConnectionError):  # the first to ask again is told that tables changed
+    with pytest.raises(ConnectionError):  # the first statement fails, as tables changed
         await site.slug_of(site.dojos[0])
     monkeypatch.setattr(drift_audit, "LONGEST_COMPARISON", 1.0)
     monkeypatch.setattr(drift_audit, "LONGEST_STEP", -1.0)
     judged: set[str] = set()
     for _ in range(2):
         found = await site.judge()
-        assert len(found - judged) <= 2  # a dojo's statistics take its boards along
+        assert len(found - judged) <= 2  # with a dojo's statistics its boards are enqueued
         judged |= found
         assert judged | await site.suspects() == after_solve(site.user, *site.dojos)
     monkeypatch.setattr(drift_audit, "LONGEST_STEP", 30.0)
@@ -191,21 +191,17 @@ async def test_judging_takes_no_longer_than_comparing(
     assert judged == after_solve(site.user, *site.dojos) - {name_of(slow)}
 
 
-async def test_what_was_deleted_or_evicted_has_not_drifted(
-    site: Site, cache: "redis.Redis"
-) -> None:
-    """The sweep fills it in again, whatever else of the same refresh there is."""
+async def test_deleted_and_evicted_values_are_no_drift(site: Site, cache: "redis.Redis") -> None:
+    """The sweep has the value computed, even if other values of the same job exist."""
     first, *_ = site.dojos
     key = keys.scoreboard(first.dojo_id, days=7)
     cache.delete(key, keys.updated(key), keys.dojo_stats(first.reference_id))
     for _ in range(3):
         assert await site.audit() == set()
-    assert ((await site.rotation()).drift, await site.suspects()) == ({}, set())
+    assert ((await site.audit_state()).drift, await site.suspects()) == ({}, set())
 
 
-async def test_whatever_somebody_put_there_is_computed_anew(
-    site: Site, cache: "redis.Redis"
-) -> None:
+async def test_any_foreign_value_is_computed_anew(site: Site, cache: "redis.Redis") -> None:
     first, second, third = (keys.dojo_stats(dojo.reference_id) for dojo in site.dojos)
     cache.set(first, b"\xff{no JSON")
     cache.set(second, b"null")
@@ -218,16 +214,16 @@ async def test_whatever_somebody_put_there_is_computed_anew(
         assert await site.solves(dojo) == 0
 
 
-@pytest.mark.parametrize("state", [b'{"cursor": 7}', b"\xff"])
-async def test_a_rotation_that_is_not_understood_begins_anew(
-    site: Site, cache: "redis.Redis", state: bytes
+@pytest.mark.parametrize("raw", [b'{"cursor": 7}', b"\xff"])
+async def test_an_unreadable_state_is_replaced_by_a_new_one(
+    site: Site, cache: "redis.Redis", raw: bytes
 ) -> None:
-    cache.set(keys.AUDIT, state)
+    cache.set(keys.AUDIT, raw)
     await site.audit()
-    assert (await site.rotation()).compared == len(of_all(*site.dojos))
+    assert (await site.audit_state()).compared == len(of_all(*site.dojos))
 
 
-async def test_a_dojo_that_was_made_or_deleted_unnoticed_is_found(
+async def test_a_dojo_created_or_deleted_without_an_event_is_found(
     site: Site, cache: "redis.Redis"
 ) -> None:
     first, *_ = site.dojos
@@ -256,8 +252,8 @@ async def test_without_a_cold_start_absent_values_stay_absent(
     assert not cache.exists(key)
 
 
-async def test_what_time_alone_changes_is_no_drift(site: Site, cache: "redis.Redis") -> None:
-    """The value is that of eight days ago: its newest solve has left the week since."""
+async def test_changes_by_time_alone_are_no_drift(site: Site, cache: "redis.Redis") -> None:
+    """The value is eight days old: its newest solve has left the week since."""
     first, *_ = site.dojos
     [challenge_id, *_] = site.webapp.challenge_ids(first)
     site.webapp.solve(site.user, challenge_id, ago=timedelta(days=9))
@@ -284,7 +280,7 @@ async def test_a_key_that_two_dojos_claim_is_no_drift(site: Site, webapp: WebApp
     await site.consume()
     for _ in range(3):
         assert await site.audit() == set()
-    assert (await site.rotation()).drift == {}
+    assert (await site.audit_state()).drift == {}
 
 
 async def test_one_value_that_cannot_be_computed_does_not_hide_another(
@@ -315,12 +311,12 @@ async def test_one_value_that_takes_too_long_does_not_stop_the_audit(  # noqa: P
     longest: float,
     limit: float,
 ) -> None:
-    """Whichever is less: what a statement may take, or what the audit waits."""
+    """The limit is the time-out of a statement or of the audit, whichever is shorter."""
     monkeypatch.setattr(drift_audit, "LONGEST_COMPARISON", limit)
     url = urls.database_url(database)
-    # Nothing is prepared, as the tables change.
-    impatient = Database(url, pool_size=4, statement_timeout=longest, prepared_statements=False)
-    site = Site(async_cache, impatient, webapp)
+    # Without prepared statements, as the tables change.
+    limited = Database(url, pool_size=4, statement_timeout=longest, prepared_statements=False)
+    site = Site(async_cache, limited, webapp)
     await site.start()
     first, second, _ = site.dojos
     with webapp.engine.begin() as connection:
@@ -328,8 +324,8 @@ async def test_one_value_that_takes_too_long_does_not_stop_the_audit(  # noqa: P
     site.solve(second)
     await site.audit()
     assert await site.suspects() == after_solve(site.user, second)
-    assert (await site.rotation()).rounds == 1
-    await impatient.close()
+    assert (await site.audit_state()).rounds == 1
+    await limited.close()
 
 
 _SLOW_SLUG = """

@@ -1,4 +1,4 @@
-"""What Redis lost without any event is noticed: deleted values, evictions."""
+"""The sweep notices deleted values and evictions, which no event announces."""
 
 import pytest
 import redis
@@ -25,7 +25,7 @@ def key_of(number: int) -> str:
 
 @pytest.fixture
 async def queue(async_cache: Redis) -> Queue:
-    """Marks that are all answered, with more values in the cache than fit into a page."""
+    """A queue with no pending jobs, and more values in the cache than fit into a page."""
     queue = Queue(async_cache, "one", lease=30, dead_limit=10)
     await queue.enqueue([PendingJob(DojoStats(number)) for number in range(DOJOS)])
     while attempt := (await queue.lease(BATCHES)).attempt:
@@ -39,21 +39,19 @@ async def queue(async_cache: Redis) -> Queue:
 
 
 async def swept(sweep: Sweep, queue: Queue) -> set[str]:
-    """Sweep everything once; return what is owed for it."""
+    """Sweep all keys once; return the names of the pending jobs."""
     for _ in range(2 * DOJOS // PAGE + 2):
         await sweep.step()
     attempt = (await queue.lease(BATCHES)).attempt
     return set(attempt.names) if attempt else set()
 
 
-async def test_where_nothing_is_missing_nothing_is_pending(
-    queue: Queue, async_cache: Redis
-) -> None:
+async def test_nothing_is_enqueued_if_no_key_is_missing(queue: Queue, async_cache: Redis) -> None:
     sweep = Sweep(async_cache, queue, refill=True, interval=0)
     assert await swept(sweep, queue) == set()
 
 
-async def test_a_value_or_a_as_of_that_is_missing_is_pending(
+async def test_the_job_of_a_missing_value_or_as_of_is_enqueued(
     queue: Queue, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
     cache.delete(key_of(3), keys.updated(key_of(DOJOS - 1)))
@@ -61,10 +59,10 @@ async def test_a_value_or_a_as_of_that_is_missing_is_pending(
     assert await swept(sweep, queue) == {"dojo_stats:3", f"dojo_stats:{DOJOS - 1}"}
 
 
-async def test_what_is_of_another_type_is_pending_and_written_over(
+async def test_keys_of_another_type_are_enqueued_and_overwritten(
     queue: Queue, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
-    """Whatever a stamp says of a time to come, too."""
+    """A job with an as-of in the future can be completed, too."""
     for key in (key_of(3), keys.updated(key_of(4))):
         cache.delete(key)
         cache.rpush(key, "a list")
@@ -92,7 +90,7 @@ async def test_without_a_cold_start_absent_values_stay_absent(
 
 
 async def test_evictions_lead_to_a_reconciliation(redis_server: embedded.Redis) -> None:
-    """What was evicted may have been a mark, of which nothing else is left to tell."""
+    """The evicted key may have been a pending job, of which nothing else is left."""
     with embedded.redis(binary=redis_server.binary) as server:
         async with Redis.from_url(server.url, protocol=2) as client:
             queue = Queue(client, "one", lease=30, dead_limit=10)

@@ -1,10 +1,10 @@
-"""The parts, at work; and an application that publishes."""
+"""A daemon's parts that have started, beside an application that publishes nothing."""
 
 import pytest
 from redis.asyncio import Redis
 
 from statsd.servers.database import Database
-from tests.consistency.missed_solves.watched import Site
+from tests.consistency.missed_solves.site import Site
 from tests.support.webapp import WebApp
 
 

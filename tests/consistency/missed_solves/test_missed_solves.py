@@ -1,4 +1,4 @@
-"""Solves of which no event told are found, and no others."""
+"""Solves without an event are found, and no others."""
 
 from collections.abc import Iterable, Sequence
 from time import monotonic
@@ -13,9 +13,9 @@ from statsd import keys
 from statsd.calculators.crews import Crews
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.consistency import missed_solves
-from statsd.consistency.in_flight import intake
 from statsd.consistency.missed_solves import OVERLAP, MissedSolves, MissedSolvesFinder
 from statsd.consistency.reconcile import Reconcile, Reconciler
+from statsd.consistency.stream_position import stream_position
 from statsd.events import ChallengeSolve
 from statsd.handlers.registry import Lookup
 from statsd.handlers.solve import challenge_solved
@@ -24,13 +24,13 @@ from statsd.jobs.pending import Consequence, PendingJob
 from statsd.jobs.queue import SECOND, Answer, LeaseRequest
 from statsd.servers.database import Database
 from statsd.servers.docker import Containers
-from tests.consistency.missed_solves.watched import Site, failed_attempts, of_everything, of_missed
+from tests.consistency.missed_solves.site import Site, failed_attempts, of_everything, of_missed
 from tests.support.webapp import WebApp, solve_of
 
 CLOCK = keys.INTERNAL + "clock"
 
 
-async def test_a_solve_of_which_no_event_told_is_found_at_the_second_look(site: Site) -> None:
+async def test_a_solve_without_an_event_is_found_at_the_second_scan(site: Site) -> None:
     site.webapp.solve(site.user, site.challenges[0])
     assert await site.look() == set()
     assert await site.look() == of_missed(site)
@@ -38,7 +38,7 @@ async def test_a_solve_of_which_no_event_told_is_found_at_the_second_look(site: 
     assert (await site.watermark()).missed == 1
 
 
-async def test_what_was_there_at_the_start_is_the_cold_start_s_business(
+async def test_solves_from_before_the_start_are_left_to_the_cold_start(
     site: Site,
 ) -> None:
     site.webapp.solve(site.user, site.challenges[0])
@@ -50,7 +50,7 @@ async def test_what_was_there_at_the_start_is_the_cold_start_s_business(
 
 
 @pytest.mark.usefixtures("publishing")
-async def test_solves_whose_events_came_are_not_looked_at_twice(site: Site) -> None:
+async def test_solves_with_events_are_not_handled_twice(site: Site) -> None:
     for challenge_id in site.challenges:
         site.webapp.solve(site.user, challenge_id)
     await site.consume()
@@ -71,7 +71,7 @@ async def test_a_solve_whose_event_is_not_accepted_yet_is_not_missed(site: Site)
     assert (await site.watermark()).missed == 0
 
 
-async def test_a_suspect_that_was_deleted_is_forgotten(site: Site) -> None:
+async def test_a_deleted_suspect_is_forgotten(site: Site) -> None:
     solve = solve_of(site.user, site.challenges[0])
     site.webapp.add(solve)
     assert await site.look() == set()
@@ -81,7 +81,7 @@ async def test_a_suspect_that_was_deleted_is_forgotten(site: Site) -> None:
     assert (await site.watermark()).suspects == ()
 
 
-async def test_entries_that_were_acknowledged_and_left_in_the_stream_hold_nothing_up(
+async def test_acknowledged_entries_left_in_the_stream_delay_nothing(
     site: Site, cache: "redis.Redis"
 ) -> None:
     entry = cache.xadd(keys.STREAM, {"data": b"left"})
@@ -92,10 +92,10 @@ async def test_entries_that_were_acknowledged_and_left_in_the_stream_hold_nothin
     assert found == [set(), of_missed(site)]
 
 
-async def test_a_clock_that_is_set_back_holds_nothing_up(
+async def test_a_clock_that_is_set_back_delays_nothing(
     async_cache: Redis, snapshots: Database, webapp: WebApp, cache: "redis.Redis"
 ) -> None:
-    """Tokens go on by ones then until the clock is where it was, and so do the stream's ids."""
+    """Until the clock has caught up, tokens grow by one each, and so do the ids of entries."""
     site = Site(async_cache, snapshots, webapp, grace=0.2)
     await site.start()
     hour = 3600 * SECOND
@@ -105,14 +105,14 @@ async def test_a_clock_that_is_set_back_holds_nothing_up(
     site.webapp.solve(site.user, site.challenges[0])
     deadline = monotonic() + 10
     found: set[str] = set()
-    # In the last hour of a day the statistics of the dojo are owed at once, for the next one.
+    # In the last hour of a day, a job for the next day's statistics is pending at once.
     while found != of_missed(site) and monotonic() < deadline:
         found = await site.look()
         await site.consume()
     assert found == of_missed(site)
 
 
-async def test_reconciling_jobs_statistics_and_nothing_else(
+async def test_reconciling_enqueues_statistics_and_nothing_else(
     site: Site, cache: "redis.Redis"
 ) -> None:
     site.webapp.solve(site.user, site.challenges[0])
@@ -130,13 +130,13 @@ async def test_reconciling_jobs_statistics_and_nothing_else(
     pending = {name.decode() for name, _ in (*idle, *others)}
     assert pending == of_everything(site) | {Containers.kind}
     assert {name.partition(b":")[0].decode() for name, _ in idle} == {DojoStats.kind, Crews.kind}
-    # No boards are older than the marks of what they answer, however soon they are taken.
+    # Follow-ups are older than the boards, however soon the boards are leased.
     assert max(due for _, due in idle) < min(due for _, due in others)
     assert answer == Answer({})
 
 
-async def test_solves_of_nothing_are_left_alone(site: Site) -> None:
-    """The column allows it, and no dojo contains it."""
+async def test_solves_without_a_challenge_are_ignored(site: Site) -> None:
+    """The column allows a null, and no dojo contains it."""
     odd, missed = (solve_of(site.user, challenge_id) for challenge_id in site.challenges[:2])
     odd.challenge_id = None
     site.webapp.add(odd, missed)
@@ -149,7 +149,7 @@ async def test_solves_of_nothing_are_left_alone(site: Site) -> None:
 async def test_a_solve_that_cannot_be_handled_hides_no_other(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is reconciled instead."""
+    """A reconcile covers it instead."""
     first, second = site.challenges[:2]
 
     async def handler(events: Sequence[ChallengeSolve], lookup: Lookup) -> Iterable[Consequence]:
@@ -166,20 +166,20 @@ async def test_a_solve_that_cannot_be_handled_hides_no_other(
     assert (await site.watermark()).low == 2
 
 
-async def test_the_grace_begins_when_a_solve_was_seen(site: Site) -> None:
-    """Between a look's beginning and its snapshot there may be seconds."""
+async def test_the_grace_time_begins_when_a_solve_is_read(site: Site) -> None:
+    """Seconds may pass between the lease of the job and its snapshot."""
     await site.queue.enqueue([PendingJob(MissedSolves())])
     attempt = (await site.queue.lease(LeaseRequest({MissedSolves.kind: 1}))).attempt
     assert attempt is not None
     site.webapp.solve(site.user, site.challenges[0])
-    seen = (await intake(site.cache)).moment
+    seen = (await stream_position(site.cache)).moment
     [answer] = (
         await MissedSolvesFinder(site.cache, site.database).execute([MissedSolves()], attempt)
     ).values()
     assert answer.values[keys.WATERMARK]["wait"]["since"] > seen > attempt.moment
 
 
-async def test_a_suspect_is_not_forgotten_when_many_others_come_before_it_is_judged(
+async def test_a_suspect_is_not_forgotten_when_many_submissions_follow_before_it_is_judged(
     site: Site,
 ) -> None:
     with site.webapp.engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""The watermark passes no solve that may still come, and is made anew where it must be."""
+"""The watermark passes no solve that is not committed yet, and is replaced when it is invalid."""
 
 import msgspec
 import pytest
@@ -7,16 +7,16 @@ import sqlalchemy as sa
 
 from statsd import keys, schema
 from statsd.consistency.missed_solves import OVERLAP, _still_writing
-from tests.consistency.missed_solves.watched import Site, failed_attempts, of_everything, of_missed
+from tests.consistency.missed_solves.site import Site, failed_attempts, of_everything, of_missed
 from tests.support.job_names import after_solve
 from tests.support.webapp import solve_of
 
 
 @pytest.mark.usefixtures("publishing")
-async def test_the_watermark_waits_for_open_transactions_and_finds_what_they_commit(
+async def test_the_watermark_waits_for_open_transactions_and_finds_their_solves(
     site: Site,
 ) -> None:
-    """Its id is smaller than those of solves that are long covered."""
+    """The late solve's id is smaller than those of acknowledged solves."""
     other = site.webapp.create_user()
     with site.webapp.engine.connect() as connection:
         transaction = connection.begin()
@@ -43,10 +43,10 @@ async def test_the_watermark_waits_for_open_transactions_and_finds_what_they_com
     assert (await site.watermark()).low > (late_id or 0)
 
 
-async def test_a_transaction_is_waited_for_that_began_after_another_which_outlasts_it(
+async def test_a_transaction_that_outlasts_an_older_one_is_waited_for(
     site: Site,
 ) -> None:
-    """Nothing that has ended is younger than it, so no snapshot tells that it has begun."""
+    """No younger transaction has ended, so no snapshot shows that it has begun."""
     engine = site.webapp.engine
     with engine.connect() as older, engine.connect() as younger:
         for connection in (older, younger):
@@ -88,8 +88,8 @@ async def test_an_id_that_an_open_transaction_took_in_advance_is_waited_for(site
     assert found == [set(), of_missed(site)]
 
 
-async def test_writers_of_a_server_that_is_gone_are_not_waited_for(site: Site) -> None:
-    """Its ends, after a restart or in another cluster, were the ends of all of them."""
+async def test_writers_of_a_former_server_are_not_waited_for(site: Site) -> None:
+    """With the end of the server, by a restart or a failover, all of them have ended."""
     before = await site.watermark()
     held = msgspec.structs.replace(before, writers=("0/4711",))
     await site.cache.set(keys.WATERMARK, msgspec.json.encode(held))
@@ -103,8 +103,8 @@ def test_a_prepared_transaction_is_waited_for_whatever_its_name() -> None:
     assert _still_writing(["3/1", "4/1"], ["4/1", "5/1", "-1/77"]) == ("4/1", "-1/77")
 
 
-async def test_a_row_below_the_watermark_is_found_if_it_is_not_far_below(site: Site) -> None:
-    """An id may be taken from the sequence long before the row is written."""
+async def test_a_row_a_little_below_the_watermark_is_found(site: Site) -> None:
+    """An id may be taken from the sequence long before the row is inserted."""
     with site.webapp.engine.begin() as connection:
         early = connection.scalar(sa.text("SELECT nextval('submissions_id_seq')"))
     for _ in range(3):
@@ -118,7 +118,7 @@ async def test_a_row_below_the_watermark_is_found_if_it_is_not_far_below(site: S
     assert found == [set(), of_missed(site)]
 
 
-async def test_a_database_that_was_restored_from_before_is_watched_from_where_it_is(
+async def test_in_a_restored_database_the_search_continues_from_its_end(
     site: Site,
 ) -> None:
     solves = [solve_of(site.user, challenge_id) for challenge_id in site.challenges[:4]]
@@ -134,7 +134,7 @@ async def test_a_database_that_was_restored_from_before_is_watched_from_where_it
     assert found == [set(), of_missed(site)]
 
 
-async def test_a_database_that_ends_long_before_the_watermark_is_reconciled_and_watched(
+async def test_a_database_that_ends_long_before_the_watermark_is_reconciled(
     site: Site,
 ) -> None:
     await failed_attempts(site, 2 * OVERLAP)
@@ -151,7 +151,7 @@ async def test_a_database_that_ends_long_before_the_watermark_is_reconciled_and_
 
 
 @pytest.mark.usefixtures("publishing")
-async def test_ids_that_were_acknowledged_in_another_database_are_not(site: Site) -> None:
+async def test_ids_acknowledged_in_another_database_do_not_count(site: Site) -> None:
     await failed_attempts(site, 2 * OVERLAP)
     solve = solve_of(site.user, site.challenges[0])
     site.webapp.add(solve)
@@ -186,7 +186,7 @@ async def test_solves_stay_acknowledged_when_the_newest_submissions_are_deleted(
 
 
 @pytest.mark.parametrize("state", [b'{"x":1}', b"\xff", b"[]"])
-async def test_a_watermark_that_is_not_understood_is_made_anew(
+async def test_an_unreadable_watermark_is_replaced(
     site: Site, cache: "redis.Redis", state: bytes
 ) -> None:
     site.webapp.solve(site.user, site.challenges[0])
@@ -195,16 +195,14 @@ async def test_a_watermark_that_is_not_understood_is_made_anew(
     assert (await site.watermark()).low == 1
 
 
-async def test_a_watermark_of_another_type_is_made_anew(site: Site, cache: "redis.Redis") -> None:
+async def test_a_watermark_of_another_type_is_replaced(site: Site, cache: "redis.Redis") -> None:
     cache.delete(keys.WATERMARK)
     cache.rpush(keys.WATERMARK, "a list")
     await site.look()
     assert (await site.watermark()).low == 0
 
 
-async def test_a_watermark_that_is_lost_leads_to_a_reconciliation(
-    site: Site, cache: "redis.Redis"
-) -> None:
+async def test_a_lost_watermark_leads_to_a_reconcile(site: Site, cache: "redis.Redis") -> None:
     site.webapp.solve(site.user, site.challenges[0])
     cache.delete(keys.WATERMARK)
     assert await site.look() == of_everything(site)
@@ -212,7 +210,7 @@ async def test_a_watermark_that_is_lost_leads_to_a_reconciliation(
     assert (await site.watermark()).missed == 0
 
 
-async def test_what_is_acknowledged_is_remembered_no_longer_than_it_is_looked_at(
+async def test_acknowledged_solves_are_kept_only_as_long_as_they_are_scanned(
     site: Site, cache: "redis.Redis"
 ) -> None:
     site.webapp.solve(site.user, site.challenges[0])
@@ -225,7 +223,7 @@ async def test_what_is_acknowledged_is_remembered_no_longer_than_it_is_looked_at
     assert cache.zrange(keys.ACKNOWLEDGED_SOLVES, 0, -1) == [b"-1"]
 
 
-async def test_where_redis_forgot_what_is_acknowledged_all_is_reconciled_and_nothing_missed(
+async def test_lost_acknowledged_solves_lead_to_a_reconcile_and_not_to_missed_solves(
     site: Site, cache: "redis.Redis"
 ) -> None:
     for challenge_id in site.challenges:

@@ -1,4 +1,4 @@
-"""A daemon's parts beside an application, for tests of the watch over solves."""
+"""A daemon's parts beside an application, for tests of the search for missed solves."""
 
 from redis.asyncio import Redis
 
@@ -22,17 +22,17 @@ class Site(Parts):
 
 
 def of_missed(site: Site) -> set[str]:
-    """What is computed when a solve of the student was found."""
+    """Return the jobs that a solve of the student makes necessary."""
     return after_solve(site.user, site.dojo)
 
 
 def of_everything(site: Site) -> set[str]:
-    """What is computed when all is reconciled."""
+    """Return the jobs of a reconcile."""
     return of_all(site.dojo, solvers=[site.user])
 
 
 async def failed_attempts(site: Site, count: int) -> None:
-    """Most submissions are no solves."""
+    """Add submissions that are no solves, as most are."""
     attempts = []
     for _ in range(count):
         attempt = solve_of(site.user, site.challenges[0])
