@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command `statsd`, with all its subcommands."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ import statsd
 from statsd import settings as declarations
 from statsd.cli import dead, publish, reconcile, status, verify, why
 from statsd.cli.doctor import command
-from statsd.cli.terminal import FAILED, errors_in_a_line, load_settings
+from statsd.cli.terminal import FAILED, errors_on_stderr, load_settings
 from statsd.errors import StatsdError
 from statsd.observability import logs
 
@@ -47,10 +47,10 @@ def run() -> None:
 
     Settings come from the environment: see `statsd settings`.
     """
-    with errors_in_a_line():
+    with errors_on_stderr():
         settings = load_settings()
         if not settings.enabled:
-            typer.echo("statsd: BACKGROUND_STATS_ENABLED=0, so there is nothing to run")
+            typer.echo("statsd: BACKGROUND_STATS_ENABLED=0, so no daemon runs")
             return
         from statsd import daemon  # noqa: PLC0415 - the other commands start faster without it
 
@@ -67,11 +67,11 @@ def run() -> None:
 @app.command("settings")
 def show_settings(
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="The table of the documentation, with defaults.")
+        bool, typer.Option("--markdown", help="Print the table of docs/settings.md, with defaults.")
     ] = False,
 ) -> None:
-    """List the settings in force, passwords masked."""
-    with errors_in_a_line():
+    """List the current settings, with passwords masked."""
+    with errors_on_stderr():
         if markdown:
             typer.echo(declarations.table())
             return
@@ -82,13 +82,13 @@ def show_settings(
 
 @app.command()
 def health() -> None:
-    """Say whether this host's daemon is well.
+    """Check this host's daemon: whether it consumes events, and whether both servers answer.
 
-    That is: it consumes, and both servers answer. The exit code is 0 then, else 1.
+    The exit code is 0 if all is well, else 1.
     """
     from statsd.observability.health_check import trouble  # noqa: PLC0415 - as above
 
-    with errors_in_a_line():
+    with errors_on_stderr():
         reasons = asyncio.run(trouble(load_settings()))
     for reason in reasons:
         typer.echo(reason)
@@ -97,7 +97,7 @@ def health() -> None:
     typer.echo("well")
 
 
-# In this order they are listed.
+# The help lists them in this order.
 app.command("status")(status.show_status)
 app.command("top")(status.top)
 app.command("why")(why.show_why)
@@ -112,15 +112,15 @@ app.add_typer(dead.app, name="dead")
 def demo(
     seconds: Annotated[float, typer.Option(min=0, help="How long to run; 0: until Ctrl-C.")] = 30.0,
     students: Annotated[
-        int, typer.Option(min=1, max=64, help="How many students solve at the same time.")
+        int, typer.Option(min=1, max=64, help="Number of students who solve at the same time.")
     ] = 8,
-    seed: Annotated[int, typer.Option(help="Makes the sample data and the solves.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sample data and the solves.")] = 0,
 ) -> None:
-    """Show it all at work, on servers of its own.
+    """Show a daemon at work, on servers started for the demo.
 
-    With sample data, and students whose solves reach the cache while you watch.
+    It has sample data, and students whose solves reach the cache while you watch.
     """
     from statsd.dev.demo import run as show  # noqa: PLC0415 - as above
 
-    with errors_in_a_line():
+    with errors_on_stderr():
         show.run(seconds=seconds, students=students, seed=seed)

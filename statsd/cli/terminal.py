@@ -1,4 +1,4 @@
-"""What all commands share: settings from the environment, errors in a line, exit codes."""
+"""Shared by all commands: settings from the environment, errors on stderr, exit codes."""
 
 import os
 from collections.abc import Iterator
@@ -16,8 +16,12 @@ FAILED, WRONG_USE = 1, 2  # exit codes
 
 
 @contextmanager
-def errors_in_a_line() -> Iterator[None]:
-    """Show what is wrong with settings, installation or servers, without a traceback."""
+def errors_on_stderr() -> Iterator[None]:
+    """Print errors of settings, installation and servers without a traceback, and exit.
+
+    The exit code is WRONG_USE for errors that the operator has to correct, and FAILED if a server
+    does not serve. Other errors are raised.
+    """
     try:
         yield
     except StatsdError as error:
@@ -25,18 +29,18 @@ def errors_in_a_line() -> Iterator[None]:
             typer.echo(f"statsd: {line}", err=True)
         raise typer.Exit(WRONG_USE) from None
     except Exception as error:
-        # A pipe that was closed by whoever read our output is the framework's to handle.
+        # The framework handles a pipe that its reader has closed.
         if isinstance(error, BrokenPipeError) or not is_transient(error):
             raise
         is_redis = isinstance(error, redis.RedisError)
         server = "Redis (REDIS_URL)" if is_redis else "PostgreSQL (DATABASE_URL)"
-        sentence = f"{server} does not serve: {brief(error)}; `statsd doctor` looks at all of it"
+        sentence = f"{server} does not serve: {brief(error)}; `statsd doctor` checks both"
         typer.echo(f"statsd: {sentence}", err=True)
         raise typer.Exit(FAILED) from None
 
 
 def load_settings(*, complete: bool = True) -> Settings:
-    """Read the settings, as `settings.load`; point at variables that are most likely misspelt."""
+    """Read the settings as `settings.load` does; warn of variables that are probably misspelt."""
     for sentence in declarations.unknown(os.environ):
         typer.echo(f"statsd: {sentence}", err=True)
     return declarations.load(os.environ, complete=complete)

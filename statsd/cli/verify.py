@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from statsd.cli.terminal import FAILED, errors_in_a_line, load_settings
+from statsd.cli.terminal import FAILED, errors_on_stderr, load_settings
 from statsd.settings import Settings
 
 if TYPE_CHECKING:
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 Reference = Annotated[
     str | None,
-    typer.Option("--dojo", metavar="REF", help="Only the dojo of this reference id, or `dojo_id`."),
+    typer.Option("--dojo", metavar="REF", help="Only the dojo with this reference id or dojo_id."),
 ]
 
 
 def verify(dojo: Reference = None) -> None:
     """Compare the cache with the database, and change nothing.
 
-    What differs is printed; what differs because its event is still under way is waited for, and
-    is not wrong. The exit code is 1 where anything is wrong, still owed or cannot be computed.
-    `statsd reconcile` has it put right.
+    Differences are printed. A value whose event is still under way is waited for, and is not
+    wrong. The exit code is 1 if any value is wrong, still pending, or cannot be computed.
+    `statsd reconcile` enqueues wrong values.
     """
-    with errors_in_a_line():
+    with errors_on_stderr():
         report = asyncio.run(_verify(load_settings(), dojo))
     for line in report.lines(enqueued=False):
         typer.echo(line)
@@ -33,7 +33,7 @@ def verify(dojo: Reference = None) -> None:
 
 
 async def _verify(settings: Settings, dojo: str | None) -> "VerifyReport":
-    from statsd.consistency.verify import inspected  # noqa: PLC0415 - other commands start faster so
+    from statsd.consistency.verify import verified  # noqa: PLC0415 - other commands start faster so
 
-    async with inspected(settings, dojo) as (_, report):
+    async with verified(settings, dojo) as (_, report):
         return report

@@ -1,11 +1,11 @@
-"""`statsd why`: what is known of one value."""
+"""`statsd why`: explain the state of one value."""
 
 import asyncio
 from typing import Annotated
 
 import typer
 
-from statsd.cli.terminal import errors_in_a_line, load_settings
+from statsd.cli.terminal import errors_on_stderr, load_settings
 from statsd.observability.explain import Line, shown, why
 from statsd.servers.redis_client import redis_client
 
@@ -15,16 +15,16 @@ def show_why(
         str,
         typer.Argument(
             metavar="KEY",
-            help="A key of the cache, as stats:dojo:intro; or a refresh, as dojo_stats:-5.",
+            help="A key of the cache, as stats:dojo:intro; or a job, as dojo_stats:-5.",
         ),
     ],
 ) -> None:
-    """Say why a value is as it is.
+    """Explain why a value is as it is.
 
-    Who answers it and for which moment it is true, the last event, how long the last answer took,
-    whether another one is owed and when it comes, and what failed.
+    Print the job that writes it and its as-of, the last event, the duration of the last answer,
+    whether the job is pending and when it is due, and its failures.
     """
-    with errors_in_a_line():
+    with errors_on_stderr():
         lines = asyncio.run(_found(key))
     for line in shown(lines):
         typer.echo(line)

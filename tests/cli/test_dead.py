@@ -1,4 +1,4 @@
-"""`statsd dead`: listing, showing, replaying and dropping, as an operator does."""
+"""`statsd dead`: listing, showing, replaying and dropping dead letters."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ Run = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def dead(redis_server: embedded.Redis, cache: "redis.Redis") -> Run:
-    """Run `statsd dead ...`; return its exit code and what it said."""
+    """Run `statsd dead ...`; return its exit code and its output."""
     assert not cache.dbsize()
     variables = {"REDIS_URL": redis_server.url}
 
@@ -42,7 +42,7 @@ def dead(redis_server: embedded.Redis, cache: "redis.Redis") -> Run:
 
 
 async def bury(async_cache: Redis, data: bytes | None) -> str:
-    """Bury an entry as the consumer does; return the letter's id."""
+    """Bury an entry as the consumer does; return the id of the dead letter."""
     stream = Stream(async_cache, async_cache, "one", block=0.05, dead_limit=10_000)
     entry = Entry("1-1", data, deleted=False)
     await stream.accept([], {}, [DeadEntry(entry, "ValueError: \x1b[31mno\nno", "Traceback", None)])
@@ -54,7 +54,7 @@ async def bury_job(async_cache: Redis) -> str:
     await queue.enqueue([PendingJob(DojoStats(-5))])
     while attempt := (await queue.lease(LeaseRequest({"reconcile": 1, "dojo_stats": 1}))).attempt:
         await queue.fail(attempt, [], {"error": "no", "traceback": "Traceback"})
-        if attempt.names == ("reconcile",):  # that of a new clock, which is not wanted here
+        if attempt.names == ("reconcile",):  # a new clock enqueues it
             await async_cache.delete(keys.DEAD_LETTERS)
     return await newest(async_cache)
 
@@ -65,19 +65,19 @@ async def newest(async_cache: Redis) -> str:
     return str(letter_id.decode())
 
 
-async def test_letters_are_listed_the_newest_first_a_line_each(
+async def test_dead_letters_are_listed_newest_first_in_one_line_each(
     dead: Run, async_cache: Redis
 ) -> None:
     job = await bury_job(async_cache)
     entry = await bury(async_cache, b"rubbish")
-    code, said = dead("list")
+    code, output = dead("list")
     assert code == 0
-    first, second = said.splitlines()
+    first, second = output.splitlines()
     assert first.startswith(entry)
     assert "event 1-1" in first
     assert second.startswith(job)
     assert "dojo_stats:-5" in second
-    assert "\x1b" not in said
+    assert "\x1b" not in output
 
 
 async def test_a_list_can_be_limited(dead: Run, async_cache: Redis) -> None:
@@ -86,18 +86,20 @@ async def test_a_list_can_be_limited(dead: Run, async_cache: Redis) -> None:
     assert len(dead("list", "--limit", "2")[1].splitlines()) == 2
 
 
-def test_no_letters_are_said_to_be_none(dead: Run) -> None:
+def test_an_empty_list_is_reported(dead: Run) -> None:
     for command in (["list"], ["replay", "--all"], ["drop", "--all"]):
         assert dead(*command) == (0, "there are no dead letters\n")
 
 
-async def test_a_letter_is_shown_whole_and_harmlessly(dead: Run, async_cache: Redis) -> None:
+async def test_a_dead_letter_is_shown_whole_with_control_characters_escaped(
+    dead: Run, async_cache: Redis
+) -> None:
     letter = await bury(async_cache, b"\x1b[2J\xff\x00rubbish")
-    code, said = dead("show", letter)
+    code, output = dead("show", letter)
     assert code == 0
-    assert r"data: \x1b[2J\xff\x00rubbish" in said
-    assert "traceback: Traceback" in said
-    assert "consumer: one" in said
+    assert r"data: \x1b[2J\xff\x00rubbish" in output
+    assert "traceback: Traceback" in output
+    assert "consumer: one" in output
 
 
 @pytest.mark.every_redis
@@ -123,19 +125,19 @@ async def test_a_replayed_job_is_pending_again(
 
 
 @pytest.mark.parametrize("data", [None, b"x" * 70_000])
-async def test_what_was_not_kept_whole_is_not_replayed(
+async def test_an_entry_whose_data_was_not_kept_whole_is_not_replayed(
     dead: Run, async_cache: Redis, cache: "redis.Redis", data: bytes | None
 ) -> None:
     letter = await bury(async_cache, data)
-    code, said = dead("replay", letter)
+    code, output = dead("replay", letter)
     assert code == 1
-    assert "not replayed" in said
+    assert "not replayed" in output
     assert cache.xlen(keys.DEAD_LETTERS) == 1
     if data:
         assert CUT.decode() in dead("show", letter)[1]
 
 
-async def test_all_letters_are_replayed_or_dropped_at_once(
+async def test_all_dead_letters_are_replayed_or_dropped_at_once(
     dead: Run, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
     for _ in range(3):
@@ -148,31 +150,31 @@ async def test_all_letters_are_replayed_or_dropped_at_once(
     assert (cache.xlen(keys.STREAM), cache.xlen(keys.DEAD_LETTERS)) == (3, 0)
 
 
-async def test_a_dropped_letter_is_gone(
+async def test_a_dropped_dead_letter_is_gone(
     dead: Run, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
     letter = await bury(async_cache, b"{}")
     assert dead("drop", letter) == (0, f"{letter}  dropped\n")
     assert cache.xlen(keys.DEAD_LETTERS) == 0
-    assert dead("drop", letter) == (1, f"{letter}  not there\n")
-    assert dead("replay", letter) == (1, f"{letter}  not there\n")
+    assert dead("drop", letter) == (1, f"{letter}  not found\n")
+    assert dead("replay", letter) == (1, f"{letter}  not found\n")
     missing = f"statsd: there is no dead letter {letter}; see `statsd dead list`\n"
     assert dead("show", letter) == (1, missing)
 
 
 @pytest.mark.parametrize("arguments", [("replay",), ("drop",), ("drop", "1-1", "--all")])
-def test_nothing_is_done_unless_it_is_clear_to_what(dead: Run, arguments: tuple[str, ...]) -> None:
+def test_the_command_needs_either_ids_or_all(dead: Run, arguments: tuple[str, ...]) -> None:
     assert dead(*arguments)[0] == 2
 
 
-def test_what_is_no_id_is_refused(dead: Run) -> None:
-    code, said = dead("show", "-")
+def test_a_malformed_id_is_refused(dead: Run) -> None:
+    code, output = dead("show", "-")
     assert code == 2
-    assert "statsd dead list" in said
+    assert "statsd dead list" in output
 
 
-def test_a_redis_that_does_not_serve_is_told_in_a_line(dead: Run) -> None:
-    code, said = dead("list", REDIS_URL="redis://127.0.0.1:1")
+def test_a_redis_that_does_not_serve_is_reported_in_one_line(dead: Run) -> None:
+    code, output = dead("list", REDIS_URL="redis://127.0.0.1:1")
     assert code == 1
-    assert said.startswith("statsd: Redis (REDIS_URL) does not serve:")
-    assert said.count("\n") == 1
+    assert output.startswith("statsd: Redis (REDIS_URL) does not serve:")
+    assert output.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`statsd reconcile`, as an operator uses it. What it prints is `statsd verify`'s to test."""
+"""`statsd reconcile`, as an operator uses it. The tests of `statsd verify` cover its output."""
 
 from pathlib import Path
 
@@ -17,70 +17,70 @@ from tests.support.webapp import Dojo, WebApp, cached, publish, solves_of, webap
 
 
 @pytest.mark.usefixtures("parts")
-def test_where_all_is_right_it_jobs_nothing(
+def test_nothing_is_enqueued_if_all_values_are_right(
     run: Run, dojos: list[Dojo], cache: "redis.Redis"
 ) -> None:
     assert run("reconcile")[:2] == (0, f"{len(of_all(*dojos))} compared, 0 wrong\n")
     assert not cache.keys(keys.job("*"))
 
 
-async def test_what_is_wrong_is_enqueued_and_nothing_else_is(
+async def test_only_wrong_values_are_enqueued(
     parts: Parts, run: Run, webapp: WebApp, dojos: list[Dojo]
 ) -> None:
     first, *_ = dojos
     webapp.solve(webapp.create_user(), webapp.challenge_ids(first)[0])
-    code, said, _ = run("reconcile", "--dojo", first.reference_id)
+    code, output, _ = run("reconcile", "--dojo", first.reference_id)
     assert code == 0
     number = len(all_of_dojos(first))
-    assert said.endswith(f"\n{number} compared, 4 wrong, now marked for a daemon to compute\n")
+    assert output.endswith(f"\n{number} compared, 4 wrong, now enqueued for a daemon to compute\n")
     assert await parts.answer() == {each.name for each in of_dojo(first.dojo_id)}
-    right = (0, f"{number} compared, 0 wrong\n")
-    assert run("reconcile", "--dojo", first.reference_id)[:2] == right
+    unchanged = (0, f"{number} compared, 0 wrong\n")
+    assert run("reconcile", "--dojo", first.reference_id)[:2] == unchanged
 
 
-async def test_a_dojo_that_is_gone_is_found_by_its_key(
+async def test_a_deleted_dojo_is_found_by_its_key(
     parts: Parts, run: Run, webapp: WebApp, dojos: list[Dojo], cache: "redis.Redis"
 ) -> None:
     first, *_ = dojos
     webapp.delete([first])
-    code, said, _ = run("reconcile", "--dojo", first.reference_id)
+    code, output, _ = run("reconcile", "--dojo", first.reference_id)
     assert code == 0
-    *lines, _summary = said.splitlines()
+    *lines, _summary = output.splitlines()
     names = all_of_dojos(first)
     assert sorted(lines) == sorted(f"{name}  should not be there" for name in names)
     await parts.answer()
     assert not cache.exists(keys.dojo_stats(first.reference_id))
 
 
-def test_there_is_one_way_to_only_look(run: Run) -> None:
-    code, said, complaint = run("reconcile", "--dry-run")
-    assert (code, said) == (2, "")
-    assert "No such option" in complaint
+def test_there_is_no_dry_run(run: Run) -> None:
+    code, output, errors = run("reconcile", "--dry-run")
+    assert (code, output) == (2, "")
+    assert "No such option" in errors
 
 
-def test_a_living_daemon_puts_right_what_was_enqueued(
+def test_a_running_daemon_corrects_enqueued_values(
     run: Run,
     variables: dict[str, str],
     dojos: list[Dojo],
     cache: "redis.Redis",
     tmp_path: Path,
 ) -> None:
-    """An event that is under way meanwhile is no difference."""
+    """An event that is under way meanwhile makes no difference."""
     first, second, _ = dojos
     name_of_first, name_of_second = (DojoStats(each.dojo_id).name for each in (first, second))
     webapp = webapp_of(variables["DATABASE_URL"])
     with daemon(tmp_path / "log", STATSD_AUDIT_INTERVAL="0", **variables):
         for dojo in dojos:
             cached(cache, dojo)
-        eventually(lambda: not cache.keys(keys.job("*")), "all is computed")
+        eventually(lambda: not cache.keys(keys.job("*")), "all values are computed")
         key = keys.dojo_stats(first.reference_id)
         cache.set(key, orjson.dumps(orjson.loads(cache.get(key) or b"") | {"solves": 99}))
         webapp.solve(webapp.create_user(), webapp.challenge_ids(second)[0])
         publish(cache, second)
-        code, said, _ = run("reconcile")
+        code, output, _ = run("reconcile")
         assert code == 0
-        assert f"{name_of_first}  solves is 99, should be 0" in said
-        assert name_of_second not in said
-        eventually(lambda: solves_of(cache, first)() == 0, "it is right again")
+        assert f"{name_of_first}  solves is 99, should be 0" in output
+        assert name_of_second not in output
+        eventually(lambda: solves_of(cache, first)() == 0, "the value is right again")
         assert solves_of(cache, second)() == 1
     webapp.engine.dispose()

@@ -1,4 +1,4 @@
-"""Settings on the command line: listed, documented, and what is said when they are wrong."""
+"""Settings on the command line: the list, the documentation, and errors of wrong values."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def test_the_command_lists_the_settings_in_force_without_passwords() -> None:
     assert "DATABASE_URL=postgresql+asyncpg://web:***@db/ctfd" in output
 
 
-def test_the_command_lists_the_settings_before_there_is_a_database() -> None:
+def test_the_command_lists_the_settings_without_a_database_url() -> None:
     for unset in ({}, {"DATABASE_URL": ""}):
         code, output, errors = command("settings", STATSD_LEASE="12.5", **unset)
         assert (code, errors) == (0, "")
@@ -45,7 +45,7 @@ def test_the_command_lists_the_settings_before_there_is_a_database() -> None:
         assert "STATSD_LEASE=12.5 seconds" in output
 
 
-def test_a_pipe_whose_reader_has_gone_is_no_lost_server() -> None:
+def test_a_closed_pipe_is_not_reported_as_a_lost_server() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     listed = subprocess.run(
@@ -59,7 +59,7 @@ def test_a_pipe_whose_reader_has_gone_is_no_lost_server() -> None:
     assert (listed.returncode, listed.stderr) == (1, "")
 
 
-def test_the_command_line_tells_what_is_wrong_without_a_traceback() -> None:
+def test_wrong_settings_are_reported_without_a_traceback() -> None:
     code, output, errors = command("run", STATSD_LEASE="long", STATSD_LEASES="12")
     assert (code, output) == (2, "")
     lines = errors.splitlines()

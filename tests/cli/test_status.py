@@ -1,4 +1,4 @@
-"""`statsd status`, `top` and `why`, on a healthy system and on a sick one."""
+"""`statsd status`, `top` and `why`, on a healthy system and on a faulty one."""
 
 import signal
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def statsd(redis_server: embedded.Redis, cache: "redis.Redis") -> Run:  # noqa: 
 def process(
     database: str,
     redis_server: embedded.Redis,
-    publishing: None,  # noqa: ARG001 - for as long as the daemon is there
+    publishing: None,  # noqa: ARG001 - for as long as the daemon runs
     tmp_path: Path,
 ) -> Iterator[Daemon]:
     variables = {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
@@ -41,7 +41,7 @@ def process(
 
 @pytest.fixture
 def dojo(webapp: WebApp, process: Daemon, cache: "redis.Redis") -> Dojo:  # noqa: ARG001
-    """A dojo in which somebody solved something, which the cache knows."""
+    """A dojo with a solve that has reached the cache."""
     dojo = webapp.create_dojo()
     webapp.solve(webapp.create_user(), webapp.challenge_ids(dojo)[0])
     eventually(lambda: solves_of(cache, dojo)() == 1, "the solve is in the cache")
@@ -49,7 +49,7 @@ def dojo(webapp: WebApp, process: Daemon, cache: "redis.Redis") -> Dojo:  # noqa
 
 
 def line_of(text: str, subject: str) -> str:
-    """Return what a text says of a subject."""
+    """Return the line of a text about a subject."""
     return next(line for line in text.splitlines() if line.startswith(subject))
 
 
@@ -69,20 +69,20 @@ def test_a_healthy_system_is_well(statsd: Run, process: Daemon, dojo: Dojo) -> N
 
 
 def shown(statsd: Run, *parts: str) -> str | None:
-    """Return what `status` says, if all of these are in it and it is well."""
+    """Return the output of `status` if all is well and it has all of these parts."""
     code, text, _ = statsd("status")
     return text if code == 0 and all(part in text for part in parts) else None
 
 
 @pytest.mark.usefixtures("dojo")
-def test_top_shows_the_same_until_it_is_over(statsd: Run) -> None:
+def test_top_shows_the_status_until_its_time_is_over(statsd: Run) -> None:
     code, text, _ = statsd("top", "--seconds", "1", "--interval", "0.2")
     assert code == 0
     assert "jobs/s" in text
     assert line_of(text, "events")
 
 
-def test_without_a_daemon_nothing_is_well(statsd: Run, cache: "redis.Redis") -> None:
+def test_without_a_daemon_the_system_is_in_trouble(statsd: Run, cache: "redis.Redis") -> None:
     cache.xadd(keys.STREAM, {"data": b"no event"})
     code, text, _ = statsd("status")
     assert code == 1
@@ -93,18 +93,18 @@ def test_without_a_daemon_nothing_is_well(statsd: Run, cache: "redis.Redis") -> 
     assert "1 unread" in text
 
 
-def test_a_daemon_that_was_killed_is_missed(statsd: Run, process: Daemon) -> None:
+def test_a_killed_daemon_is_reported(statsd: Run, process: Daemon) -> None:
     [started] = process.lines("started")
     eventually(lambda: shown(statsd, "well"), "all is well")
     process.stop(signal.SIGKILL)
     eventually(
         lambda: f"{started['consumer']} has not reported for" in statsd("status").output,
-        "it is missed",
+        "it is reported",
     )
     assert statsd("status").code == 1
 
 
-def test_a_server_that_is_gone_is_one_line() -> None:
+def test_a_lost_server_is_reported_in_one_line() -> None:
     for command in (("status",), ("top",), ("why", "stats:belts")):
         ended = run_with({"REDIS_URL": "redis://127.0.0.1:1"})(*command)
         assert (ended.code, ended.output) == (1, "")
@@ -112,12 +112,12 @@ def test_a_server_that_is_gone_is_one_line() -> None:
         assert len(ended.errors.splitlines()) == 1
 
 
-def test_why_tells_of_the_event_and_of_the_answer(
+def test_why_shows_the_last_event_and_the_last_answer(
     statsd: Run, dojo: Dojo, cache: "redis.Redis"
 ) -> None:
     key = keys.dojo_stats(dojo.reference_id)
     eventually(
-        lambda: line_of(statsd("why", key).output, "pending").endswith("  no"), "it is not owed"
+        lambda: line_of(statsd("why", key).output, "pending").endswith("  no"), "it is not pending"
     )
     code, text, _ = statsd("why", key)
     assert code == 0
@@ -130,7 +130,7 @@ def test_why_tells_of_the_event_and_of_the_answer(
     assert line_of(by_name, "last event").split(",")[0] == line_of(text, "last event").split(",")[0]
 
 
-async def test_why_tells_what_is_pending_and_what_failed(
+async def test_why_shows_pending_jobs_and_failures(
     statsd: Run, queue: Queue, async_cache: Redis
 ) -> None:
     async def pending() -> str:
@@ -153,7 +153,7 @@ async def test_why_tells_what_is_pending_and_what_failed(
     assert await pending() == "no"
 
 
-async def test_why_refuses_what_nobody_wrote(statsd: Run, queue: Queue, async_cache: Redis) -> None:
+async def test_why_refuses_unknown_keys_and_shows_broken_values(statsd: Run, queue: Queue, async_cache: Redis) -> None:
     code, _, text = statsd("why", "stats:dojo:\x1b[31mno\n")
     assert code == 2
     assert "no daemon has written 'stats:dojo:\\x1b[31mno\\n'" in text

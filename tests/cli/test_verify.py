@@ -14,8 +14,12 @@ from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.scores import Scores
 from statsd.consistency.compare import Verdict
-from statsd.consistency.inspection import Discrepancy, Inspection, UnknownDojoError
-from statsd.consistency.verify import VerifyReport
+from statsd.consistency.verify import (
+    Discrepancy,
+    UnknownDojoError,
+    Verification,
+    VerifyReport,
+)
 from statsd.jobs.pending import PendingJob
 from tests.support.commands import Run
 from tests.support.daemon_parts import Parts
@@ -43,16 +47,18 @@ def name_of(dojo: Dojo) -> str:
 
 
 def compared(dojos: Iterable[Dojo], *solvers: User) -> str:
-    """How many values of a site are compared, as it is said."""
+    """Return how many values of a site are compared, in the words of the command."""
     return f"{len(of_all(*dojos, solvers=solvers))} compared"
 
 
-async def test_where_all_is_right_it_says_so(parts: Parts, run: Run, dojos: list[Dojo]) -> None:
+async def test_right_values_are_reported_as_right(
+    parts: Parts, run: Run, dojos: list[Dojo]
+) -> None:
     assert run("verify") == (0, f"{compared(dojos)}, 0 wrong\n", "")
     assert await parts.answer() == set()
 
 
-async def test_what_differs_is_printed_and_left_as_it_is(
+async def test_differences_are_printed_and_nothing_is_changed(
     parts: Parts, run: Run, webapp: WebApp, dojos: list[Dojo]
 ) -> None:
     first, *_ = dojos
@@ -67,12 +73,12 @@ async def test_what_differs_is_printed_and_left_as_it_is(
             first.dojo_id
         ): "recent_solves differs; solves is 0, should be 1; users is 0, should be 1",
     }
-    lines = "".join(f"{job.name}  {what}\n" for job, what in differences.items())
+    lines = "".join(f"{job.name}  {difference}\n" for job, difference in differences.items())
     assert run("verify")[:2] == (1, f"{lines}{compared(dojos, user)}, 5 wrong\n")
     assert await parts.answer() == set()
 
 
-async def test_one_dojo_is_looked_at_alone(
+async def test_one_dojo_can_be_verified_alone(
     parts: Parts, run: Run, webapp: WebApp, dojos: list[Dojo]
 ) -> None:
     first, second, _ = dojos
@@ -80,25 +86,25 @@ async def test_one_dojo_is_looked_at_alone(
     names = all_of_dojos(second)
     right = f"{len(names)} compared, 0 wrong\n"
     assert run("verify", "--dojo", second.reference_id) == (0, right, "")
-    inspection = Inspection(parts.cache, parts.database, refill=True)
-    assert named(await inspection.statistics(str(second.dojo_id))) == names
+    verification = Verification(parts.cache, parts.database, refill=True)
+    assert named(await verification.statistics(str(second.dojo_id))) == names
 
 
-async def test_a_dojo_that_never_was_is_said_not_to_be(parts: Parts, run: Run) -> None:
-    code, said, complaint = run("verify", "--dojo", "no\x1bne")
-    assert (code, said) == (2, "")
-    assert complaint.startswith("statsd: there is no dojo 'no\\x1bne'")
-    inspection = Inspection(parts.cache, parts.database, refill=True)
+async def test_an_unknown_dojo_is_an_error(parts: Parts, run: Run) -> None:
+    code, output, errors = run("verify", "--dojo", "no\x1bne")
+    assert (code, output) == (2, "")
+    assert errors.startswith("statsd: there is no dojo 'no\\x1bne'")
+    verification = Verification(parts.cache, parts.database, refill=True)
     for name in ("-7", "9" * 10):
         with pytest.raises(UnknownDojoError, match=f"there is no dojo '{name}'"):
-            await inspection.statistics(name)
+            await verification.statistics(name)
 
 
 @pytest.mark.usefixtures("parts")
-def test_whatever_somebody_put_there_is_wrong_and_no_more(
+def test_foreign_values_are_wrong_and_hide_no_others(
     run: Run, dojos: list[Dojo], cache: "redis.Redis"
 ) -> None:
-    """What is missing is not, where nothing is filled at the start."""
+    """Without a cold start, missing values are right."""
     first, second, third = (keys.dojo_stats(dojo.reference_id) for dojo in dojos)
     cache.delete(second, keys.updated(second))
     assert run("verify", SKIP_COLD_START="1") == (0, f"{compared(dojos)}, 0 wrong\n", "")
@@ -106,26 +112,31 @@ def test_whatever_somebody_put_there_is_wrong_and_no_more(
     cache.set(keys.updated(first), b"1e999")
     cache.rpush(second, "a list")
     cache.set(third, "null")
-    code, said, complaint = run("verify")
-    whats = ["is garbled", "missing", "is garbled"]
-    lines = [f"{name_of(dojo)}  {what}" for dojo, what in zip(dojos, whats, strict=True)]
-    assert sorted(said.splitlines()) == sorted([*lines, f"{compared(dojos)}, 3 wrong"])
-    assert (code, complaint) == (1, "")
+    code, output, errors = run("verify")
+    descriptions = ["is garbled", "missing", "is garbled"]
+    lines = [
+        f"{name_of(dojo)}  {description}"
+        for dojo, description in zip(dojos, descriptions, strict=True)
+    ]
+    assert sorted(output.splitlines()) == sorted([*lines, f"{compared(dojos)}, 3 wrong"])
+    assert (code, errors) == (1, "")
 
 
 @pytest.mark.usefixtures("parts")
-def test_what_cannot_be_computed_is_not_well(run: Run, webapp: WebApp, dojos: list[Dojo]) -> None:
+def test_a_value_that_cannot_be_computed_fails_the_command(
+    run: Run, webapp: WebApp, dojos: list[Dojo]
+) -> None:
     first, *_ = dojos
     with webapp.engine.begin() as connection:
         connection.execute(sa.text(BREAKS.format(dojo_id=first.dojo_id)))
-    code, said, _ = run("verify")
+    code, output, _ = run("verify")
     assert code == 1
-    assert f"{name_of(first)}  could not be computed: DivisionByZeroError\n" in said
-    assert "0 wrong; " in said
-    assert said.endswith(" could not be computed: see `statsd dead list`\n")
+    assert f"{name_of(first)}  could not be computed: DivisionByZeroError\n" in output
+    assert "0 wrong; " in output
+    assert output.endswith(" could not be computed: see `statsd dead list`\n")
 
 
-async def test_what_nobody_computes_is_not_well_whether_pending_now_or_later(
+async def test_pending_and_delayed_jobs_that_no_daemon_executes_fail_the_command(
     parts: Parts, webapp: WebApp, dojos: list[Dojo]
 ) -> None:
     now, delayed, _ = dojos
@@ -136,29 +147,29 @@ async def test_what_nobody_computes_is_not_well_whether_pending_now_or_later(
         pending = (*of_dojo(dojo.dojo_id), Activity(users[-1].id))
         await parts.queue.enqueue([PendingJob(job, delay=delay) for job in pending])
         names |= named(pending)
-    inspection = Inspection(parts.cache, parts.database, refill=True, patience=0.1)
-    jobs = await inspection.statistics()
-    _ = [number async for number in inspection.compare(jobs)]
-    report = VerifyReport(len(jobs), await inspection.findings())
+    verification = Verification(parts.cache, parts.database, refill=True, timeout=0.1)
+    jobs = await verification.statistics()
+    _ = [number async for number in verification.compare(jobs)]
+    report = VerifyReport(len(jobs), await verification.discrepancies())
     *lines, summary = report.lines(enqueued=False)
     assert not report.is_well
-    told = {line.split()[0] for line in lines if line.endswith(" (owed already)")}
-    assert (told, len(lines), report.pending) == (names, 10, 10)
+    already_pending = {line.split()[0] for line in lines if line.endswith(" (pending already)")}
+    assert (already_pending, len(lines), report.pending) == (names, 10, 10)
     wait = "0 wrong; 10 not computed yet: does a daemon run?"
     assert summary == f"{compared(dojos, *users)}, {wait}"
 
 
-def test_what_was_written_meanwhile_is_nothing_to_print() -> None:
+def test_values_written_meanwhile_are_not_printed() -> None:
     report = VerifyReport(1, [Discrepancy(DojoStats(5), Verdict.WRITTEN, ["solves differs"])])
     assert report.is_well
     assert list(report.lines(enqueued=False)) == ["1 compared, 0 wrong"]
 
 
 @pytest.mark.usefixtures("parts")
-def test_a_database_that_cannot_just_now_is_told_in_a_line(run: Run, webapp: WebApp) -> None:
+def test_a_database_that_does_not_serve_is_reported_in_one_line(run: Run, webapp: WebApp) -> None:
     with webapp.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE dojos RENAME TO elsewhere"))
-    code, said, complaint = run("verify")
-    assert (code, said) == (1, "")
-    assert complaint.startswith("statsd: PostgreSQL (DATABASE_URL) does not serve: ")
-    assert len(complaint.splitlines()) == 1
+    code, output, errors = run("verify")
+    assert (code, output) == (1, "")
+    assert errors.startswith("statsd: PostgreSQL (DATABASE_URL) does not serve: ")
+    assert len(errors.splitlines()) == 1

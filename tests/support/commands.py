@@ -1,4 +1,4 @@
-"""The command line, as an operator uses it."""
+"""Running commands as an operator does."""
 
 import subprocess
 import sys
@@ -7,34 +7,34 @@ from typing import NamedTuple, Protocol
 from tests.support.processes import DEADLINE, environment
 
 
-class Ended(NamedTuple):
-    """What came of a command."""
+class Result(NamedTuple):
+    """The result of a command."""
 
     code: int
-    said: str
-    complaint: str
-    """What it wrote to standard error."""
+    output: str
+    errors: str
+    """Its output on standard error."""
 
 
 class Run(Protocol):
-    """Run `statsd` with these arguments; `others` are more variables."""
+    """Run `statsd` with arguments; `stdin` is its standard input, `others` are more variables."""
 
-    def __call__(self, *arguments: str, typed: str | None = None, **others: str) -> Ended: ...
+    def __call__(self, *arguments: str, stdin: str | None = None, **others: str) -> Result: ...
 
 
 def run_with(variables: dict[str, str]) -> Run:
-    """Return what runs `statsd` with these variables."""
+    """Return a function that runs `statsd` with these variables."""
 
-    def run(*arguments: str, typed: str | None = None, **others: str) -> Ended:
+    def run(*arguments: str, stdin: str | None = None, **others: str) -> Result:
         ended = subprocess.run(
             [sys.executable, "-m", "statsd", *arguments],
             env=environment(variables | others),
             capture_output=True,
             check=False,
-            input=typed,
+            input=stdin,
             text=True,
             timeout=3 * DEADLINE,
         )
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+        return Result(ended.returncode, ended.stdout, ended.stderr)
 
     return run

@@ -1,1 +1,1 @@
-"""The command `statsd doctor`: its checks, and how it prints what they find."""
+"""`statsd doctor`: checks of the whole installation."""

@@ -1,4 +1,4 @@
-"""A look at the whole installation, for the operator."""
+"""All checks of `statsd doctor`, in their order."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 
@@ -6,60 +6,65 @@ from redis.asyncio import Redis
 
 from statsd.cli.doctor import clocks, postgres, redis, stream
 from statsd.cli.doctor.finding import Finding, Level
-from statsd.cli.doctor.patient import Patient
+from statsd.cli.doctor.server_probe import ServerProbe
 from statsd.servers.database import Database
 from statsd.servers.redis_client import redis_client
 from statsd.settings import Settings, unknown
 from statsd.urls import credentials
 
-PATIENCE = 5.0  # seconds for a check; a server that takes longer is not asked again
-CONNECTIONS = 2  # as many as it takes to see whether prepared statements are kept
+TIME_LIMIT = 5.0  # seconds for a check; a server that takes longer is not checked again
+POOL_SIZE = 2  # connections; a check of prepared statements needs two
 
 Check = tuple[str, AsyncIterator[Finding]]
-"""What is looked at, and what yields the findings."""
+"""The subject, and an iterator that checks it and yields the findings."""
 
 
 async def examine(
-    settings: Settings, environ: Mapping[str, str], *, patience: float = PATIENCE
+    settings: Settings, environ: Mapping[str, str], *, time_limit: float = TIME_LIMIT
 ) -> AsyncIterator[Finding]:
-    """Yield what is found, check by check, also where a server is gone."""
+    """Yield the findings, check by check; those of a server that is gone say so.
+
+    `time_limit` is in seconds, for each check.
+    """
     for finding in configuration(settings, environ):
         yield finding
     database = Database(
         settings.database_url,
-        pool_size=CONNECTIONS,
-        statement_timeout=patience,
+        pool_size=POOL_SIZE,
+        statement_timeout=time_limit,
         prepared_statements=False,
     )
     try:
         async with redis_client(settings.redis_url) as client:
-            cache = Patient("Redis", credentials(settings.redis_url), patience)
+            redis_probe = ServerProbe("Redis", credentials(settings.redis_url), time_limit)
             for subject, check in _of_redis(client):
-                for finding in await cache.examine(subject, check):
+                for finding in await redis_probe.run(subject, check):
                     yield finding
-            tables = Patient("PostgreSQL", credentials(settings.database_url), patience)
+            postgres_probe = ServerProbe(
+                "PostgreSQL", credentials(settings.database_url), time_limit
+            )
             for subject, check in _of_postgres(database, prepared=settings.prepared_statements):
-                for finding in await tables.examine(subject, check):
+                for finding in await postgres_probe.run(subject, check):
                     yield finding
-            clock = clocks.postgres(client, database)
-            asked = cache if cache.is_gone else tables
-            for finding in await asked.examine("clock of PostgreSQL", clock):
+            clock = clocks.postgres(client, database)  # needs both servers
+            probe = redis_probe if redis_probe.is_gone else postgres_probe
+            for finding in await probe.run("clock of PostgreSQL", clock):
                 yield finding
     finally:
         await database.close()
 
 
 def configuration(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield what the environment says; settings that are wrong were refused before."""
-    strange = list(unknown(environ))
-    for sentence in strange:
+    """Yield findings about the environment; wrong values of settings were refused before."""
+    misspelt = list(unknown(environ))
+    for sentence in misspelt:
         advice = "correct its name, or remove it: see `statsd settings`"
         yield Finding(Level.WARNING, "settings", sentence, advice)
     if not settings.enabled:
-        what = "BACKGROUND_STATS_ENABLED=0: nothing is published, and no daemon runs"
-        yield Finding(Level.WARNING, "settings", what, "set it to 1, if that is not meant")
-    elif not strange:
-        yield Finding(Level.OK, "settings", "all are understood")
+        sentence = "BACKGROUND_STATS_ENABLED=0: nothing is published, and no daemon runs"
+        yield Finding(Level.WARNING, "settings", sentence, "set it to 1, unless that is intended")
+    elif not misspelt:
+        yield Finding(Level.OK, "settings", "all are valid")
 
 
 def _of_redis(client: Redis) -> Iterator[Check]:

@@ -1,25 +1,25 @@
-"""What `statsd doctor` finds."""
+"""Findings of `statsd doctor`, and their levels."""
 
 from enum import StrEnum
 from typing import NamedTuple
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
-    """It works, and may not for long, or is slower than it need be; or nobody can say."""
+    """It works, but slowly or perhaps not for long; or it could not be checked."""
     DANGER = "danger"
     """Values are not computed, or events may be lost."""
 
 
 class Finding(NamedTuple):
-    """What one check found."""
+    """The result of one check."""
 
     level: Level
     subject: str
-    """What was looked at, in a word or two."""
+    """What was checked, in a word or two."""
     sentence: str
     advice: str = ""
-    """What to do next; empty where nothing is to be done."""
+    """What to do next; empty if nothing is to be done."""

@@ -1,4 +1,4 @@
-"""What `statsd doctor` asks of PostgreSQL."""
+"""Checks of PostgreSQL, by `statsd doctor`."""
 
 from collections.abc import AsyncIterator
 
@@ -13,7 +13,7 @@ OLDEST, NEWEST = 15, 18
 VERSION = sa.text(
     "SELECT current_setting('server_version'), current_setting('server_version_num')::int"
 )
-RECOVERS = sa.text("SELECT pg_is_in_recovery()")
+IN_RECOVERY = sa.text("SELECT pg_is_in_recovery()")
 INDEXES = sa.text(
     "SELECT table_name, indisunique,"
     " pg_get_indexdef(indexrelid, 1, true), pg_get_indexdef(indexrelid, 2, true)"
@@ -23,7 +23,7 @@ INDEXES = sa.text(
 
 
 async def server(database: Database) -> AsyncIterator[Finding]:
-    """Whether it serves, and is of a version that is known to do."""
+    """Check that it serves, and that its version is supported."""
     found: list[tuple[str, int]] = []
 
     async def ask() -> None:
@@ -37,35 +37,38 @@ async def server(database: Database) -> AsyncIterator[Finding]:
 
 
 def version(text: str, major: int) -> Finding:
-    """Judge the version."""
-    name = f"version {text}"
+    """Judge a version, by its text and its major number."""
+    sentence = f"version {text}"
     if major < OLDEST:
-        advice = f"upgrade to {OLDEST} to {NEWEST}; older ones are not tested"
-        return Finding(Level.WARNING, "PostgreSQL", name, advice)
+        advice = f"upgrade to a version from {OLDEST} to {NEWEST}; older ones are not tested"
+        return Finding(Level.WARNING, "PostgreSQL", sentence, advice)
     untested = f"; newer than {NEWEST} is not tested" if major > NEWEST else ""
-    return Finding(Level.OK, "PostgreSQL", name + untested)
+    return Finding(Level.OK, "PostgreSQL", sentence + untested)
 
 
 async def role(database: Database) -> AsyncIterator[Finding]:
-    """Whether it is the primary: a replica shows a solve after its event was handled."""
+    """Check that it is the primary: on a replica, a solve may appear after its event is handled."""
     async with database.snapshot() as snapshot:
-        [recovers] = await snapshot.scalars(RECOVERS)
-    if recovers:
-        what = "it is a replica, which lags behind events"
+        [is_replica] = await snapshot.scalars(IN_RECOVERY)
+    if is_replica:
+        sentence = "it is a replica, which lags behind the events"
         advice = "let DATABASE_URL name the primary"
-        yield Finding(Level.DANGER, "role of PostgreSQL", what, advice)
+        yield Finding(Level.DANGER, "role of PostgreSQL", sentence, advice)
     else:
         yield Finding(Level.OK, "role of PostgreSQL", "it is the primary")
 
 
 async def tables(database: Database) -> AsyncIterator[Finding]:
-    """Whether all columns of the contract can be read; `database` uses nothing that is prepared."""
+    """Check that all columns of the contract can be read.
+
+    `database` must not use prepared statements, since a pooler may lose them.
+    """
     await checked(database.check)()
-    yield Finding(Level.OK, "tables", "all are there and can be read")
+    yield Finding(Level.OK, "tables", "all tables and columns exist and can be read")
 
 
 async def indexes(database: Database) -> AsyncIterator[Finding]:
-    """Whether the indexes are there without which a solve costs a pass over all submissions."""
+    """Check for the indexes without which each solve costs a scan of all submissions."""
     async with database.snapshot() as snapshot:
         found = [tuple(row) for row in await snapshot.rows(INDEXES)]
     solves = ("submissions", True, "challenge_id", "user_id") in found
@@ -75,24 +78,24 @@ async def indexes(database: Database) -> AsyncIterator[Finding]:
     missing = [] if solves else ["a unique one on the solves' (challenge_id, user_id)"]
     missing += [] if challenges else ["one on dojo_challenges (challenge_id)"]
     if missing:
-        what = f"missing: {', and '.join(missing)}"
-        advice = "make it, as docs/contract.md has it: each solve is slow without"
-        yield Finding(Level.WARNING, "indexes", what, advice)
+        sentence = f"missing: {', and '.join(missing)}"
+        advice = "create it, as in docs/contract.md: without it each solve is slow"
+        yield Finding(Level.WARNING, "indexes", sentence, advice)
     else:
-        yield Finding(Level.OK, "indexes", "those of the contract are there")
+        yield Finding(Level.OK, "indexes", "all indexes of the contract exist")
 
 
 async def prepared_statements(database: Database, *, wanted: bool) -> AsyncIterator[Finding]:
-    """Whether the setting suits what lies between: a pooler, or nothing."""
+    """Check that the setting is right for the pooler, or for the lack of one."""
     subject = "prepared statements"
     try:
         await database.check_prepared_statements()
     except SettingsError:
         if wanted:
-            what = "the pooler loses them (pgbouncer before 1.21, or max_prepared_statements = 0)"
-            yield Finding(Level.DANGER, subject, what, "set STATSD_PREPARED_STATEMENTS=0")
+            lost = "the pooler loses them (pgbouncer before 1.21, or max_prepared_statements = 0)"
+            yield Finding(Level.DANGER, subject, lost, "set STATSD_PREPARED_STATEMENTS=0")
         else:
-            yield Finding(Level.OK, subject, "off, as the pooler needs it")
+            yield Finding(Level.OK, subject, "off, as the pooler requires")
     else:
-        slow = "off, though nothing loses them: STATSD_PREPARED_STATEMENTS=1 is faster"
+        slow = "off, though no pooler loses them: STATSD_PREPARED_STATEMENTS=1 is faster"
         yield Finding(Level.OK, subject, "on, and kept" if wanted else slow)

@@ -1,4 +1,4 @@
-"""What `statsd doctor` asks of the stream, its group and the dead letters."""
+"""Checks of the stream, its consumer group and the dead letters, by `statsd doctor`."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
@@ -6,16 +6,18 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from statsd import keys
+from statsd.cli.doctor.clocks import redis_time
 from statsd.cli.doctor.finding import Finding, Level
+from statsd.observability.status import duration
 from statsd.stream.takeover import GONE
 
-MANY = 10_000  # entries that wait; a daemon accepts as many within seconds
-LATE = 60.0  # seconds from when an entry was published until it should be accepted
-NAMED = 5  # consumers in one line
+MANY = 10_000  # entries not accepted; a daemon accepts as many within seconds
+OLD = 60.0  # seconds; entries should be accepted sooner after their publishing
+NAMED = 5  # consumers named in one line, at the most
 NO_GROUP = f"there is no group {keys.GROUP}"
 START = "start a daemon: `statsd run`"
-MAKES_GROUP = "start a daemon, which makes it: `statsd run`"
-SEE_DAEMON = "see whether a daemon runs, and what its log says"
+START_FOR_GROUP = "start a daemon, which creates it: `statsd run`"
+SEE_DAEMON = "check that a daemon runs, and read its log"
 
 
 class ConsumerInfo(NamedTuple):
@@ -24,34 +26,34 @@ class ConsumerInfo(NamedTuple):
     name: str
     pending: int
     idle: float
-    """Seconds since it last did anything."""
-    lives: bool
-    """Whether it has given a sign of life in the last seconds."""
+    """Seconds since its last command on the stream."""
+    is_alive: bool
+    """Whether it has had a heartbeat in the last seconds."""
 
 
 async def waiting(redis: Redis) -> AsyncIterator[Finding]:
-    """How much was published and is not accepted: accepted entries are removed."""
+    """Check how many entries are not accepted yet: accepted ones are removed."""
     length = int(await redis.xlen(keys.STREAM))
     group = await _group(redis)
     if group is None:
-        what = f"{length} not accepted yet, as {NO_GROUP}" if length else NO_GROUP
-        yield Finding(Level.WARNING, "events", what, MAKES_GROUP)
+        sentence = f"{length} not accepted yet, as {NO_GROUP}" if length else NO_GROUP
+        yield Finding(Level.WARNING, "events", sentence, START_FOR_GROUP)
         return
     lag = group.get("lag")
     unread = "an unknown number" if lag is None else str(lag)
-    what = f"{length} not accepted yet, {unread} of them not read" if length else "none waits"
+    sentence = f"{length} not accepted yet, {unread} of them unread" if length else "none waits"
     first: Any = await redis.xrange(keys.STREAM, count=1)
     age = await _age(redis, first[0][0]) if first else 0.0
     if age >= 1:
-        what += f"; the oldest for {duration(age)}"
-    if length >= MANY or age >= LATE:
-        yield Finding(Level.WARNING, "events", what, SEE_DAEMON)
+        sentence += f"; the oldest for {duration(age)}"
+    if length >= MANY or age >= OLD:
+        yield Finding(Level.WARNING, "events", sentence, SEE_DAEMON)
     else:
-        yield Finding(Level.OK, "events", what)
+        yield Finding(Level.OK, "events", sentence)
 
 
 async def pending(redis: Redis) -> AsyncIterator[Finding]:
-    """How much was read and is not acknowledged."""
+    """Check how many entries were read and are not acknowledged."""
     if await _group(redis) is None:
         yield Finding(Level.OK, "pending entries", f"none, as {NO_GROUP}")
         return
@@ -60,43 +62,43 @@ async def pending(redis: Redis) -> AsyncIterator[Finding]:
         yield Finding(Level.OK, "pending entries", "none")
         return
     age = await _age(redis, summary["min"])
-    what = f"{summary['pending']}, the oldest published {duration(age)} ago"
-    if age >= LATE:
-        yield Finding(Level.WARNING, "pending entries", what, SEE_DAEMON)
+    sentence = f"{summary['pending']}, the oldest published {duration(age)} ago"
+    if age >= OLD:
+        yield Finding(Level.WARNING, "pending entries", sentence, SEE_DAEMON)
     else:
-        yield Finding(Level.OK, "pending entries", what)
+        yield Finding(Level.OK, "pending entries", sentence)
 
 
 async def daemons(redis: Redis) -> AsyncIterator[Finding]:
-    """Who consumes."""
-    living = [each.name for each in await _consumers(redis) if each.lives]
+    """Check that a daemon consumes."""
+    living = [each.name for each in await _consumers(redis) if each.is_alive]
     if living:
         yield Finding(Level.OK, "daemons", f"{len(living)}: {_listed(living)}")
     else:
-        yield Finding(Level.DANGER, "daemons", "none gives a sign of life", START)
+        yield Finding(Level.DANGER, "daemons", "none has a heartbeat", START)
 
 
 async def orphans(redis: Redis) -> AsyncIterator[Finding]:
-    """Consumers that are gone, and hold entries or were silent for long."""
-    yield gone(await _consumers(redis))
+    """Check for dead consumers that have pending entries, or are silent for long."""
+    yield judge_consumers(await _consumers(redis))
 
 
-def gone(consumers: Sequence[ConsumerInfo]) -> Finding:
-    """Judge the consumers: living daemons take over what others hold, and dismiss the silent."""
-    found = [
+def judge_consumers(consumers: Sequence[ConsumerInfo]) -> Finding:
+    """Judge the consumers: living ones take over from dead ones, and remove the silent."""
+    dead = [
         f"{each.name} ({each.pending} pending, silent for {duration(each.idle)})"
         for each in consumers
-        if not each.lives and (each.pending or each.idle >= GONE)
+        if not each.is_alive and (each.pending or each.idle >= GONE)
     ]
-    if not found:
-        return Finding(Level.OK, "consumers", "none is gone that holds anything")
-    what = f"{len(found)} gone, and not taken over: {_listed(found)}"
-    advice = "a living daemon does so within half a minute; if not, see its log"
-    return Finding(Level.WARNING, "consumers", what, advice)
+    if not dead:
+        return Finding(Level.OK, "consumers", "no dead one has pending entries")
+    sentence = f"{len(dead)} dead, and not taken over: {_listed(dead)}"
+    advice = "a living daemon takes over within half a minute; if not, read its log"
+    return Finding(Level.WARNING, "consumers", sentence, advice)
 
 
 async def dead_letters(redis: Redis) -> AsyncIterator[Finding]:
-    """How much could not be handled."""
+    """Check for events and jobs that failed for good."""
     number = int(await redis.xlen(keys.DEAD_LETTERS))
     if number:
         yield Finding(Level.WARNING, "dead letters", str(number), "see `statsd dead list`")
@@ -116,27 +118,18 @@ async def _consumers(redis: Redis) -> list[ConsumerInfo]:
         return []
     found: Any = await redis.xinfo_consumers(keys.STREAM, keys.GROUP)
     names = [each["name"].decode(errors="backslashreplace") for each in found]
-    signs: Any = await redis.mget([keys.heartbeat(name) for name in names]) if names else []
+    heartbeats: Any = await redis.mget([keys.heartbeat(name) for name in names]) if names else []
     return [
-        ConsumerInfo(ascii(name)[1:-1], each["pending"], each["idle"] / 1000, sign is not None)
-        for name, each, sign in zip(names, found, signs, strict=True)
+        ConsumerInfo(ascii(name)[1:-1], each["pending"], each["idle"] / 1000, beat is not None)
+        for name, each, beat in zip(names, found, heartbeats, strict=True)
     ]
 
 
 async def _age(redis: Redis, entry_id: bytes) -> float:
     """Return how many seconds ago an entry was published, by the server's clock."""
-    seconds, micros = await redis.time()
-    return max(0.0, seconds + micros / 1e6 - int(entry_id.split(b"-")[0]) / 1000)
+    return max(0.0, await redis_time(redis) - int(entry_id.split(b"-")[0]) / 1000)
 
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
-
-
-def duration(seconds: float) -> str:
-    """Return so many seconds in the unit that suits."""
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

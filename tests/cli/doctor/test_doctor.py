@@ -1,4 +1,4 @@
-"""`statsd doctor`, on systems that are well and on such as are not."""
+"""`statsd doctor`, on healthy systems and on faulty ones."""
 
 import os
 import signal
@@ -44,16 +44,16 @@ SUBJECTS_OF_REDIS = (
 
 @pytest.fixture
 def own_redis() -> Iterator[embedded.Redis]:
-    """A Redis of the test's own, as it should be."""
+    """A Redis of the test's own, with the right settings."""
     with embedded.redis(arguments=["--appendonly", "yes"]) as server:
         yield server
 
 
 async def examined(variables: dict[str, str], **others: str) -> dict[str, Finding]:
-    """Return the findings by subject; of those about one, the last."""
-    patience = float(others.pop("patience", "5"))
+    """Return the findings by subject; the last one, if a subject has several."""
+    time_limit = float(others.pop("time_limit", "5"))
     given = variables | others
-    found = [each async for each in examine(settings.load(given), given, patience=patience)]
+    found = [each async for each in examine(settings.load(given), given, time_limit=time_limit)]
     assert all(bool(each.advice) == (each.level is not OK) for each in found)
     return {each.subject: each for each in found}
 
@@ -70,26 +70,28 @@ def execute(database: str, *statements: str) -> None:
 # --- all is well
 
 
-def test_a_system_that_is_well(own_redis: embedded.Redis, database: str, tmp_path: Path) -> None:
+def test_a_healthy_system_has_no_warnings(
+    own_redis: embedded.Redis, database: str, tmp_path: Path
+) -> None:
     variables = {"DATABASE_URL": database, "REDIS_URL": own_redis.url}
     with daemon(tmp_path / "log", STATSD_CONSUMER_SUFFIX="own", **variables) as process:
         process.started()
-        code, said, complaint = run_with(variables)("doctor")
-        assert [line for line in said.splitlines() if not line.startswith("ok       ")] == []
-        assert (code, complaint) == (0, "")
-        assert "ok       daemons: 1: " in said
-        assert "-own\n" in said
-        findings = orjson.loads(run_with(variables)("doctor", "--json").said)
-        told = [f"{each['level']:<7}  {each['subject']}: {each['sentence']}" for each in findings]
-        assert told == said.splitlines()
+        code, output, errors = run_with(variables)("doctor")
+        assert [line for line in output.splitlines() if not line.startswith("ok       ")] == []
+        assert (code, errors) == (0, "")
+        assert "ok       daemons: 1: " in output
+        assert "-own\n" in output
+        findings = orjson.loads(run_with(variables)("doctor", "--json").output)
+        listed = [f"{each['level']:<7}  {each['subject']}: {each['sentence']}" for each in findings]
+        assert listed == output.splitlines()
 
 
 @pytest.mark.every_redis
-async def test_every_redis_is_told_by_its_version_and_can_do_all_that_is_asked(
+async def test_the_version_of_every_redis_is_reported_and_all_checks_work_on_it(
     async_cache: Redis, variables: dict[str, str]
 ) -> None:
     stream = Stream(async_cache, async_cache, "one", block=0.05, dead_limit=10)
-    await stream.prepare()
+    await stream.ensure_group()
     found = await examined(variables)
     version = (await async_cache.info("server")).get("valkey_version") or stream.server_version
     assert found["Redis"].sentence.endswith(f" {version}")
@@ -101,7 +103,7 @@ async def test_every_redis_is_told_by_its_version_and_can_do_all_that_is_asked(
 # --- Redis
 
 
-async def test_a_redis_that_evicts_is_warned_of_where_it_can_be_full(
+async def test_eviction_is_a_warning_if_memory_is_limited(
     own_redis: embedded.Redis, database: str
 ) -> None:
     variables = {"DATABASE_URL": database, "REDIS_URL": own_redis.url}
@@ -139,7 +141,7 @@ async def test_a_replica_and_a_cluster_are_dangers(
     assert of_cluster["cluster mode"].level is DANGER
 
 
-async def test_what_a_managed_redis_forbids_is_told_and_no_more(
+async def test_commands_that_a_managed_redis_forbids_are_reported_and_the_rest_is_checked(
     own_redis: embedded.Redis, database: str
 ) -> None:
     with redis.Redis.from_url(own_redis.url) as cache:
@@ -158,7 +160,7 @@ async def test_what_a_managed_redis_forbids_is_told_and_no_more(
     assert "INFO" in found["Redis"].sentence
     for subject in ("role of Redis", "cluster mode", "memory", "persistence", "acknowledging"):
         assert found[subject].level is WARNING
-        assert found[subject].sentence.startswith("could not be looked at: NoPermissionError")
+        assert found[subject].sentence.startswith("could not be checked: NoPermissionError")
     for subject in ("events", "pending entries", "consumers", "dead letters"):
         assert found[subject].level is OK
     assert not any(word in str(found) for word in ("watcher", "secret"))
@@ -167,10 +169,10 @@ async def test_what_a_managed_redis_forbids_is_told_and_no_more(
 # --- the stream
 
 
-async def test_a_consumer_that_died_is_warned_of_with_what_it_holds(
+async def test_a_dead_consumer_with_pending_entries_is_a_warning(
     parts: Parts, variables: dict[str, str], cache: "redis.Redis"
 ) -> None:
-    cache.set(keys.heartbeat("one"), "a sign of life")
+    cache.set(keys.heartbeat("one"), "a heartbeat")
     cache.xadd(keys.STREAM, {"data": "{}"}, id=f"{int(time() - 300) * 1000}-0")
     cache.xreadgroup(keys.GROUP, "host\x1b-1", {keys.STREAM: ">"})
     cache.xadd(keys.DEAD_LETTERS, {"error": "an error"})
@@ -179,13 +181,13 @@ async def test_a_consumer_that_died_is_warned_of_with_what_it_holds(
     levels = {name: found[name].level for name in ("daemons", "consumers", "pending entries")}
     assert levels == {"daemons": OK, "consumers": WARNING, "pending entries": WARNING}
     assert found["daemons"].sentence == "1: one"
-    assert "host\\x1b-1 (1 pending, silent for 0 s)" in found["consumers"].sentence
+    assert "host\\x1b-1 (1 pending, silent for 0.0 s)" in found["consumers"].sentence
     assert found["pending entries"].sentence == "1, the oldest published 5 min ago"
     assert found["dead letters"].level is WARNING
     assert "statsd dead list" in found["dead letters"].advice
 
 
-async def test_a_stream_that_nobody_reads_is_warned_of(
+async def test_a_stream_without_a_reader_is_a_warning(
     variables: dict[str, str], cache: "redis.Redis"
 ) -> None:
     cache.xadd(keys.STREAM, {"data": "{}"}, id=f"{int(time() - 59) * 1000}-0")
@@ -200,19 +202,19 @@ async def test_a_stream_that_nobody_reads_is_warned_of(
     cache.delete(keys.STREAM)
     cache.xadd(keys.STREAM, {"data": "{}"}, id=f"{int(time() - 300) * 1000}-0")
     cache.xgroup_create(keys.STREAM, keys.GROUP, "0")
-    late = await examined(variables)
-    found = [each["events"] for each in (without, fresh, many, late)]
+    old = await examined(variables)
+    found = [each["events"] for each in (without, fresh, many, old)]
     assert [each.level for each in found] == [WARNING, OK, WARNING, WARNING]
     assert found[0].sentence == "1 not accepted yet, as there is no group stats-workers"
-    assert found[2].sentence.startswith("10000 not accepted yet, 10000 of them not read; ")
+    assert found[2].sentence.startswith("10000 not accepted yet, 10000 of them unread; ")
     assert found[3].sentence.endswith("; the oldest for 5 min")
-    assert late["daemons"].level is DANGER
+    assert old["daemons"].level is DANGER
 
 
 # --- PostgreSQL
 
 
-async def test_a_table_that_is_missing_and_one_that_may_not_be_read_are_dangers(
+async def test_a_missing_column_and_an_unreadable_table_are_dangers(
     database: str, variables: dict[str, str]
 ) -> None:
     execute(database, "CREATE ROLE looks_on LOGIN")
@@ -235,7 +237,9 @@ async def test_a_table_that_is_missing_and_one_that_may_not_be_read_are_dangers(
     assert "dojo_challenges" not in missing["indexes"].sentence
 
 
-async def test_a_pooler_has_to_suit_the_setting(pgbouncer: str, variables: dict[str, str]) -> None:
+async def test_prepared_statements_must_be_off_behind_a_pooler_that_loses_them(
+    pgbouncer: str, variables: dict[str, str]
+) -> None:
     subject, off = "prepared statements", {"STATSD_PREPARED_STATEMENTS": "0"}
     lost = (await examined(variables, DATABASE_URL=pgbouncer))[subject]
     assert lost.level is DANGER
@@ -257,8 +261,8 @@ async def test_a_standby_is_a_danger(redis_server: embedded.Redis) -> None:
     assert "DATABASE_URL" in found["role of PostgreSQL"].advice
 
 
-async def test_a_clock_that_is_wrong_is_warned_of(database: str, variables: dict[str, str]) -> None:
-    """PostgreSQL's, in that its function is another one here."""
+async def test_a_wrong_clock_is_a_warning(database: str, variables: dict[str, str]) -> None:
+    """PostgreSQL has another function for the time here."""
     name = database.rpartition("/")[2]
     execute(
         database,
@@ -276,12 +280,12 @@ async def test_a_clock_that_is_wrong_is_warned_of(database: str, variables: dict
 # --- servers that are gone
 
 
-async def test_without_redis_all_the_rest_is_looked_at(variables: dict[str, str]) -> None:
+async def test_without_redis_all_other_checks_are_made(variables: dict[str, str]) -> None:
     found = await examined(variables, REDIS_URL=NOBODY)
     assert found["Redis"].level is DANGER
     assert found["Redis"].sentence.startswith("does not serve: ConnectionError")
     for subject in SUBJECTS_OF_REDIS:
-        assert found[subject].sentence == "not looked at, as Redis does not serve"
+        assert found[subject].sentence == "not checked, as Redis does not serve"
     rest = set(found) - {"Redis", *SUBJECTS_OF_REDIS}
     assert rest == {
         "settings",
@@ -294,17 +298,19 @@ async def test_without_redis_all_the_rest_is_looked_at(variables: dict[str, str]
     assert all(found[subject].level is OK for subject in rest)
 
 
-def test_without_postgresql_all_the_rest_is_looked_at(run: Run, cache: "redis.Redis") -> None:
+def test_without_postgresql_all_other_checks_are_made(run: Run, cache: "redis.Redis") -> None:
     assert cache.ping()
-    code, said, complaint = run("doctor", DATABASE_URL=NOWHERE)
-    assert (code, complaint) == (1, "")
-    assert "\nok       Redis: version " in said
-    assert "\ndanger   PostgreSQL: does not serve: " in said
-    assert said.count("not looked at, as PostgreSQL does not serve -> mend PostgreSQL first\n") == 5
-    assert not any(word in said for word in ("web", "secret"))
+    code, output, errors = run("doctor", DATABASE_URL=NOWHERE)
+    assert (code, errors) == (1, "")
+    assert "\nok       Redis: version " in output
+    assert "\ndanger   PostgreSQL: does not serve: " in output
+    assert (
+        output.count("not checked, as PostgreSQL does not serve -> repair PostgreSQL first\n") == 5
+    )
+    assert not any(word in output for word in ("web", "secret"))
 
 
-async def test_a_server_that_hangs_is_waited_for_once(
+async def test_each_hanging_server_is_waited_for_once(
     own_redis: embedded.Redis, variables: dict[str, str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -312,35 +318,35 @@ async def test_a_server_that_hangs_is_waited_for_once(
         os.kill(own_redis.pid, signal.SIGSTOP)
         began = monotonic()
         found = await examined(
-            variables, REDIS_URL=own_redis.url, DATABASE_URL=nowhere, patience="0.5"
+            variables, REDIS_URL=own_redis.url, DATABASE_URL=nowhere, time_limit="0.5"
         )
     assert 1 < monotonic() - began < 4
     for server in ("Redis", "PostgreSQL"):
         assert found[server].level is DANGER
         assert found[server].sentence == "does not serve: no answer within 0.5 s"
-    assert found["memory"].sentence == "not looked at, as Redis does not serve"
-    assert found["tables"].sentence == "not looked at, as PostgreSQL does not serve"
+    assert found["memory"].sentence == "not checked, as Redis does not serve"
+    assert found["tables"].sentence == "not checked, as PostgreSQL does not serve"
 
 
-async def test_who_may_not_log_in_is_told_and_not_named(
+async def test_a_refused_login_is_reported_without_the_user_s_name(
     own_redis: embedded.Redis, variables: dict[str, str]
 ) -> None:
     url = own_redis.url.replace("127", "watcher:secret@127")
     found = await examined(variables, REDIS_URL=url)
     assert found["Redis"].level is DANGER
     assert found["Redis"].sentence.startswith("REDIS_URL: the server refused")
-    assert found["memory"].sentence == "not looked at, as Redis does not serve"
+    assert found["memory"].sentence == "not checked, as Redis does not serve"
     nobody = variables["DATABASE_URL"].replace("//postgres@", "//watcher:secret@")
     found |= await examined(variables, DATABASE_URL=nobody)
     assert found["PostgreSQL"].level is DANGER
-    assert found["tables"].sentence == "not looked at, as PostgreSQL does not serve"
+    assert found["tables"].sentence == "not checked, as PostgreSQL does not serve"
     assert not any(word in str(found) for word in ("watcher", "secret"))
 
 
 # --- settings
 
 
-async def test_settings_that_are_none_are_warned_of(variables: dict[str, str]) -> None:
+async def test_unknown_and_switched_off_settings_are_warnings(variables: dict[str, str]) -> None:
     found = await examined(variables, STATSD_LEASES="3")
     assert found["settings"].level is WARNING
     assert found["settings"].sentence == "STATSD_LEASES is no setting; is STATSD_LEASE meant?"
@@ -348,7 +354,7 @@ async def test_settings_that_are_none_are_warned_of(variables: dict[str, str]) -
     assert switched_off["settings"].level is WARNING
 
 
-def test_settings_that_are_wrong_end_it(run: Run) -> None:
-    code, said, complaint = run("doctor", STATSD_LEASE="long")
-    assert (code, said) == (2, "")
-    assert complaint.startswith("statsd: STATSD_LEASE='long'")
+def test_wrong_settings_end_the_command(run: Run) -> None:
+    code, output, errors = run("doctor", STATSD_LEASE="long")
+    assert (code, output) == (2, "")
+    assert errors.startswith("statsd: STATSD_LEASE='long'")

@@ -1,10 +1,11 @@
-"""What the doctor makes of versions, memory, clocks and consumers that no test can have."""
+"""Findings about versions, memory, clocks and consumers that no test server can have."""
 
 import pytest
 
 from statsd.cli.doctor import clocks, postgres, redis, stream
 from statsd.cli.doctor.finding import Level
-from statsd.cli.doctor.stream import ConsumerInfo, duration
+from statsd.cli.doctor.stream import ConsumerInfo
+from statsd.observability.status import duration
 from statsd.urls import credentials
 
 
@@ -23,7 +24,7 @@ def test_an_old_redis_is_a_danger(info: dict[str, str], level: Level, sentence: 
 
 
 @pytest.mark.parametrize("version", ["8.2.0", "8.2.1", "8.2.2"])
-def test_an_unsafe_xackdel_is_not_used_and_named(version: str) -> None:
+def test_an_unsafe_xackdel_is_not_used_and_is_a_warning(version: str) -> None:
     finding = redis.strategy(version, knows=True)
     assert finding.level is Level.WARNING
     assert finding.sentence.startswith("XACK and XDEL, as ")
@@ -34,7 +35,9 @@ def test_an_unsafe_xackdel_is_not_used_and_named(version: str) -> None:
     ("version", "knows", "sentence"),
     [("8.2.3", True, "XACKDEL"), ("8.4.0", True, "XACKDEL"), ("7.2.4", False, "XACK and XDEL")],
 )
-def test_the_strategy_of_other_servers_is_right(version: str, knows: bool, sentence: str) -> None:
+def test_other_servers_use_xackdel_if_they_know_it(
+    version: str, knows: bool, sentence: str
+) -> None:
     finding = redis.strategy(version, knows=knows)
     assert (finding.level, finding.sentence) == (Level.OK, sentence)
 
@@ -42,7 +45,7 @@ def test_the_strategy_of_other_servers_is_right(version: str, knows: bool, sente
 @pytest.mark.parametrize(
     ("major", "level"), [(14, Level.WARNING), (15, Level.OK), (18, Level.OK), (19, Level.OK)]
 )
-def test_an_old_postgresql_is_warned_of(major: int, level: Level) -> None:
+def test_an_old_postgresql_is_a_warning(major: int, level: Level) -> None:
     finding = postgres.version(f"{major}.3", major)
     assert finding.level is level
     assert finding.sentence.startswith(f"version {major}.3")
@@ -58,27 +61,29 @@ def test_an_old_postgresql_is_warned_of(major: int, level: Level) -> None:
         (-61.0, Level.WARNING, "61.0 s behind that of Redis"),
     ],
 )
-def test_a_clock_may_be_a_second_off(ahead: float, level: Level, sentence: str) -> None:
-    finding = clocks.judged("clock", ahead)
+def test_a_clock_more_than_a_second_off_is_a_warning(
+    ahead: float, level: Level, sentence: str
+) -> None:
+    finding = clocks.judge("clock", ahead)
     assert (finding.level, finding.sentence) == (level, sentence)
 
 
-def test_consumers_that_are_gone_are_named_a_few_at_a_time() -> None:
-    living = ConsumerInfo("living", pending=7, idle=9000, lives=True)
-    brief = ConsumerInfo("brief", pending=0, idle=3599, lives=False)
-    assert stream.gone([living, brief]).level is Level.OK
-    silent = [ConsumerInfo(f"host-{i}", pending=0, idle=7200, lives=False) for i in range(7)]
-    finding = stream.gone([living, *silent, brief])
+def test_of_many_dead_consumers_only_a_few_are_named() -> None:
+    living = ConsumerInfo("living", pending=7, idle=9000, is_alive=True)
+    brief = ConsumerInfo("brief", pending=0, idle=3599, is_alive=False)
+    assert stream.judge_consumers([living, brief]).level is Level.OK
+    silent = [ConsumerInfo(f"host-{i}", pending=0, idle=7200, is_alive=False) for i in range(7)]
+    finding = stream.judge_consumers([living, *silent, brief])
     assert finding.level is Level.WARNING
-    assert finding.sentence.startswith("7 gone, and not taken over: host-0 ")
+    assert finding.sentence.startswith("7 dead, and not taken over: host-0 ")
     assert "host-4 (0 pending, silent for 2 h) and 2 more" in finding.sentence
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (20_000 * 86_400, "20000 d")],
+    [(0.4, "0.4 s"), (119, "119.0 s"), (120, "2 min"), (7200, "2 h"), (20_000 * 86_400, "20000 d")],
 )
-def test_durations_are_told_in_the_unit_that_suits(seconds: float, text: str) -> None:
+def test_a_duration_is_shown_in_its_largest_unit(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
@@ -91,5 +96,5 @@ def test_durations_are_told_in_the_unit_that_suits(seconds: float, text: str) ->
         ("postgresql+asyncpg://web:secret@db/ctfd?user=other", {"web", "secret", "other"}),
     ],
 )
-def test_who_logs_in_is_known_from_an_address(url: str, words: set[str]) -> None:
+def test_the_credentials_of_a_url_are_found(url: str, words: set[str]) -> None:
     assert set(credentials(url)) == words

@@ -1,4 +1,4 @@
-"""What is said of a check that could not be made."""
+"""Findings for checks that fail, and for checks of a server that is gone."""
 
 from collections.abc import AsyncIterator
 
@@ -8,7 +8,7 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from statsd.cli.doctor.finding import Finding, Level
-from statsd.cli.doctor.patient import Patient
+from statsd.cli.doctor.server_probe import ServerProbe
 from statsd.errors import MissingTableError, SettingsError
 
 DENIED = "User bob has no permissions to run the 'info' command"
@@ -24,12 +24,12 @@ async def succeeding() -> AsyncIterator[Finding]:
     yield FINE
 
 
-def patient() -> Patient:
-    return Patient("Redis", ["web", "p@ss!"], patience=5)
+def probe() -> ServerProbe:
+    return ServerProbe("Redis", ["web", "p@ss!"], timeout=5)
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "masked"),
     [
         (
             NoPermissionError(DENIED),
@@ -41,10 +41,12 @@ def patient() -> Patient:
         (redis.ResponseError("a user is no word of it"), "a user is no word of it"),
     ],
 )
-async def test_what_cannot_be_looked_at_is_told_without_names(error: Exception, told: str) -> None:
-    [finding] = await patient().examine("memory", failing(error))
+async def test_a_failed_check_is_reported_without_names_of_users(
+    error: Exception, masked: str
+) -> None:
+    [finding] = await probe().run("memory", failing(error))
     assert finding.level is Level.WARNING
-    assert finding.sentence == f"could not be looked at: {type(error).__name__}: {told}"
+    assert finding.sentence == f"could not be checked: {type(error).__name__}: {masked}"
 
 
 @pytest.mark.parametrize(
@@ -59,26 +61,26 @@ async def test_what_cannot_be_looked_at_is_told_without_names(error: Exception, 
         (SettingsError("a wrong password"), Level.DANGER, True),
     ],
 )
-async def test_a_server_that_is_gone_is_not_asked_again(
+async def test_a_server_that_is_gone_is_not_checked_again(
     error: Exception, level: Level, is_gone: bool
 ) -> None:
-    asked = patient()
-    [finding] = await asked.examine("memory", failing(error))
-    assert (finding.level, asked.is_gone) == (level, is_gone)
-    found = await asked.examine("memory", succeeding())
+    redis_probe = probe()
+    [finding] = await redis_probe.run("memory", failing(error))
+    assert (finding.level, redis_probe.is_gone) == (level, is_gone)
+    found = await redis_probe.run("memory", succeeding())
     gone = Finding(
-        Level.WARNING, "memory", "not looked at, as Redis does not serve", "mend Redis first"
+        Level.WARNING, "memory", "not checked, as Redis does not serve", "repair Redis first"
     )
     assert found == [gone if is_gone else FINE]
 
 
-async def test_who_has_answered_is_not_leased_for_gone_over_a_setting() -> None:
-    asked = patient()
-    await asked.examine("memory", succeeding())
-    await asked.examine("tables", failing(SettingsError("SELECT is lacking")))
-    assert await asked.examine("memory", succeeding()) == [FINE]
+async def test_a_server_that_has_answered_is_not_gone_after_a_settings_error() -> None:
+    redis_probe = probe()
+    await redis_probe.run("memory", succeeding())
+    await redis_probe.run("tables", failing(SettingsError("SELECT is lacking")))
+    assert await redis_probe.run("memory", succeeding()) == [FINE]
 
 
-async def test_what_is_no_trouble_of_a_server_is_raised() -> None:
+async def test_errors_that_are_not_the_server_s_are_raised() -> None:
     with pytest.raises(ZeroDivisionError):
-        await patient().examine("memory", failing(ZeroDivisionError()))
+        await probe().run("memory", failing(ZeroDivisionError()))

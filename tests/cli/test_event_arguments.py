@@ -1,10 +1,10 @@
-"""Events written by hand: what is taken, and what is said of all else."""
+"""Events given on the command line: accepted forms, and errors for all others."""
 
 import msgspec
 import orjson
 import pytest
 
-from statsd.cli.typed_event import read, wants
+from statsd.cli.event_arguments import fields_of, parse_event
 from statsd.errors import InvalidEventError
 from statsd.events import EVENT_TYPES, Event, ModuleId, ScoreboardUpdate, ScoresUpdate
 
@@ -19,33 +19,33 @@ COMPLETE: dict[str, dict[str, object]] = {
 }
 FORMS = {
     "challenge_solve": '{"user_id": integer, "challenge_id": integer, '
-    '"solve_date": text (if wanted)}',
+    '"solve_date": text (optional)}',
     "dojo_stats_update": '{"dojo_id": integer}',
     "scoreboard_update": '{"model_type": "dojo" or "module", '
     '"model_id": integer or {"dojo_id": integer, "module_index": integer}}',
-    "scores_update": '{"dojo_id": integer (if wanted)}',
+    "scores_update": '{"dojo_id": integer (optional)}',
     "activity_update": '{"user_id": integer}',
     "user_update": '{"user_id": integer}',
 }
 
 
-@pytest.mark.parametrize("kind", EVENT_TYPES)
-def test_every_type_is_read_with_all_its_fields(kind: str) -> None:
-    fields = COMPLETE.get(kind, {})
-    event = read(kind, orjson.dumps(fields).decode())
-    assert isinstance(event, EVENT_TYPES[kind])
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_every_type_is_parsed_with_all_its_fields(event_type: str) -> None:
+    fields = COMPLETE.get(event_type, {})
+    event = parse_event(event_type, orjson.dumps(fields).decode())
+    assert isinstance(event, EVENT_TYPES[event_type])
     assert msgspec.to_builtins(event) == fields
     assert set(fields) == set(event.__struct_fields__)
 
 
-@pytest.mark.parametrize("kind", EVENT_TYPES)
-def test_the_fields_of_every_type_are_told(kind: str) -> None:
-    expected = f"wants {FORMS[kind]}" if kind in FORMS else "has no fields: {}"
-    assert wants(kind) == expected
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_the_fields_of_every_type_are_described(event_type: str) -> None:
+    expected = f"wants {FORMS[event_type]}" if event_type in FORMS else "has no fields: {}"
+    assert fields_of(event_type) == expected
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "event"),
+    ("event_type", "text", "event"),
     [
         ("scores_update", " null ", ScoresUpdate()),
         ("scores_update", '{"dojo_id": null}', ScoresUpdate()),
@@ -56,16 +56,18 @@ def test_the_fields_of_every_type_are_told(kind: str) -> None:
         ),
     ],
 )
-def test_what_the_consumer_takes_is_leased(kind: str, text: str, event: Event) -> None:
-    assert read(kind, text) == event
+def test_every_form_that_the_consumer_accepts_is_accepted(
+    event_type: str, text: str, event: Event
+) -> None:
+    assert parse_event(event_type, text) == event
 
 
-def test_a_type_that_is_none_is_shown_as_it_can_be() -> None:
+def test_an_unknown_type_is_shown_with_control_characters_escaped() -> None:
     with pytest.raises(InvalidEventError) as caught:
-        read("no\x1bne", "{}")
+        parse_event("no\x1bne", "{}")
     first, second = str(caught.value).splitlines()
     assert first == "there is no event type 'no\\x1bne'"
-    assert second == f"there are {', '.join(EVENT_TYPES)}"
+    assert second == f"the types are {', '.join(EVENT_TYPES)}"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_a_type_that_is_none_is_shown_as_it_can_be() -> None:
         ("\udcff", "not valid UTF-8"),
     ],
 )
-def test_what_is_wrong_is_said_with_what_is_wanted(text: str, reason: str) -> None:
+def test_errors_name_the_reason_and_the_fields_of_the_type(text: str, reason: str) -> None:
     with pytest.raises(InvalidEventError, match=reason) as caught:
-        read("user_update", text)
+        parse_event("user_update", text)
     assert str(caught.value).endswith('; user_update wants {"user_id": integer}')
