@@ -1,4 +1,4 @@
-"""Small random databases in which every clause about belts and emojis makes a difference."""
+"""Small random databases that exercise every rule about belts and emojis."""
 
 from datetime import timedelta
 
@@ -11,10 +11,10 @@ MOMENTS = [NOW - timedelta(days=days) for days in (0, 1, 2)]
 COLORS = ["orange", "yellow", "green", "purple", "blue", "brown", "red", "black"]
 DOJOS = [-7, 3, 2_000_000_000]
 CATEGORIES = ["fffffff9", "00000003", "77359400", "0000000a", "", None]
-"""Of the three dojos, of one that never was, of none."""
+"""The three dojos' categories, an unknown one, an empty one, and none."""
 
 kinds = st.sampled_from(["public", "example", "course", "hidden", None, 7])
-given_by = st.sampled_from(
+dojo_awards = st.sampled_from(
     [{"emoji": "🧪"}] * 5
     + [{"emoji": ""}, {"emoji": None}, {"belt": "black"}, "🧪", ["🧪"], None]
     + [{"emoji": 7}, {"emoji": False}, {"emoji": ["🧪"]}]
@@ -36,7 +36,7 @@ def award_worlds(draw: st.DrawFn) -> World:
         ]
     )
     for dojo_id in draw(st.permutations(DOJOS))[: draw(st.integers(0, 3))]:
-        data = {"type": draw(kinds), "award": draw(given_by)}
+        data = {"type": draw(kinds), "award": draw(dojo_awards)}
         world.dojos.append(
             {
                 "dojo_id": dojo_id,
@@ -46,13 +46,13 @@ def award_worlds(draw: st.DrawFn) -> World:
             }
         )
     for i in range(draw(st.integers(0, 30))):
-        _award(draw, world, i + 1)
+        _add_award(draw, world, i + 1)
     return world
 
 
-def _award(draw: st.DrawFn, world: World, number: int) -> None:
+def _add_award(draw: st.DrawFn, world: World, number: int) -> None:
     kind = draw(st.sampled_from(["belt", "belt", "emoji", "emoji", "emoji", "other"]))
-    # Few colours and icons in one world, so that the same comes twice.
+    # There are few colours and icons in one world, so that some occur twice.
     name = (
         draw(st.sampled_from([*COLORS[:2], COLORS[-1], *COLORS, "Black", "white", None]))
         if kind == "belt"

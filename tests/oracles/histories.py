@@ -1,4 +1,4 @@
-"""What random histories of an application have in common: solves come and go."""
+"""The base of random histories of an application: solves are added and deleted."""
 
 import random
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from tests.support.webapp import Challenge, Submission, User, WebApp, solve_of
 
 
 class History:
-    """An application in which anything may happen, as chance has it."""
+    """An application, and random changes of it."""
 
     def __init__(self, webapp: WebApp, chance: random.Random, ages: Sequence[timedelta]) -> None:
-        """`ages` are how old a solve may be when it comes."""
+        """`ages` are the possible ages of a new solve."""
         self.webapp = webapp
         self.chance = chance
         self._ages = ages
 
     def pick(self, session: Any, table: type[Any]) -> Any:
-        """Return any row of a table; None where there is none."""
+        """Return a random row of a table; None if the table is empty."""
         rows = session.scalars(sa.select(table)).all()
         return self.chance.choice(rows) if rows else None
 
@@ -31,11 +31,11 @@ class History:
             if user is None:
                 return
             solve = solve_of(user, challenge.id, self.chance.choice(self._ages))
-            there = sa.select(schema.submissions.c.id).where(
+            existing = sa.select(schema.submissions.c.id).where(
                 schema.submissions.c.user_id == user.id,
                 schema.submissions.c.challenge_id == challenge.id,
             )
-            if session.scalar(there) is None:
+            if session.scalar(existing) is None:
                 session.add(solve)
 
     def unsolve(self) -> None:

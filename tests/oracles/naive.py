@@ -1,6 +1,6 @@
-"""The contract's section 4 in plain Python: no SQL, no cleverness, one loop after the other.
+"""Section 4 of the contract in plain Python: no SQL, no optimization, only nested loops.
 
-Rows are dictionaries by the tables' column names. What the calculators say is compared to this.
+Rows are dictionaries by the tables' column names. Tests compare calculators with these functions.
 """
 
 from dataclasses import dataclass, field
@@ -108,7 +108,7 @@ def trend(a: int, b: int) -> int:
 
 @dataclass(frozen=True)
 class DojoStats:
-    """The value, with the candidates for `recent_solves`, of which equal dates leave a choice."""
+    """The value without `recent_solves`, and the candidates for it; equal dates leave a choice."""
 
     value: Row
     recent: list[tuple[datetime, str | None]]
@@ -151,7 +151,7 @@ def dojo_stats(world: World, dojo: Row, now: datetime) -> DojoStats:
 
 
 def check_dojo_stats(actual: Row, expected: DojoStats) -> None:
-    """Assert that a value is what the definition says, any choice among equal dates allowed."""
+    """Assert that a value agrees with the definition, for any choice among equal dates."""
     shown = actual["recent_solves"]
     assert {key: actual[key] for key in actual if key != "recent_solves"} == expected.value
     dates = [date for date, _ in expected.recent][:5]

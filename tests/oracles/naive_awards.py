@@ -1,4 +1,4 @@
-"""Belts, emojis and activity in plain Python, as `tests.naive`."""
+"""Belts, emojis and activity in plain Python, as in `tests.oracles.naive`."""
 
 from collections import defaultdict
 from datetime import datetime, timedelta
@@ -84,7 +84,7 @@ def emojis(world: World) -> Row:
 
 
 def viewable(world: World, dojo_ids: set[int]) -> Row:
-    """What those see who may see these dojos: the definition, of the awards they may see alone."""
+    """Return the emojis for viewers of these dojos, computed from the awards they may see alone."""
     numbers = {f"{dojo_id % 2**32:08x}" for dojo_id in dojo_ids}
     shown = emojis(world)["dojos"]
     shown = {key: dojo for key, dojo in shown.items() if dojo["is_public"] or key in numbers}
@@ -97,7 +97,7 @@ def viewable(world: World, dojo_ids: set[int]) -> Row:
 
 
 def descending_name(award: Row) -> tuple[bool, str]:
-    """Who has no name comes after the empty one."""
+    """Return a sort key; in descending order a missing name comes after the empty one."""
     return award["name"] is not None, award["name"] or ""
 
 
@@ -134,7 +134,7 @@ def activity(world: World, user: Row, now: datetime) -> Row:
 
 
 def site(world: World, now: datetime) -> dict[str, Any]:
-    """All values that are not a dojo's, by key."""
+    """Return all values that belong to no dojo, by key."""
     return {
         "stats:belts": belts(world),
         "stats:emojis": emojis(world),

@@ -1,4 +1,4 @@
-"""Scoreboards, challenge solves and scores in plain Python, as `tests.naive`."""
+"""Scoreboards, challenge solves and scores in plain Python, as in `tests.oracles.naive`."""
 
 from datetime import datetime, timedelta
 
@@ -8,7 +8,7 @@ NEVER = datetime(9999, 12, 31)  # noqa: DTZ001 - naive UTC, as the tables have i
 
 
 def scoreboards(world: World, dojo: Row, now: datetime) -> Row:
-    """All boards of a dojo, by key."""
+    """Return all boards of a dojo, by key."""
     counted = counted_solves(world, dojo)
     boards = {}
     for days in (0, 7, 30):
@@ -24,12 +24,12 @@ def scoreboards(world: World, dojo: Row, now: datetime) -> Row:
 
 
 def board(world: World, solves: list[CountedSolve]) -> list[Row]:
-    def place(user: Row) -> tuple[int, int]:
+    def order(user: Row) -> tuple[int, int]:
         ids = [solve.id for solve in solves if solve.user_id == user["id"]]
         return -len(ids), max(ids)
 
     solvers = {solve.user_id for solve in solves}
-    users = sorted([user for user in world.users if user["id"] in solvers], key=place)
+    users = sorted([user for user in world.users if user["id"] in solvers], key=order)
     return [
         {
             "rank": rank,
@@ -43,7 +43,7 @@ def board(world: World, solves: list[CountedSolve]) -> list[Row]:
 
 
 def challenge_solves(world: World, dojo: Row) -> Row:
-    """The counts of all modules of a dojo, by key."""
+    """Return the counts of all modules of a dojo, by key."""
     values: Row = {}
     for index in modules_of(world, dojo):
         ids = [
@@ -57,7 +57,7 @@ def challenge_solves(world: World, dojo: Row) -> Row:
 
 
 def scores(world: World, dojo: Row) -> Row:
-    """The scores of a dojo and its modules, by key; none where they are nobody's business."""
+    """Return the scores of a dojo and its modules, by key; none if the dojo is not open to all."""
     if not is_open_to_all(dojo):
         return {}
     modules = modules_of(world, dojo)
@@ -85,11 +85,11 @@ def ranked(solves: list[tuple[int, datetime | None]]) -> Row:
     for user_id, date in solves:
         dates.setdefault(user_id, []).append(date)
 
-    def place(user_id: int) -> tuple[int, datetime, int]:
-        known = [date for date in dates[user_id] if date is not None]
-        return -len(dates[user_id]), max(known, default=NEVER), user_id
+    def order(user_id: int) -> tuple[int, datetime, int]:
+        given = [date for date in dates[user_id] if date is not None]
+        return -len(dates[user_id]), max(given, default=NEVER), user_id
 
     return {
-        "ranks": sorted(dates, key=place),
+        "ranks": sorted(dates, key=order),
         "solves": {str(user_id): len(dates[user_id]) for user_id in dates},
     }

@@ -1,4 +1,4 @@
-"""Crews in plain Python, as `tests.naive`: from the contract's words, letter by letter."""
+"""Crews in plain Python, as in `tests.oracles.naive`, letter by letter."""
 
 import unicodedata
 from datetime import datetime, timedelta
@@ -47,7 +47,7 @@ def key(shown: str) -> str:
 
 
 def crews(world: World, dojo: Row, now: datetime) -> Row:
-    """The crews of all boards of a dojo, by key."""
+    """Return the crews of all boards of a dojo, by key."""
     counted = counted_solves(world, dojo)
     values: Row = {}
     for days in (0, 7, 30):
@@ -86,10 +86,10 @@ def on_board(world: World, solves: list[CountedSolve]) -> list[Row]:
             }
         )
 
-    def place(crew: Row, number: str) -> tuple[int, int, int, str]:
+    def order(crew: Row, number: str) -> tuple[int, int, int, str]:
         return -crew[number], len(crew["members"]), crew["best_rank"], crew["key"]
 
-    for rank, crew in enumerate(sorted(found, key=lambda crew: place(crew, "unique")), start=1):
+    for rank, crew in enumerate(sorted(found, key=lambda crew: order(crew, "unique")), start=1):
         crew["unique_rank"] = rank
-    found.sort(key=lambda crew: place(crew, "score"))
+    found.sort(key=lambda crew: order(crew, "score"))
     return [crew | {"rank": rank} for rank, crew in enumerate(found, start=1)]

@@ -1,4 +1,4 @@
-"""What is on the live boards in Redis, and what should be there, from the rows of the database."""
+"""The live boards in Redis, compared with boards computed from the rows of the database."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +8,8 @@ import redis
 import sqlalchemy as sa
 
 from statsd import keys, schema
-from statsd.calculators import scoreboard, user_entries
+from statsd.calculators import user_entries
+from statsd.definitions import WINDOWS
 from tests.oracles import naive
 from tests.oracles.naive import Row, World
 from tests.oracles.naive_boards import challenge_solves, scoreboards, scores
@@ -18,7 +19,7 @@ SENTINEL = "-"
 
 
 def world_of(engine: sa.Engine) -> World:
-    """Read all rows."""
+    """Read all rows of a database."""
     with engine.connect() as connection:
         return World(
             **{
@@ -30,20 +31,20 @@ def world_of(engine: sa.Engine) -> World:
 
 
 def live_boards(cache: "redis.Redis", world: World, dojo: Row) -> dict[str, Any]:
-    """The boards of a dojo, by the keys of the arrays, in their form."""
+    """Return the live boards of a dojo as arrays, by the keys of the exports."""
     return {
         keys.scoreboard(dojo["dojo_id"], index, days): live_board(
             cache, dojo["dojo_id"], index, days
         )
         for index in (None, *naive.modules_of(world, dojo))
-        for days in scoreboard.WINDOWS
+        for days in WINDOWS
     }
 
 
 def live_board(
     cache: "redis.Redis", dojo_id: int, module_index: int | None, days: int
 ) -> list[Row] | None:
-    """One board in the form of the array; None where it is not there, or not whole."""
+    """Return a live board as an array; None if it is missing or incomplete."""
     prefix = keys.boards(dojo_id)
     scope = keys.scope(module_index)
     entries: Any = cache.zrevrange(f"{prefix}:{scope}:{days}", 0, -1, withscores=True)
@@ -66,7 +67,7 @@ def live_board(
 
 
 def check(cache: "redis.Redis", world: World, now: datetime | None = None) -> None:
-    """Assert that boards, arrays and statistics of all dojos are what the definition says."""
+    """Assert that boards, exports and statistics of all dojos agree with the definition."""
     now = now or datetime.now(UTC).replace(tzinfo=None)
     for dojo in world.dojos:
         check_live(cache, world, dojo, now)
@@ -80,7 +81,7 @@ def check(cache: "redis.Redis", world: World, now: datetime | None = None) -> No
 
 
 def check_live(cache: "redis.Redis", world: World, dojo: Row, now: datetime | None = None) -> None:
-    """Assert that boards, statistics and crews of a dojo are, of which the latter follow."""
+    """Assert that a dojo's boards agree with the definition, and so statistics and crews."""
     now = now or datetime.now(UTC).replace(tzinfo=None)
     assert live_boards(cache, world, dojo) == scoreboards(world, dojo, now)
     reference = keys.reference_id(dojo["dojo_id"], dojo["id"], official=dojo["official"] is True)
@@ -92,12 +93,12 @@ def check_live(cache: "redis.Redis", world: World, dojo: Row, now: datetime | No
 
 
 def _check_totals(cache: "redis.Redis", world: World, dojo: Row, now: datetime) -> None:
-    """Totals move by differences: that they are right shows that none was lost or done twice."""
+    """Assert that the totals are right: they move by differences, so none was lost or repeated."""
     wanted = naive.dojo_stats(world, dojo, now).value
     raw: Any = cache.hgetall(keys.boards(dojo["dojo_id"]))
     found = {name.decode(): value.decode() for name, value in raw.items()}
     assert int(found["solves"]) == wanted["solves"]
-    # When a day ends its chart is computed in full, until the boards are built anew.
+    # On a new day the chart is computed in full, until the boards are built anew.
     for i in range(4 if found["day"] == now.date().isoformat() else 0):
         assert int(found[f"solves{i + 1}"]) == wanted["chart_data"]["solves"][i]
         assert int(found[f"users{i + 1}"]) == wanted["chart_data"]["users"][i]

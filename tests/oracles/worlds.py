@@ -1,4 +1,4 @@
-"""Small random databases in which every clause of a definition makes a difference."""
+"""Small random databases that exercise every rule of a definition."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ NOW = datetime(2026, 3, 2, 15, 30, 45, 123456)  # noqa: DTZ001 - naive UTC, as t
 MIDNIGHT = datetime(2026, 3, 2)  # noqa: DTZ001 - as above
 TICK = timedelta(microseconds=1)
 
-# Dates meet at every boundary a definition has: windows and midnights.
+# Dates lie at, just before and just after every boundary of a definition: windows, midnights.
 _EDGES = [NOW] + [NOW - timedelta(days=days) for days in (7, 30)]
 _EDGES += [MIDNIGHT - timedelta(days=days) for days in (0, 1, 6, 7, 29, 30, 59, 60)]
 MOMENTS = [edge + step for edge in _EDGES for step in (-TICK, timedelta(0), TICK)]
@@ -32,7 +32,7 @@ SOLVERS, CHALLENGES, DOJOS = 5, 4, 3
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
-    """Draw the rows of all tables that a counted solve depends on."""
+    """Draw rows of all tables that a counted solve depends on."""
     world = World(
         users=[
             {
@@ -45,7 +45,7 @@ def worlds(draw: st.DrawFn) -> World:
         ],
         challenges=[{"id": i} for i in range(1, CHALLENGES + 1)],
     )
-    # Few different dates in one world, so that they meet: solves with one another, and with the
+    # One world has few different dates, so that solves share dates with one another, and with the
     # start and stop of visibilities.
     dates = st.sampled_from(draw(st.lists(moments, min_size=2, max_size=8)))
     for dojo_id in draw(st.permutations([-7, 3, 2_000_000_000]))[: draw(st.integers(1, DOJOS))]:
@@ -68,15 +68,13 @@ def _add_dojo(draw: st.DrawFn, world: World, dojo_id: int, dates: Dates) -> None
             world.dojo_users.append({"dojo_id": dojo_id, "user_id": user["id"], "type": kind})
 
 
-def _add_challenge(
-    draw: st.DrawFn, world: World, place: tuple[int, int, int], dates: Dates
-) -> None:
-    key = dict(zip(("dojo_id", "module_index", "challenge_index"), place, strict=True))
+def _add_challenge(draw: st.DrawFn, world: World, ids: tuple[int, int, int], dates: Dates) -> None:
+    key = dict(zip(("dojo_id", "module_index", "challenge_index"), ids, strict=True))
     world.dojo_challenges.append(
         key
         | {
             "challenge_id": draw(st.integers(1, CHALLENGES)),
-            "id": f"c{place[2]}",
+            "id": f"c{ids[2]}",
             "name": draw(names),
             "required": draw(st.sampled_from([True] * 6 + [False, None])),
         }
@@ -87,11 +85,11 @@ def _add_challenge(
 
 
 def _add_submissions(draw: st.DrawFn, world: World, dates: Dates) -> None:
-    # Many solves are recent, so that more than fit into a list of the newest are; a few have no
-    # date, which the column allows.
+    # Many solves are recent, more than fit into `recent_solves`. A few have no date, which the
+    # column allows.
     solve_dates = st.one_of(dates, dates, dates, recent, recent, st.none() | dates)
-    # Most solvers have several solves, in any order: then counts are often equal, and it shows
-    # which of their ids and dates decides.
+    # Most solvers have several solves, in any order. So counts are often equal, and ids or dates
+    # decide the rank.
     pairs = [(i, j) for i in range(1, CHALLENGES + 1) for j in range(1, SOLVERS + 1)]
     pairs = draw(st.permutations(pairs))
     for i in range(draw(st.integers(0, 40))):
@@ -116,7 +114,7 @@ def _add_submissions(draw: st.DrawFn, world: World, dates: Dates) -> None:
 
 
 def insert(connection: sa.Connection, world: World) -> None:
-    """Put a world's rows into the empty tables."""
+    """Insert a world's rows into empty tables."""
     for table in schema.metadata.sorted_tables:
         rows: list[Row] = getattr(world, table.name, [])
         if rows:
@@ -124,7 +122,7 @@ def insert(connection: sa.Connection, world: World) -> None:
 
 
 def _with_all(table: sa.Table, row: Row) -> dict[str, Any]:
-    # One statement for all rows needs the same columns in each; a JSON null is not SQL's.
+    # One statement for all rows needs the same columns in each. A JSON null is no SQL null.
     full = {column.name: row.get(column.name) for column in table.columns}
     if "data" in full and full["data"] is None:
         full["data"] = sa.null()
