@@ -10,7 +10,7 @@ import redis
 
 from statsd import keys
 from statsd.dev import embedded
-from tests.support.processes import environment
+from tests.support.processes import DEADLINE, environment
 
 # A real daemon, except for one handler that never returns. It either awaits for ever, so that the
 # event loop still runs, or blocks the loop itself.
@@ -56,7 +56,7 @@ def test_daemons_whose_consumer_hangs_end_and_leave_their_events(
             )
             exits.callback(process.kill)
             processes.append(process)
-        assert [process.wait(60) for process in processes] == [1, 1]
+        assert [process.wait(3 * DEADLINE) for process in processes] == [1, 1]
     for log in logs:
         text = log.read_text()
         assert "the consumer hangs; ending the process" in text

@@ -15,7 +15,7 @@ import redis
 
 from statsd.dev import binaries, embedded
 from statsd.errors import StatsdError
-from tests.support.processes import eventually
+from tests.support.processes import DEADLINE, eventually
 
 PROJECT = Path(__file__).parents[2]
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="changes users")
@@ -77,7 +77,7 @@ def owner(
         try:
             yield process, [(int(pid), Path(directory)) for pid, directory in lines]
         finally:
-            process.communicate(timeout=20)  # closes its input
+            process.communicate(timeout=DEADLINE)  # closes its input
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def test_a_signal_to_the_owner_clears_everything(
 ) -> None:
     with owner(temporary) as (process, running):
         process.send_signal(number)
-        assert process.wait(20) == status
+        assert process.wait(DEADLINE) == status
         assert not any(is_running(pid) or directory.exists() for pid, directory in running)
 
 
@@ -262,7 +262,7 @@ def test_simultaneous_starts_do_not_clear_each_other(temporary: Path) -> None:
         )
         for _ in range(3)
     ]
-    assert [process.wait(60) for process in processes] == [0] * 3
+    assert [process.wait(2 * DEADLINE) for process in processes] == [0] * 3
     (root,) = temporary.iterdir()
     assert [path.name for path in root.iterdir()] == ["lock"]
 

@@ -215,7 +215,7 @@ def new_world(redis_server: embedded.Redis, cache: "redis.Redis") -> Iterator[Ca
         runner.run(client.aclose())
 
 
-@pytest.mark.timeout(300)  # some twenty seconds where nobody else works
+@pytest.mark.timeout(900)  # some twenty seconds on an idle machine
 def test_in_any_order_the_cache_comes_to_what_the_database_holds(
     new_world: Callable[[], World], redis_server: embedded.Redis
 ) -> None:

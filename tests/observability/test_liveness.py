@@ -11,7 +11,7 @@ from statsd.observability.liveness import Limits, Liveness, limits_of
 from statsd.servers.database import ANSWER_MARGIN, CONNECT_TIMEOUT, POOL_TIMEOUT
 from statsd.servers.redis_client import READ_MARGIN
 from statsd.settings import load
-from tests.support.processes import eventually
+from tests.support.processes import DEADLINE, eventually
 
 LONG = 1000.0  # seconds
 
@@ -38,7 +38,7 @@ class BlockedLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - as the base class has it
         self.reached.set()
-        self.released.wait(30)
+        self.released.wait(2 * DEADLINE)
 
 
 def watching(
@@ -56,7 +56,7 @@ def is_watched() -> bool:
 def test_a_consumer_that_hangs_ends_the_process() -> None:
     end, began = End(), monotonic()
     with watching(end, hanging=0.2) as liveness, liveness.consuming(lambda: began):
-        assert end.came.wait(10)
+        assert end.came.wait(DEADLINE)
     assert monotonic() - began > 0.2
     assert end.codes == [1]
 
@@ -70,7 +70,7 @@ def test_a_consumer_that_runs_is_left_alone() -> None:
 
     with watching(end, hanging=0.2) as liveness, liveness.consuming(last_turn):
         for _ in range(50):
-            assert looks.acquire(timeout=10)
+            assert looks.acquire(timeout=DEADLINE)
     assert not end.codes
 
 
@@ -109,8 +109,8 @@ def test_a_blocked_log_does_not_keep_a_hanging_process_alive() -> None:
             watching(end, silent=0.05, hanging=0.2) as liveness,
             liveness.consuming(lambda: began),
         ):
-            assert log.reached.wait(10)  # it wants to say that the consumer is silent
-            assert end.came.wait(20)
+            assert log.reached.wait(DEADLINE)  # it wants to say that the consumer is silent
+            assert end.came.wait(DEADLINE)
     finally:
         log.released.set()
         logger.removeHandler(log)
@@ -138,7 +138,7 @@ async def test_the_longest_delay_of_the_loop_is_measured() -> None:
     await asyncio.sleep(0)  # it begins
     sleep(0.3)  # noqa: ASYNC251 - blocks the loop
     await step
-    assert 0.15 < liveness.take_lag() < 5
+    assert 0.15 < liveness.take_lag() < DEADLINE
     assert liveness.recent_lag > 0.15
     assert liveness.take_lag() == 0
 

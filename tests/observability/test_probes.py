@@ -6,12 +6,13 @@ from statsd import urls
 from statsd.dev import embedded
 from statsd.observability.probes import Probes, failing
 from statsd.servers.database import Database
+from tests.support.processes import DEADLINE
 
 
 async def test_a_refusal_at_connecting_is_an_answer(postgres: embedded.Postgres) -> None:
     url = urls.database_url(postgres.url_of("no_such_database"))
-    database = Database(url, pool_size=1, statement_timeout=5, prepared_statements=True)
-    reason = await failing("PostgreSQL", database.ping, 5)
+    database = Database(url, pool_size=1, statement_timeout=59, prepared_statements=True)
+    reason = await failing("PostgreSQL", database.ping, DEADLINE)
     await database.close()
     assert reason.startswith("PostgreSQL does not serve: InvalidCatalogNameError: ")
 

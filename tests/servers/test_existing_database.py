@@ -86,7 +86,7 @@ def test_for_a_pooler_that_loses_prepared_statements_the_error_names_the_setting
         env=environment(variables),
         capture_output=True,
         text=True,
-        timeout=DEADLINE,
+        timeout=2 * DEADLINE,
         check=False,
     )
     assert ended.returncode == 2
@@ -125,4 +125,4 @@ def test_processes_that_read_page_by_page_share_a_pooler(pgbouncer: str) -> None
         subprocess.Popen([sys.executable, "-c", READS_PAGES, in_libpq_form(pgbouncer)])
         for _ in range(2)
     ]
-    assert [process.wait(60) for process in both] == [0, 0]
+    assert [process.wait(2 * DEADLINE) for process in both] == [0, 0]

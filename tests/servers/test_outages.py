@@ -13,7 +13,9 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from statsd.errors import InvalidEventError, MissingTableError, SettingsError, StatsdError
+from statsd.servers import outages
 from statsd.servers.outages import OutageWaiter, brief, is_outage, pause_unless, sqlstate, wait_for
+from tests.support.processes import DEADLINE
 
 driver = PGDialect_asyncpg.import_dbapi()  # type: ignore[no-untyped-call]
 
@@ -240,12 +242,15 @@ async def test_waiting_ends_when_the_daemon_stops() -> None:
     assert probe.calls == 2
 
 
-async def test_a_stop_interrupts_the_pause_between_two_probes() -> None:
+async def test_a_stop_interrupts_the_pause_between_two_probes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outages, "PAUSE", (3600.0, 3600.0))
     stopping, server = asyncio.Event(), GoneForGood()
     waiting = asyncio.create_task(wait_for("Redis", server, stopping))
     await server.asked.wait()
     stopping.set()
-    await asyncio.wait_for(waiting, 0.09)  # the first pause is longer
+    await asyncio.wait_for(waiting, DEADLINE)
 
 
 async def test_a_daemon_that_stops_already_does_not_probe_the_server() -> None:
@@ -268,7 +273,7 @@ async def test_a_pause_ends_after_its_seconds_or_at_the_stop() -> None:
     stopping = asyncio.Event()
     await pause_unless(stopping, 0.001)
     stopping.set()
-    await asyncio.wait_for(pause_unless(stopping, None), 1)
+    await asyncio.wait_for(pause_unless(stopping, None), DEADLINE)
 
 
 async def test_loops_that_wait_at_the_same_time_probe_each_server_once() -> None:

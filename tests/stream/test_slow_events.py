@@ -1,7 +1,6 @@
 """An event whose look-up always takes too long holds up no other, and is not lost."""
 
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import orjson
@@ -17,7 +16,7 @@ from tests.support.webapp import cached, publish, solves_of, webapp_of
 # The function is dear, so that whoever asks for another user finds that one without it.
 SLOW = """
 CREATE FUNCTION late() RETURNS boolean LANGUAGE plpgsql COST 1000000
-AS $$ BEGIN PERFORM pg_sleep(30); RETURN true; END $$;
+AS $$ BEGIN PERFORM pg_sleep(600); RETURN true; END $$;
 ALTER TABLE users RENAME TO real_users;
 CREATE TABLE slow (user_id integer);
 CREATE VIEW users AS SELECT * FROM real_users
@@ -55,9 +54,7 @@ def test_the_others_are_handled_and_the_slow_one_when_it_can_be(
         first = entries(cache)[0]
         eventually(lambda: cache.xlen(keys.STREAM) == 2, "all others are handled")
         publish(cache, dojo)
-        began = monotonic()
         eventually(lambda: cache.xlen(keys.STREAM) == 2, "new ones are handled")
-        assert monotonic() - began < 10
         assert entries(cache)[0] == first
         with webapp.engine.begin() as connection:
             connection.execute(sa.text("DELETE FROM slow"))
