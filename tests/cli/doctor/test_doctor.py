@@ -24,6 +24,7 @@ from tests.support.daemon_parts import Parts
 from tests.support.processes import daemon
 
 OK, WARNING, DANGER = Level
+FIVE_MINUTES = 285  # seconds; up to 329 seconds are said to be five minutes
 NOBODY = "redis://127.0.0.1:1"
 NOWHERE = "postgresql://web:secret@127.0.0.1:1/ctfd"
 SUBJECTS_OF_REDIS = (
@@ -51,7 +52,7 @@ def own_redis() -> Iterator[embedded.Redis]:
 
 async def examined(variables: dict[str, str], **others: str) -> dict[str, Finding]:
     """Return the findings by subject; the last one, if a subject has several."""
-    time_limit = float(others.pop("time_limit", "5"))
+    time_limit = float(others.pop("time_limit", "59"))
     given = variables | others
     found = [each async for each in examine(settings.load(given), given, time_limit=time_limit)]
     assert all(bool(each.advice) == (each.level is not OK) for each in found)
@@ -173,7 +174,7 @@ async def test_a_dead_consumer_with_pending_entries_is_a_warning(
     parts: Parts, variables: dict[str, str], cache: "redis.Redis"
 ) -> None:
     cache.set(keys.heartbeat("one"), "a heartbeat")
-    cache.xadd(keys.STREAM, {"data": "{}"}, id=f"{int(time() - 300) * 1000}-0")
+    cache.xadd(keys.STREAM, {"data": "{}"}, id=f"{int(time() - FIVE_MINUTES) * 1000}-0")
     cache.xreadgroup(keys.GROUP, "host\x1b-1", {keys.STREAM: ">"})
     cache.xadd(keys.DEAD_LETTERS, {"error": "an error"})
     await parts.stream.read(">", 1)
@@ -181,7 +182,7 @@ async def test_a_dead_consumer_with_pending_entries_is_a_warning(
     levels = {name: found[name].level for name in ("daemons", "consumers", "pending entries")}
     assert levels == {"daemons": OK, "consumers": WARNING, "pending entries": WARNING}
     assert found["daemons"].sentence == "1: one"
-    assert "host\\x1b-1 (1 pending, silent for 0.0 s)" in found["consumers"].sentence
+    assert "host\\x1b-1 (1 pending, silent for " in found["consumers"].sentence
     assert found["pending entries"].sentence == "1, the oldest published 5 min ago"
     assert found["dead letters"].level is WARNING
     assert "statsd dead list" in found["dead letters"].advice
@@ -190,7 +191,7 @@ async def test_a_dead_consumer_with_pending_entries_is_a_warning(
 async def test_a_stream_without_a_reader_is_a_warning(
     variables: dict[str, str], cache: "redis.Redis"
 ) -> None:
-    cache.xadd(keys.STREAM, {"data": "{}"}, id=f"{int(time() - 59) * 1000}-0")
+    cache.xadd(keys.STREAM, {"data": "{}"}, id=f"{int(time() - 5) * 1000}-0")
     without = await examined(variables)
     cache.xgroup_create(keys.STREAM, keys.GROUP, "0")
     fresh = await examined(variables)
@@ -200,7 +201,7 @@ async def test_a_stream_without_a_reader_is_a_warning(
         pipeline.execute()
     many = await examined(variables)
     cache.delete(keys.STREAM)
-    cache.xadd(keys.STREAM, {"data": "{}"}, id=f"{int(time() - 300) * 1000}-0")
+    cache.xadd(keys.STREAM, {"data": "{}"}, id=f"{int(time() - FIVE_MINUTES) * 1000}-0")
     cache.xgroup_create(keys.STREAM, keys.GROUP, "0")
     old = await examined(variables)
     found = [each["events"] for each in (without, fresh, many, old)]
@@ -268,13 +269,15 @@ async def test_a_wrong_clock_is_a_warning(database: str, variables: dict[str, st
         database,
         "CREATE SCHEMA late",
         "CREATE FUNCTION late.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS"
-        " $$ SELECT pg_catalog.clock_timestamp() - interval '5 s' $$",
+        " $$ SELECT pg_catalog.clock_timestamp() - interval '5 h' $$",
         f"ALTER DATABASE {name} SET search_path = late, pg_catalog, public",
     )
     found = await examined(variables)
     assert found["clock of this host"].level is OK
     assert found["clock of PostgreSQL"].level is WARNING
-    assert found["clock of PostgreSQL"].sentence == "5.0 s behind that of Redis"
+    seconds, sentence = found["clock of PostgreSQL"].sentence.split(" ", 1)
+    assert abs(float(seconds) - 5 * 3600) < 60
+    assert sentence == "s behind that of Redis"
 
 
 # --- servers that are gone
@@ -318,12 +321,12 @@ async def test_each_hanging_server_is_waited_for_once(
         os.kill(own_redis.pid, signal.SIGSTOP)
         began = monotonic()
         found = await examined(
-            variables, REDIS_URL=own_redis.url, DATABASE_URL=nowhere, time_limit="0.5"
+            variables, REDIS_URL=own_redis.url, DATABASE_URL=nowhere, time_limit="2"
         )
-    assert 1 < monotonic() - began < 4
+    assert 4 < monotonic() - began < 20  # for each of its checks, it would be 34 seconds
     for server in ("Redis", "PostgreSQL"):
         assert found[server].level is DANGER
-        assert found[server].sentence == "does not serve: no answer within 0.5 s"
+        assert found[server].sentence == "does not serve: no answer within 2 s"
     assert found["memory"].sentence == "not checked, as Redis does not serve"
     assert found["tables"].sentence == "not checked, as PostgreSQL does not serve"
 

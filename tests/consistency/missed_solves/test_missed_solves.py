@@ -25,6 +25,7 @@ from statsd.jobs.queue import SECOND, Answer, LeaseRequest
 from statsd.servers.database import Database
 from statsd.servers.docker import Containers
 from tests.consistency.missed_solves.site import Site, failed_attempts, of_everything, of_missed
+from tests.support.processes import DEADLINE
 from tests.support.webapp import WebApp, solve_of
 
 CLOCK = keys.INTERNAL + "clock"
@@ -103,7 +104,7 @@ async def test_a_clock_that_is_set_back_delays_nothing(
     cache.hset(CLOCK, mapping={"last": last + hour, "seen": seen + hour})
     cache.xadd(keys.STREAM, {"data": b"in an hour"}, id=f"{(seen + hour) // 1000}-0")
     site.webapp.solve(site.user, site.challenges[0])
-    deadline = monotonic() + 10
+    deadline = monotonic() + DEADLINE
     found: set[str] = set()
     # In the last hour of a day, a job for the next day's statistics is pending at once.
     while found != of_missed(site) and monotonic() < deadline:
