@@ -22,7 +22,7 @@ from benchmarks.result import Aim
 from benchmarks.waiting import wait
 from benchmarks.webapp import Webapp
 from statsd import keys
-from statsd.dev import embedded
+from statsd.dev import MALLOC, embedded
 
 END_DEADLINE = 60  # seconds
 LOG_TAIL = 2000  # characters
@@ -109,11 +109,11 @@ class Daemon:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of this process without settings of statsd."""
+    """Return the environment of a daemon: that of this process without settings of statsd."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)
     }
-    return inherited | {"STATSD_HTTP_PORT": "0"}
+    return inherited | MALLOC | {"STATSD_HTTP_PORT": "0"}
 
 
 def memory_of(pid: int) -> Memory:

@@ -1,7 +1,6 @@
-"""The daemon's settings, from the environment: each declared once, with all there is to say.
+"""The daemon's settings, from the environment. Each is declared once.
 
-What users read about them (`statsd settings`, the table in the docs, error messages) is made
-from these declarations.
+The declarations also make `statsd settings`, the table in the docs, and the error messages.
 """
 
 import difflib
@@ -26,14 +25,14 @@ from statsd.urls import without_password
 
 PREFIX = "STATSD_"
 ADDRESSES = ("_URL", "_ENGINES")
-"""What the names of settings end with whose wrong values may have passwords in them."""
+"""Suffixes of the variables whose values may contain a password."""
 
 
 def _switch(value: object) -> object:
     try:
         return parse_switch("it", value) if isinstance(value, str) else value
     except SettingsError:
-        raise ValueError("this is none of 0, 1, true and false") from None
+        raise ValueError("must be 0, 1, true or false") from None
 
 
 Switch = Annotated[bool, BeforeValidator(_switch)]
@@ -43,7 +42,7 @@ LONGEST_DELAY = 3600.0  # seconds
 
 
 def _delays(value: object) -> object:
-    """Read numbers with commas between them; what is no text is a default, and right."""
+    """Read comma-separated numbers. A default is no text, and stays as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -52,14 +51,14 @@ def _delays(value: object) -> object:
         delays = ()
     if not 1 <= len(delays) <= MOST_DELAYS or not all(0 < each <= LONGEST_DELAY for each in delays):
         raise ValueError(
-            f"these are not 1 to {MOST_DELAYS} positive numbers, none above {LONGEST_DELAY:.0f}, "
+            f"must be 1 to {MOST_DELAYS} positive numbers, none above {LONGEST_DELAY:.0f}, "
             "with commas between them"
         )
     return delays
 
 
 def _engines(value: object) -> object:
-    """Read addresses with commas between them; what is no text is a default, and right."""
+    """Read comma-separated addresses. A default is no text, and stays as it is."""
     if not isinstance(value, str):
         return value
     addresses = [urls.engine_url(part.strip()) for part in value.split(",") if part.strip()]
@@ -97,14 +96,14 @@ class Settings(BaseModel):
     database_url: str = _setting(
         "DATABASE_URL",
         "",
-        "The PostgreSQL primary to read from, as postgresql://user:password@host:5432/database; "
-        "SQLAlchemy's forms with a driver are understood too.",
+        "The PostgreSQL primary to read from, as postgresql://user:password@host:5432/database. "
+        "SQLAlchemy's forms with a driver work too.",
         required=True,
     )
     redis_url: str = _setting(
         "REDIS_URL",
         "redis://cache:6379",
-        "The Redis or Valkey server with the stream and the cache; rediss:// and unix:// too.",
+        "The Redis or Valkey server with the stream and the cache; rediss:// and unix:// work too.",
     )
     enabled: Switch = _setting(
         "BACKGROUND_STATS_ENABLED",
@@ -114,26 +113,26 @@ class Settings(BaseModel):
     fallback: Switch = _setting(
         "BACKGROUND_STATS_FALLBACK",
         True,
-        "Web half. 1: a reader computes on a miss; 0: it returns the empty default.",
+        "For readers. 1: a miss is computed at once; 0: a miss returns the empty default.",
     )
     skip_cold_start: Switch = _setting(
         "SKIP_COLD_START",
         False,
-        "1: nothing is marked at the start, and reconciling leaves absent keys absent.",
+        "1: no reconcile at the start, and a later one leaves missing keys missing.",
     )
     consumer_suffix: str = _setting(
         "STATSD_CONSUMER_SUFFIX",
         "",
-        "Added to the host name to make the consumer's name, where several daemons share a host.",
+        "Appended to the host name to make the consumer's name. Daemons that share a host need it.",
         pattern=r"^[A-Za-z0-9_.-]{0,64}$",
     )
     batch_size: int = _setting(
-        "STATSD_BATCH_SIZE", 500, "How many events are read at once.", "events", ge=1, le=10_000
+        "STATSD_BATCH_SIZE", 500, "The most events in one batch.", "events", ge=1, le=10_000
     )
     block: float = _setting(
         "STATSD_BLOCK",
         1.0,
-        "How long one read waits for events; a stop waits for it.",
+        "How long one read of the stream waits for events. A stop waits for it too.",
         "seconds",
         ge=0.05,
         le=30,
@@ -141,8 +140,8 @@ class Settings(BaseModel):
     concurrency: int = _setting(
         "STATSD_CONCURRENCY",
         2,
-        "How many batches are calculated at the same time, beside one of what is urgent and small; "
-        "about the database's idle cores.",
+        "Batches of jobs that run at the same time; one more is reserved for urgent small jobs. "
+        "Set it to about the number of idle cores of the database.",
         "transactions",
         ge=1,
         le=64,
@@ -150,8 +149,8 @@ class Settings(BaseModel):
     pool_size: int = _setting(
         "STATSD_POOL_SIZE",
         5,
-        "Connections to PostgreSQL at the most; at least 3 more than STATSD_CONCURRENCY: one each "
-        "for what is urgent and small, for looking up events, and for checking the server.",
+        "The most connections to PostgreSQL; at least STATSD_CONCURRENCY + 3. The three are for "
+        "urgent small jobs, for the handlers' look-ups, and for the probe of the server.",
         "connections",
         ge=4,
         le=100,
@@ -159,7 +158,7 @@ class Settings(BaseModel):
     statement_timeout: float = _setting(
         "STATSD_STATEMENT_TIMEOUT",
         50.0,
-        "The longest one statement may take; answers older than a minute are refused anyway.",
+        "The time limit of one SQL statement. Answers older than a minute are refused anyway.",
         "seconds",
         ge=1,
         le=59,
@@ -167,12 +166,12 @@ class Settings(BaseModel):
     prepared_statements: Switch = _setting(
         "STATSD_PREPARED_STATEMENTS",
         True,
-        "0: for a pooler in transaction mode that does not keep them (pgbouncer before 1.21).",
+        "0 is for poolers in transaction mode without prepared statements: pgbouncer before 1.21.",
     )
     lease: float = _setting(
         "STATSD_LEASE",
         30.0,
-        "After how long the work of a daemon that died is taken up by another.",
+        "How long a lease lasts. After that, another daemon runs the jobs of one that died.",
         "seconds",
         ge=1,
         le=600,
@@ -180,14 +179,14 @@ class Settings(BaseModel):
     retry_delays: Delays = _setting(
         "STATSD_RETRY_DELAYS",
         (1.0, 5.0, 30.0, 120.0),
-        "How long a refresh that failed waits for its next attempts, one number for each; then "
-        "it goes to the dead letters.",
+        "The waits before each further attempt at a failed job. After the last attempt the job "
+        "goes to the dead letters.",
         "seconds",
     )
     drain_deadline: float = _setting(
         "STATSD_DRAIN_DEADLINE",
         8.0,
-        "How long a stop waits for the work under way; what is left stays owed.",
+        "How long a stop waits for running jobs. Unfinished jobs stay pending.",
         "seconds",
         ge=0.1,
         le=600,
@@ -195,8 +194,8 @@ class Settings(BaseModel):
     audit_interval: float = _setting(
         "STATSD_AUDIT_INTERVAL",
         5.0,
-        "How often up to 20 cached values are compared with computed ones, when nothing else is "
-        "due, and in 2 % of the time at the most; 0: never.",
+        "How often the drift audit compares up to 20 cached values with computed ones. It runs "
+        "when no other job is due, for at most 2 % of the time; 0: never.",
         "seconds",
         ge=0,
         le=3600,
@@ -205,13 +204,13 @@ class Settings(BaseModel):
         "STATSD_DOCKER_ENGINES",
         (),
         "The Docker engines that run challenges, with commas between them, as "
-        "unix:///var/run/docker.sock,tcp://10.0.0.2:2375; needs the extra `containers`.",
+        "unix:///var/run/docker.sock,tcp://10.0.0.2:2375. They need the extra `containers`.",
     )
     containers_interval: float = _setting(
         "STATSD_CONTAINERS_INTERVAL",
         15.0,
-        "How often the Docker engines are asked what runs, beside at the start and when an event "
-        "tells of it; 0: not by the clock.",
+        "How often the Docker engines are asked for running containers. They are also asked at "
+        "the start and after each event about containers; 0: only then.",
         "seconds",
         ge=0,
         le=3600,
@@ -219,21 +218,21 @@ class Settings(BaseModel):
     http_port: int = _setting(
         "STATSD_HTTP_PORT",
         9464,
-        "Where /metrics, /healthz and /readyz are served; 0: nowhere. A port that is taken is "
-        "warned of.",
+        "The port of /metrics, /healthz and /readyz; 0: none. If it cannot be opened, the daemon "
+        "logs a warning and runs without it.",
         ge=0,
         le=65535,
     )
     http_host: str = _setting(
         "STATSD_HTTP_HOST",
         "0.0.0.0",
-        "The address that the HTTP port is opened on; 127.0.0.1: for this host alone.",
+        "The address of the HTTP port; 127.0.0.1: only for this host.",
         pattern=r"^[A-Za-z0-9.:-]{1,255}$",
     )
     heartbeat_interval: float = _setting(
         "STATSD_HEARTBEAT_INTERVAL",
         30.0,
-        "How often a line in the log says how all goes on; 0: never.",
+        "How often the log has a heartbeat line; 0: never.",
         "seconds",
         ge=0,
         le=3600,
@@ -241,7 +240,7 @@ class Settings(BaseModel):
     slow_job: float = _setting(
         "STATSD_SLOW_JOB",
         1.0,
-        "A batch of refreshes that takes longer is warned of.",
+        "The daemon logs a warning for each batch of jobs that takes longer.",
         "seconds",
         ge=0.001,
         le=60,
@@ -249,21 +248,21 @@ class Settings(BaseModel):
     dead_letters: int = _setting(
         "STATSD_DEAD_LETTERS",
         10_000,
-        "How many dead letters are kept, the newest.",
+        "The most dead letters that are kept. Older ones are deleted.",
         "letters",
         ge=1,
         le=1_000_000,
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting(
-        "STATSD_LOG_LEVEL", "INFO", "The least severe lines that are logged."
+        "STATSD_LOG_LEVEL", "INFO", "The lowest level that is logged."
     )
     log_format: Literal["json", "text"] = _setting(
-        "STATSD_LOG_FORMAT", "json", "One JSON object for each line, or text for people."
+        "STATSD_LOG_FORMAT", "json", "json: one JSON object a line; text: lines for people."
     )
 
     @property
     def consumer_name(self) -> str:
-        """The name of this host's daemon in the group: the host's, and the suffix."""
+        """The daemon's name in the consumer group: the host name and the suffix."""
         return socket.gethostname() + (f"-{self.consumer_suffix}" if self.consumer_suffix else "")
 
     @field_validator("database_url")
@@ -292,11 +291,11 @@ class Settings(BaseModel):
 
 
 class Declared(NamedTuple):
-    """One setting as users see it."""
+    """One setting, as text for users."""
 
     variable: str
     value: str
-    """The value in force, passwords masked; the default where none was asked for."""
+    """The value in force, passwords masked; the default if no settings were given."""
     default: str
     required: bool
     unit: str
@@ -304,7 +303,7 @@ class Declared(NamedTuple):
 
 
 def declared(settings: Settings | None = None) -> Iterator[Declared]:
-    """List every setting, with the values of `settings` where given."""
+    """Yield every setting, with its value in `settings` if given."""
     for name, field in Settings.model_fields.items():
         extra = cast("dict[str, Any]", field.json_schema_extra)
         unit, required = extra["unit"], extra["required"]
@@ -318,9 +317,9 @@ def declared(settings: Settings | None = None) -> Iterator[Declared]:
 
 
 def load(environ: Mapping[str, str], *, complete: bool = True) -> Settings:
-    """Read the settings; unless they need be `complete`, required ones may be missing.
+    """Read the settings. Unless `complete`, required ones may be missing.
 
-    Raises SettingsError, a line for each variable that is wrong.
+    Raises SettingsError, with a line for each wrong variable.
     """
     known = {setting.variable: setting for setting in declared()}
     given = {
@@ -344,7 +343,7 @@ def load(environ: Mapping[str, str], *, complete: bool = True) -> Settings:
 
 
 def unknown(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for each STATSD_ variable that is no setting: most likely misspelt."""
+    """Yield a sentence for each STATSD_ variable that is no setting, and probably misspelt."""
     known = [setting.variable.removeprefix(PREFIX) for setting in declared()]
     for name in sorted(environ):
         own = name.removeprefix(PREFIX)

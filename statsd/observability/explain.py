@@ -48,7 +48,7 @@ async def why(redis: Redis, key: str) -> list[Line]:
     found += [each async for each in _value(redis, cached_key, clock)]
     found += await _last_answer(redis, name, clock)
     found += await _pending(redis, name, clock)
-    change: Any = await redis.zscore(f"{keys.INTERNAL}changes", name)
+    change: Any = await redis.zscore(keys.CHANGES, name)
     if change:
         found.append(Line("changes by itself", _moment(change / SECOND, clock)))
     found += [each async for each in _dead_letters(redis, name)]
@@ -74,7 +74,7 @@ async def _name_of(redis: Redis, key: str) -> tuple[str, str | None]:
 
 async def _clock(redis: Redis) -> _Clock:
     time: Any = await redis.time()
-    offset: Any = await redis.hget(f"{keys.INTERNAL}clock", "offset")
+    offset: Any = await redis.hget(keys.CLOCK, "offset")
     now = time[0] + time[1] / SECOND
     return _Clock(now, now * SECOND + int(offset or 0))
 

@@ -65,7 +65,7 @@ async def queue_stats(redis: Redis) -> QueueStats:
     """Read the figures, in two round trips, changing nothing."""
     async with redis.pipeline(transaction=False) as pipeline:
         pipeline.time()
-        pipeline.hget(f"{keys.INTERNAL}clock", "offset")
+        pipeline.hget(keys.CLOCK, "offset")
         (seconds, micros), offset = await pipeline.execute()
     now = seconds + micros / SECOND
     due = now * SECOND + int(offset or 0)

@@ -29,7 +29,7 @@ DEFAULTS = {
     "http_port": 9464,
     "http_host": "0.0.0.0",
     "heartbeat_interval": 30.0,
-    "slow_refresh": 1.0,
+    "slow_job": 1.0,
     "dead_letters": 10_000,
     "log_level": "INFO",
     "log_format": "json",
@@ -113,7 +113,7 @@ WRONG = [
     ("STATSD_LOG_FORMAT", "xml", "'json' or 'text'"),
 ]
 
-SECRET = "hunter2"  # noqa: S105 - what must not be shown
+SECRET = "hunter2"  # noqa: S105 - must not be shown
 
 
 def variables() -> list[str]:
@@ -173,14 +173,14 @@ def test_a_variable_sets_its_setting(variable: str, text: str, name: str, value:
     assert type(found) is type(value)
 
 
-def test_without_a_database_it_says_which_variable_to_set_and_how() -> None:
+def test_without_a_database_the_error_names_the_variable_and_its_form() -> None:
     message = refusal({})
     assert message.startswith("DATABASE_URL is not set.")
     assert "postgresql://user:password@host:5432/database" in message
 
 
 @pytest.mark.parametrize(("variable", "text", "right"), WRONG)
-def test_a_wrong_value_is_told_in_a_line_with_the_variable_and_what_would_be_right(
+def test_a_wrong_value_gives_one_line_with_the_variable_and_the_right_form(
     variable: str, text: str, right: str
 ) -> None:
     message = refusal(DATABASE | {variable: text})
@@ -202,7 +202,7 @@ def test_the_pool_must_have_room_beside_the_calculations(pool: str, concurrency:
     )
 
 
-def test_several_wrong_values_are_told_at_once_in_a_line_each() -> None:
+def test_several_wrong_values_give_one_line_each() -> None:
     message = refusal({"STATSD_LEASE": "long", "SKIP_COLD_START": "yes", "STATSD_BLOCK": "0"})
     started = [re.split("[= ]", line)[0] for line in message.splitlines()]
     assert sorted(started) == ["DATABASE_URL", "SKIP_COLD_START", "STATSD_BLOCK", "STATSD_LEASE"]
@@ -270,19 +270,19 @@ def test_the_values_in_force_are_listed_as_they_are_set() -> None:
     }
 
 
-def test_only_the_environment_that_is_given_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_given_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATSD_BATCH_SIZE", "7")
     assert load(DATABASE).batch_size == 500
 
 
-def test_a_wrong_value_outside_of_the_environment_given_does_no_harm(
+def test_a_wrong_value_outside_the_given_environment_does_no_harm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("STATSD_BLOCK", "long")
     assert load(DATABASE).block == 1.0
 
 
-def test_a_variable_in_small_letters_is_another_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_in_lower_case_is_another_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("statsd_block", "long")
     assert load(DATABASE | {"statsd_block": "long"}).block == 1.0
 
@@ -307,13 +307,11 @@ def test_settings_do_not_change() -> None:
         ("STATSD_POOLSIZE", "STATSD_POOL_SIZE"),
     ],
 )
-def test_a_misspelt_variable_is_noticed_with_the_one_that_is_meant(
-    misspelt: str, meant: str
-) -> None:
+def test_a_misspelt_variable_is_reported_with_the_intended_one(misspelt: str, meant: str) -> None:
     assert list(unknown({misspelt: "1"})) == [f"{misspelt} is no setting; is {meant} meant?"]
 
 
-def test_a_variable_like_no_setting_is_noticed_without_a_guess() -> None:
+def test_a_variable_unlike_any_setting_is_reported_without_a_guess() -> None:
     assert list(unknown({"STATSD_XYZZYQ": "1"})) == ["STATSD_XYZZYQ is no setting"]
 
 
@@ -321,7 +319,7 @@ def test_the_value_of_a_misspelt_variable_is_not_shown() -> None:
     assert SECRET not in "".join(unknown({"STATSD_PASSWORD": SECRET}))
 
 
-def test_settings_and_variables_of_others_are_not_called_misspelt() -> None:
+def test_settings_and_other_variables_are_not_reported_as_misspelt() -> None:
     known = dict.fromkeys(variables(), "1")
     assert not list(unknown(known | {"PATH": "/bin", "STATSDIR": "x"}))
 
@@ -335,7 +333,7 @@ def test_the_table_has_a_row_for_every_setting() -> None:
     assert all(row.count("|") == 5 for row in rows)
 
 
-def test_every_setting_says_what_it_is_for() -> None:
+def test_every_setting_has_a_sentence() -> None:
     for setting in declared():
         assert setting.sentence.endswith(".")
         assert setting.default or setting.variable in {

@@ -1,4 +1,4 @@
-"""The daemon's life: starting, what it waits for, outages, several daemons, stopping."""
+"""The daemon's life: start, waiting for servers, outages, several daemons, stop."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from tests.support.webapp import WebApp, cached, publish, solves_of, webapp_of
 
 
 def refusal(**variables: str) -> tuple[int, str]:
-    """Run a daemon that should refuse its settings; return its exit code and what it said."""
+    """Run a daemon that should refuse its settings; return its exit code and its output."""
     ended = subprocess.run(
         [sys.executable, "-m", "statsd", "run"],
         env=environment(variables),
@@ -35,11 +35,11 @@ def test_an_unknown_database_is_refused_in_one_line(
     database: str, redis_server: embedded.Redis
 ) -> None:
     url = database.rpartition("/")[0] + "/nowhere"
-    code, said = refusal(DATABASE_URL=url, REDIS_URL=redis_server.url)
+    code, output = refusal(DATABASE_URL=url, REDIS_URL=redis_server.url)
     assert code == 2
-    assert said.count("\n") == 1
-    assert "DATABASE_URL" in said
-    assert '"nowhere" does not exist' in said
+    assert output.count("\n") == 1
+    assert "DATABASE_URL" in output
+    assert '"nowhere" does not exist' in output
 
 
 def test_a_wrong_password_of_postgresql_is_refused_in_one_line(
@@ -56,28 +56,28 @@ def test_a_wrong_password_of_postgresql_is_refused_in_one_line(
         server.stop()
         server.start()
         url = sa.make_url(server.url).set(username="reader", password="wrong-secret")  # noqa: S106
-        code, said = refusal(
+        code, output = refusal(
             DATABASE_URL=url.render_as_string(hide_password=False), REDIS_URL=redis_server.url
         )
     assert code == 2
-    assert said.count("\n") == 1
-    assert "DATABASE_URL: the password is wrong" in said
-    assert "secret" not in said
+    assert output.count("\n") == 1
+    assert "DATABASE_URL: the password is wrong" in output
+    assert "secret" not in output
 
 
 def test_a_wrong_password_of_redis_is_refused_in_one_line(database: str) -> None:
     with embedded.redis(arguments=["--requirepass", "right"]) as server:
         url = server.url.replace("redis://", "redis://:wrong-secret@")
-        code, said = refusal(DATABASE_URL=database, REDIS_URL=url)
+        code, output = refusal(DATABASE_URL=database, REDIS_URL=url)
         assert code == 2
-        assert "REDIS_URL: the server refused" in said
-        assert "secret" not in said
-        code, said = refusal(DATABASE_URL=database, REDIS_URL=server.url)
+        assert "REDIS_URL: the server refused" in output
+        assert "secret" not in output
+        code, output = refusal(DATABASE_URL=database, REDIS_URL=server.url)
         assert code == 2
-        assert "REDIS_URL: the server refused" in said
+        assert "REDIS_URL: the server refused" in output
 
 
-def test_switched_off_it_says_so_and_exits_with_0() -> None:
+def test_switched_off_the_daemon_exits_with_0() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "statsd", "run"],
         env=environment({"BACKGROUND_STATS_ENABLED": "0", "DATABASE_URL": "postgresql://db/ctfd"}),
@@ -89,7 +89,7 @@ def test_switched_off_it_says_so_and_exits_with_0() -> None:
     assert "BACKGROUND_STATS_ENABLED=0" in ended.stdout
 
 
-def test_tables_that_are_not_there_yet_are_named_and_waited_for(
+def test_missing_tables_are_named_and_waited_for(
     empty_database: str, redis_server: embedded.Redis, cache: "redis.Redis", tmp_path: Path
 ) -> None:
     variables = {"DATABASE_URL": empty_database, "REDIS_URL": redis_server.url}
@@ -106,7 +106,7 @@ def test_tables_that_are_not_there_yet_are_named_and_waited_for(
         webapp.engine.dispose()
 
 
-def test_servers_that_are_not_there_yet_are_named_and_waited_for(tmp_path: Path) -> None:
+def test_missing_servers_are_named_and_waited_for(tmp_path: Path) -> None:
     with embedded.servers() as servers:
         webapp = webapp_of(servers.database_url)
         schema.metadata.create_all(webapp.engine)
@@ -126,7 +126,7 @@ def test_servers_that_are_not_there_yet_are_named_and_waited_for(tmp_path: Path)
                 cached(cache, dojo)
 
 
-def test_it_goes_on_by_itself_when_a_server_comes_back(tmp_path: Path) -> None:
+def test_the_daemon_continues_by_itself_when_a_server_is_back(tmp_path: Path) -> None:
     with embedded.servers() as servers:
         webapp = webapp_of(servers.database_url)
         schema.metadata.create_all(webapp.engine)
@@ -154,7 +154,7 @@ def test_it_goes_on_by_itself_when_a_server_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_0(
+def test_a_signal_ends_the_daemon_with_0(
     number: signal.Signals, database: str, redis_server: embedded.Redis, tmp_path: Path
 ) -> None:
     with daemon(tmp_path / "log", DATABASE_URL=database, REDIS_URL=redis_server.url) as process:
@@ -163,14 +163,14 @@ def test_a_signal_ends_it_with_0(
     assert process.lines("stopped")
 
 
-def test_a_signal_ends_it_while_it_waits_for_a_server(database: str, tmp_path: Path) -> None:
+def test_a_signal_ends_a_daemon_that_waits_for_a_server(database: str, tmp_path: Path) -> None:
     nowhere = "redis://127.0.0.1:1"
     with daemon(tmp_path / "log", DATABASE_URL=database, REDIS_URL=nowhere) as process:
         eventually(lambda: process.lines("waiting for Redis"), "it waits")
         assert process.stop() == 0
 
 
-def test_what_a_killed_daemon_had_read_is_handled_by_the_next(
+def test_the_next_daemon_handles_the_events_that_a_killed_one_had_read(
     database: str,
     webapp: WebApp,
     redis_server: embedded.Redis,
@@ -182,7 +182,7 @@ def test_what_a_killed_daemon_had_read_is_handled_by_the_next(
     with daemon(tmp_path / "first", **variables) as first:
         name = first.started().lines("started")[0]["consumer"]
         first.stop(signal.SIGKILL)
-    # As if it had died between reading and accepting.
+    # As if the daemon had died between reading and accepting.
     publish(cache, dojo)
     cache.xreadgroup(keys.GROUP, name, {keys.STREAM: ">"})
     assert cache.xpending(keys.STREAM, keys.GROUP)["pending"] == 1
@@ -204,11 +204,11 @@ def test_skipping_the_cold_start_leaves_absent_keys_absent(
         process.started()
         publish(cache, busy)
         cached(cache, busy)
-        eventually(lambda: not cache.keys(f"{keys.INTERNAL}due:*"), "nothing is owed any more")
+        eventually(lambda: not cache.keys(f"{keys.INTERNAL}due:*"), "no job is pending")
         assert not cache.exists(keys.dojo_stats(quiet.reference_id))
 
 
-def test_the_stream_and_its_group_are_made_anew_when_deleted(
+def test_a_deleted_stream_and_its_group_are_created_again(
     database: str,
     webapp: WebApp,
     redis_server: embedded.Redis,
@@ -250,7 +250,7 @@ def test_two_daemons_share_the_work(
     assert cache.xlen(keys.STREAM) == 0
 
 
-def test_entries_deleted_before_they_were_handled_lead_to_a_reconciliation(
+def test_entries_deleted_before_they_were_handled_lead_to_a_reconcile(
     database: str,
     webapp: WebApp,
     redis_server: embedded.Redis,
@@ -274,7 +274,7 @@ def test_entries_deleted_before_they_were_handled_lead_to_a_reconciliation(
     assert cache.xlen(keys.DEAD_LETTERS) == 0
 
 
-def test_a_part_that_dies_takes_the_process_down_with_a_line_that_says_why(
+def test_a_loop_that_fails_ends_the_process_and_the_log_says_why(
     database: str, redis_server: embedded.Redis, cache: "redis.Redis", tmp_path: Path
 ) -> None:
     variables = {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
@@ -289,7 +289,7 @@ def test_a_part_that_dies_takes_the_process_down_with_a_line_that_says_why(
 
 
 @pytest.mark.parametrize("frozen", ["postgres", "redis"])
-def test_a_server_that_is_frozen_does_not_hold_up_a_stop(frozen: str, tmp_path: Path) -> None:
+def test_a_frozen_server_does_not_delay_a_stop(frozen: str, tmp_path: Path) -> None:
     with embedded.servers() as servers:
         webapp = webapp_of(servers.database_url)
         schema.metadata.create_all(webapp.engine)
@@ -314,14 +314,14 @@ def test_a_cold_start_computes_everything_once(
     webapp: WebApp,
     tmp_path: Path,
 ) -> None:
-    """The watch begins anew and owes the same as the clock, which does too; so it goes first."""
+    """The new search and the new clock both enqueue a reconcile, which is one job."""
     dojos = [webapp.create_dojo() for _ in range(3)]
     variables = {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
     with daemon(tmp_path / "log", STATSD_AUDIT_INTERVAL="0", **variables) as running:
         for dojo in dojos:
             cached(cache, dojo)
-        eventually(lambda: not cache.keys(keys.job("*")), "all is computed")
+        eventually(lambda: not cache.keys(keys.job("*")), "no job is left")
     times = Counter[str]()
-    for line in running.lines("refreshed"):  # complete, as the daemon has ended
+    for line in running.lines("jobs completed"):  # complete, as the daemon has ended
         times[line["kind"]] += line["jobs"]
     assert (times["reconcile"], times["scoreboard"]) == (1, len(dojos))

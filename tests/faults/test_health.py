@@ -1,4 +1,4 @@
-"""What is wrong is said within seconds, by who should say it, and taken back when it is over."""
+"""Problems are reported within seconds in every place, and withdrawn when they are over."""
 
 import os
 import signal
@@ -13,14 +13,14 @@ import sqlalchemy as sa
 
 from statsd.dev import embedded
 from statsd.events import ChallengeSolve, DojoStatsUpdate
-from statsd.observability.reporter import BLOCKED as BLOCKED_AFTER
+from statsd.observability.liveness import BLOCKED_AFTER
 from tests.faults.form import pass_time
 from tests.faults.harness import BLOCKED, Site
 from tests.support.processes import Daemon, environment, eventually, free_port, get
 
 pytestmark = pytest.mark.timeout(300)
 
-SECONDS = 12.0  # within which all is to be seen; most of it is within three
+SECONDS = 12.0  # until each report; most come within three
 BLOCKED_FOR = 7.0  # seconds
 BLOCKING = f"""
 import signal, time
@@ -28,11 +28,11 @@ from statsd.__main__ import main
 signal.signal(signal.SIGUSR1, lambda *_: time.sleep({BLOCKED_FOR}))
 main()
 """
-"""A daemon whose event loop a signal blocks: handlers run in the loop's thread."""
+"""A daemon whose event loop a signal blocks, since signal handlers run in the loop's thread."""
 
 
 class Watched:
-    """A daemon with an HTTP port, and all who tell how it is."""
+    """A daemon with an HTTP port, and every way to ask for its health."""
 
     def __init__(self, site: Site, program: tuple[str, ...] = ("-m", "statsd")) -> None:
         self.port = free_port()
@@ -68,10 +68,10 @@ class Watched:
         )
 
     def is_well(self) -> None:
-        """Wait until all say so."""
+        """Wait until every report says so."""
         self.says("/healthz", 200, "well\n")
         self.says("/readyz", 200, "ready\n")
-        eventually(lambda: self.health() == (0, "well\n"), "the command says that all is well")
+        eventually(lambda: self.health() == (0, "well\n"), "the command reports no problem")
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def watched(site: Site) -> Watched:
 
 @contextmanager
 def frozen(server: embedded.Server) -> Iterator[None]:
-    """A server that takes connections and answers nothing."""
+    """Freeze a server: it accepts connections and never answers."""
     children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
     pids = [server.pid, *map(int, children)]
     for pid in pids:
@@ -94,7 +94,7 @@ def frozen(server: embedded.Server) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["PostgreSQL", "Redis"])
-def test_a_server_that_is_gone_makes_it_unready_and_not_ill(
+def test_a_lost_server_makes_the_daemon_unready_but_needs_no_restart(
     site: Site, watched: Watched, name: str
 ) -> None:
     server = site.servers.postgres if name == "PostgreSQL" else site.servers.redis
@@ -114,7 +114,7 @@ def test_a_server_that_is_gone_makes_it_unready_and_not_ill(
 
 
 @pytest.mark.parametrize("name", ["PostgreSQL", "Redis"])
-def test_a_server_that_answers_nothing_is_told_of_within_seconds(
+def test_a_frozen_server_is_reported_within_seconds(
     site: Site, watched: Watched, name: str
 ) -> None:
     server = site.servers.postgres if name == "PostgreSQL" else site.servers.redis
@@ -126,40 +126,36 @@ def test_a_server_that_answers_nothing_is_told_of_within_seconds(
     site.finish(heals=True)
 
 
-def test_an_event_loop_that_is_blocked_is_told_of_and_makes_it_ill(site: Site) -> None:
+def test_a_blocked_event_loop_is_reported_and_needs_a_restart(site: Site) -> None:
     watched = Watched(site, ("-c", BLOCKING))
     watched.daemon.process.send_signal(signal.SIGUSR1)
-    watched.says("/healthz", 503, "the event loop has not turned")
-    watched.says("/readyz", 503, "the event loop has not turned")
+    watched.says("/healthz", 503, "the event loop has been blocked")
+    watched.says("/readyz", 503, "the event loop has been blocked")
     watched.logs("the event loop is blocked")
     [line] = watched.daemon.lines("the event loop is blocked")
     assert "<lambda>" in line["where"][0]
     eventually(lambda: "has not reported" in watched.health()[1], "the command says it", SECONDS)
-    watched.logs("the event loop turns again")
+    watched.logs("the event loop runs again")
     watched.is_well()
     site.finish(heals=True)
 
 
-def test_a_consumer_that_does_not_come_round_is_told_of_and_makes_it_ill(
-    site: Site, watched: Watched
-) -> None:
+def test_a_silent_consumer_is_reported_and_needs_a_restart(site: Site, watched: Watched) -> None:
     [challenge_id] = site.webapp.challenge_ids(site.quiet)
     with site.webapp.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE dojo_challenges IN ACCESS EXCLUSIVE MODE"))
-        site.publisher.publish(ChallengeSolve(1, challenge_id))  # whose dojos are looked up there
-        watched.says("/healthz", 503, "the consumer has not come round")
-        watched.says("/readyz", 503, "the consumer has not come round")
-        watched.logs("the consumer has not come round")
+        site.publisher.publish(ChallengeSolve(1, challenge_id))  # its handler reads that table
+        watched.says("/healthz", 503, "the consumer has been silent")
+        watched.says("/readyz", 503, "the consumer has been silent")
+        watched.logs("the consumer is silent")
         code, text = watched.health()
-        assert (code, "the consumer has not come round" in text) == (1, True)
-    watched.logs("the consumer comes round again")
+        assert (code, "the consumer has been silent" in text) == (1, True)
+    watched.logs("the consumer runs again")
     watched.is_well()
     site.finish()
 
 
-def test_a_daemon_that_was_stopped_answers_nothing_and_is_missed(
-    site: Site, watched: Watched
-) -> None:
+def test_a_paused_daemon_does_not_answer_and_is_reported(site: Site, watched: Watched) -> None:
     os.kill(watched.daemon.process.pid, signal.SIGSTOP)
     eventually(lambda: get(watched.port, "/healthz")[0] == 0, "it does not answer")
     eventually(lambda: "has not reported" in watched.health()[1], "the command says it", SECONDS)
@@ -168,8 +164,8 @@ def test_a_daemon_that_was_stopped_answers_nothing_and_is_missed(
     site.finish(heals=True)
 
 
-def test_a_daemon_that_drains_is_not_leased_for_blocked(site: Site, watched: Watched) -> None:
-    """Its event loop turns until it ends, and is seen to."""
+def test_a_draining_daemon_is_not_taken_for_blocked(site: Site, watched: Watched) -> None:
+    """Its event loop runs until it ends, and is watched."""
     with site.webapp.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))
         site.publisher.publish(DojoStatsUpdate(site.quiet.dojo_id))
@@ -180,13 +176,13 @@ def test_a_daemon_that_drains_is_not_leased_for_blocked(site: Site, watched: Wat
         assert get(watched.port, "/healthz")[0] == 200
         assert watched.daemon.process.wait(SECONDS) == 0
     assert not watched.daemon.lines("the event loop is blocked")
-    site.finished = True  # nobody is left to settle anything
+    site.finished = True  # no daemon is left to complete the jobs
 
 
-def test_a_failure_of_what_looks_at_a_daemon_ends_it_as_any_other(
+def test_an_error_in_a_probe_ends_the_daemon_like_any_other_error(
     site: Site, watched: Watched
 ) -> None:
-    """A supervisor starts it anew only if it does not look as if it had been told to stop."""
+    """The exit code is 1: with 0, a supervisor might not restart it."""
     site.cache.acl_setuser("default", enabled=True, commands=["-ping"])
     code = watched.daemon.process.wait(SECONDS)
     site.cache.acl_setuser("default", enabled=True, commands=["+ping"])

@@ -1,4 +1,4 @@
-"""Rules and dashboard ask for metrics that there are, and say what to do."""
+"""Rules and dashboard use documented metrics; alerts say what to do."""
 
 import re
 from itertools import combinations
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from statsd.dev import MALLOC
 from tests.support import deploy_files, scrape
 from tests.support.deploy_files import RECORDED, alerts, grouped_by, panels, rules, selectors
 
@@ -31,13 +32,13 @@ def test_metrics_and_labels_are_documented(expression: str, text: str) -> None:
     assert set(re.findall(r"\{\{ *(?:\$labels\.)?(\w+) *\}\}", text)) <= known
 
 
-def test_what_is_recorded_is_what_is_used() -> None:
+def test_every_recorded_series_is_used() -> None:
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     used = {name for rule in rules() for name in RECORDED.findall(rule["expr"])}
     assert used == recorded
 
 
-def test_every_alert_says_what_it_means_and_what_to_do() -> None:
+def test_every_alert_has_a_meaning_and_advice() -> None:
     assert len(alerts()) == sum("alert" in rule for rule in rules())
     for name, rule in alerts().items():
         assert rule["labels"] in {"{severity: critical}", "{severity: warning}"}, name
@@ -53,17 +54,17 @@ def test_alerts_are_documented_and_tested() -> None:
     assert set(fired) == alerts().keys()
 
 
-def test_the_dashboard_asks_the_source_and_the_job_that_are_chosen() -> None:
+def test_the_dashboard_uses_the_chosen_source_and_job() -> None:
     variables = {each["name"]: each for each in deploy_files.dashboard()["templating"]["list"]}
     assert variables.keys() == {"datasource", "job"}
-    enqueue_once_request = [variables["job"], *deploy_files.annotations(), *panels()]
-    enqueue_once_request += [target for panel in panels() for target in panel["targets"]]
-    assert all(each["datasource"] == SOURCE for each in enqueue_once_request)
+    parts = [variables["job"], *deploy_files.annotations(), *panels()]
+    parts += [target for panel in panels() for target in panel["targets"]]
+    assert all(each["datasource"] == SOURCE for each in parts)
     for expression, _ in OF_PANELS + OF_ANNOTATIONS:
         assert expression.count('{job="$job"}') == expression.count("{") > 0, expression
 
 
-def test_panels_are_told_apart_and_do_not_overlap() -> None:
+def test_panels_are_distinct_and_do_not_overlap() -> None:
     every = deploy_files.dashboard()["panels"]
     assert len({panel["id"] for panel in every}) == len(every)
     titles = [panel["title"] for panel in every]
@@ -73,6 +74,11 @@ def test_panels_are_told_apart_and_do_not_overlap() -> None:
         assert len(set(references)) == len(references) > 0
     for one, other in combinations(every, 2):
         assert not overlap(one["gridPos"], other["gridPos"]), (one["title"], other["title"])
+
+
+def test_the_image_sets_the_same_environment_of_malloc_as_the_demo() -> None:
+    text = (deploy_files.DEPLOY.parent / "Dockerfile").read_text()
+    assert "ENV " + " ".join(f"{name}={value}" for name, value in MALLOC.items()) in text
 
 
 def overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:

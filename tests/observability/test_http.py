@@ -1,4 +1,4 @@
-"""The HTTP port beside a real daemon; what is asked wrongly hurts nobody."""
+"""The HTTP port of a real daemon; wrong requests do no harm."""
 
 import socket
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def port() -> int:
 def running(
     database: str,
     redis_server: embedded.Redis,
-    publishing: None,  # noqa: ARG001 - for as long as the daemon is there
+    publishing: None,  # noqa: ARG001 - while the daemon runs
     port: int,
     tmp_path: Path,
 ) -> Iterator[Daemon]:
@@ -34,24 +34,24 @@ def running(
         yield process.started()
 
 
-def test_a_heartbeat_says_how_all_goes_on(webapp: WebApp, running: Daemon) -> None:
+def test_a_heartbeat_has_rates_latency_and_figures(webapp: WebApp, running: Daemon) -> None:
     dojo = webapp.create_dojo()
     webapp.solve(webapp.create_user(), webapp.challenge_ids(dojo)[0])
 
-    def told() -> list[dict[str, Any]]:
-        return [line for line in running.lines("heartbeat") if "standing" in line["latency"]]
+    def with_latency() -> list[dict[str, Any]]:
+        return [line for line in running.lines("heartbeat") if "user_entries" in line["latency"]]
 
-    eventually(told, "a heartbeat tells the latency of the solve")
-    line = told()[0]
+    [line, *_] = eventually(with_latency, "a heartbeat has the latency of the solve")
     assert any(each["events_per_second"] > 0 for each in running.lines("heartbeat"))
-    assert line["refreshes_per_second"] > 0
-    assert 0 < line["latency"]["standing"][0] <= line["latency"]["standing"][2] < 1000 * DEADLINE
+    assert line["jobs_per_second"] > 0
+    p50, _, p99 = line["latency"]["user_entries"]
+    assert 0 < p50 <= p99 < 1000 * DEADLINE
     assert line["memory_megabytes"] > 10
-    assert list(line["pending"]) == list(line["overdue_seconds"])
-    assert "interactive" in line["pending"]
+    assert list(line["pending_jobs"]) == list(line["overdue_seconds"])
+    assert "interactive" in line["pending_jobs"]
 
 
-def test_other_paths_and_nonsense_get_a_short_answer(running: Daemon, port: int) -> None:
+def test_other_paths_and_invalid_requests_get_a_short_answer(running: Daemon, port: int) -> None:
     assert listening(running.process.pid)
     assert get(port, "/") == (404, "there are /metrics, /healthz, /readyz\n")
     for request in (b"POST /metrics HTTP/1.0\r\n\r\n", b"\0\xff\r\n\r\n", b"GET /%00\r\n\r\n"):
@@ -67,25 +67,25 @@ def test_other_paths_and_nonsense_get_a_short_answer(running: Daemon, port: int)
     assert "Traceback" not in running.log.read_text()
 
 
-def test_a_port_that_is_leased_is_warned_of(
+def test_a_port_that_is_in_use_gives_a_warning(
     database: str, redis_server: embedded.Redis, tmp_path: Path
 ) -> None:
-    with socket.socket() as leased:
-        leased.bind(("127.0.0.1", 0))
-        leased.listen()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
         variables = {"STATSD_HTTP_HOST": "127.0.0.1", "DATABASE_URL": database}
         variables |= {
-            "STATSD_HTTP_PORT": str(leased.getsockname()[1]),
+            "STATSD_HTTP_PORT": str(other.getsockname()[1]),
             "REDIS_URL": redis_server.url,
         }
         with daemon(tmp_path / "log", **variables) as process:
             process.started()
-            event = "no metrics: the HTTP port cannot be had"
+            event = "no metrics: the HTTP port cannot be opened"
             eventually(lambda: event in process.log.read_text(), "it warns")
             assert process.stop() == 0
 
 
-def test_port_0_opens_none(database: str, redis_server: embedded.Redis, tmp_path: Path) -> None:
+def test_port_0_opens_no_port(database: str, redis_server: embedded.Redis, tmp_path: Path) -> None:
     variables = {"DATABASE_URL": database, "REDIS_URL": redis_server.url, "STATSD_HTTP_PORT": "0"}
     with daemon(tmp_path / "log", **variables) as process:
         process.started()
@@ -96,16 +96,16 @@ def test_port_0_opens_none(database: str, redis_server: embedded.Redis, tmp_path
 
 
 def listening(pid: int) -> set[str]:
-    """Return the sockets on which a process listens, as /proc/net has them."""
+    """Return the listening sockets of a process, as /proc/net names them."""
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     listened = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"}
     return listened & {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
 
 
-def test_it_is_served_while_a_daemon_waits_for_its_servers_at_the_start(
+def test_the_port_answers_while_the_daemon_waits_for_its_servers_at_the_start(
     redis_server: embedded.Redis, port: int, tmp_path: Path
 ) -> None:
-    """A supervisor that asks shall not start it anew: it goes on by itself."""
+    """A supervisor that asks must not restart the daemon: it continues by itself."""
     nobody = free_port()
     variables = {"DATABASE_URL": f"postgresql://web@127.0.0.1:{nobody}/ctfd"}
     variables |= {"REDIS_URL": redis_server.url, "STATSD_HTTP_PORT": str(port)}

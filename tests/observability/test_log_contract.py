@@ -1,4 +1,4 @@
-"""What the documentation says of the log, and what the code says in it, are the same."""
+"""The documentation of the log and the log calls in the code agree."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import pytest
 from tests.support import log_contract
 
 PACKAGE = Path(__file__).resolve().parents[2] / "statsd"
-WEB_HALF = PACKAGE / "client"  # which logs as its application does
+WEB_HALF = PACKAGE / "client"  # its lines follow the log of its application
 LEVELS = {"debug", "info", "warning", "error", "critical", "log"}
 LINE = {
     "time": "2026-11-27T15:09:52.123Z",
@@ -24,7 +24,7 @@ LINE = {
 
 
 def texts() -> Iterator[str]:
-    """Yield what the daemon's modules may say; `%s` where something is filled in."""
+    """Yield the texts of the daemon's log calls; `%s` stands for an argument."""
     for path in PACKAGE.rglob("*.py"):
         if WEB_HALF not in path.parents:
             for node in ast.walk(ast.parse(path.read_text())):
@@ -44,18 +44,18 @@ def is_log_call(node: ast.AST) -> bool:
 def text_of(node: ast.AST) -> str:
     assert isinstance(node, ast.Call)
     literals = [each.value for each in node.args if isinstance(each, ast.Constant)]
-    assert literals, f"a line's event is no literal: {ast.unparse(node)}"
+    assert literals, f"the event is not a literal: {ast.unparse(node)}"
     return str(literals[0])
 
 
-def test_every_event_is_documented_and_every_documented_one_is_said() -> None:
-    said = {re.compile(re.escape(text).replace("%s", ".+")): text for text in texts()}
+def test_every_event_is_documented_and_every_documented_event_is_logged() -> None:
+    logged = {re.compile(re.escape(text).replace("%s", ".+")): text for text in texts()}
     documented = log_contract.events().keys()
-    assert not [text for text in said if not any(text.fullmatch(event) for event in documented)]
-    assert not [event for event in documented if not any(text.fullmatch(event) for text in said)]
+    assert not [text for text in logged if not any(text.fullmatch(event) for event in documented)]
+    assert not [event for event in documented if not any(text.fullmatch(event) for text in logged)]
 
 
-def test_fields_and_events_name_each_other() -> None:
+def test_events_use_all_documented_fields_and_no_others() -> None:
     used: set[str] = set()
     for documented in log_contract.events().values():
         used |= documented.required | documented.optional
@@ -63,7 +63,7 @@ def test_fields_and_events_name_each_other() -> None:
     assert set(log_contract.fields().values()) <= log_contract.TYPES.keys()
 
 
-def test_a_line_as_documented_keeps_to_the_contract() -> None:
+def test_a_documented_line_keeps_to_the_contract() -> None:
     assert log_contract.breach(LINE) == ""
     assert log_contract.breach(LINE | {"traceback": "Traceback ..."}) == ""
 
@@ -78,9 +78,9 @@ def test_a_line_as_documented_keeps_to_the_contract() -> None:
         {"user": "alice"},
     ],
 )
-def test_any_other_line_does_not(change: dict[str, object]) -> None:
+def test_any_other_line_breaks_the_contract(change: dict[str, object]) -> None:
     assert log_contract.breach(LINE | change)
 
 
-def test_a_line_that_lacks_a_field_does_not() -> None:
+def test_a_line_without_a_required_field_breaks_the_contract() -> None:
     assert log_contract.breach({name: each for name, each in LINE.items() if name != "entry"})

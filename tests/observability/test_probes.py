@@ -1,4 +1,4 @@
-"""Whether a server serves, asked with patience; however it refuses, that is an answer."""
+"""Probes of servers: every refusal of a server is an answer."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from statsd.servers.database import Database
 from tests.support.processes import DEADLINE
 
 
-async def test_a_refusal_at_connecting_is_an_answer(postgres: embedded.Postgres) -> None:
+async def test_a_refused_connection_is_an_answer(postgres: embedded.Postgres) -> None:
     url = urls.database_url(postgres.url_of("no_such_database"))
     database = Database(url, pool_size=1, statement_timeout=59, prepared_statements=True)
     reason = await failing("PostgreSQL", database.ping, DEADLINE)
@@ -17,7 +17,7 @@ async def test_a_refusal_at_connecting_is_an_answer(postgres: embedded.Postgres)
     assert reason.startswith("PostgreSQL does not serve: InvalidCatalogNameError: ")
 
 
-async def test_what_is_no_outage_is_not_leased_for_one() -> None:
+async def test_a_bug_is_not_taken_for_an_outage() -> None:
     async def broken() -> None:
         raise ValueError("a bug")
 

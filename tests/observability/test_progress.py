@@ -1,4 +1,4 @@
-"""Whether a cold start is under way, for which other work makes room."""
+"""The load shedder learns whether a cold start is under way."""
 
 from statsd.job import Priority
 from statsd.jobs.load_shedder import LoadShedder
@@ -8,8 +8,8 @@ from statsd.observability.progress import STALLED, FillProgress
 from tests.support.plain_jobs import KEY, Thing
 
 
-async def test_what_no_longer_goes_on_is_no_cold_start(queue: Queue) -> None:
-    """It may be put off again and again, or be of a kind that only a newer version knows."""
+async def test_background_jobs_without_progress_are_no_cold_start(queue: Queue) -> None:
+    """They may be deferred again and again, or be of a kind that only a newer version knows."""
     now, load_shedder = 0.0, LoadShedder()
     progress = FillProgress(queue, load_shedder, lambda: now)
 

@@ -1,4 +1,4 @@
-"""The files of `deploy/`, as Prometheus takes them, and a daemon as it sees it."""
+"""Prometheus accepts the files of `deploy/` and scrapes a daemon."""
 
 import math
 import re
@@ -16,17 +16,17 @@ from tests.support.scrape import documented
 from tests.support.webapp import WebApp
 
 RULE_TESTS = Path(__file__).parent / "prometheus-rules.test.yml"
-NOT_WHERE_ALL_IS_WELL = {
-    *("statsd_slow_refreshes_total", "statsd_failed_refreshes_total"),
-    *("statsd_dead_refreshes_total", "statsd_drifted_values_total"),
+ONLY_WITH_FAULTS = {
+    *("statsd_slow_jobs_total", "statsd_failed_jobs_total"),
+    *("statsd_dead_jobs_total", "statsd_drifted_values_total"),
 }
 SOLVES = 'statsd_events_total{job="statsd", type="challenge_solve"}'
 MOVED_BY_A_SOLVE = [
     SOLVES,
     "statsd_event_batches_total",
-    "statsd_marks_total",
-    'statsd_refreshes_total{kind="standing", status="settled"}',
-    'statsd_publish_to_cache_seconds_count{kind="standing"}',
+    "statsd_enqueued_jobs_total",
+    'statsd_jobs_total{kind="user_entries", status="completed"}',
+    'statsd_publish_to_cache_seconds_count{kind="user_entries"}',
     'statsd_publish_to_cache_seconds_bucket{kind="dojo_stats", le="+Inf"}',
 ]
 
@@ -45,11 +45,11 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def scraping(
-    installed: None,  # noqa: ARG001 - first
+    installed: None,  # noqa: ARG001 - must come first
     port: int,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Prometheus]:
-    """One for all daemons of these tests: it takes five seconds to begin."""
+    """One Prometheus for all daemons of these tests: it takes five seconds to start."""
     with prometheus.scraping(port, tmp_path_factory.mktemp("prometheus")) as made:
         yield made
 
@@ -58,7 +58,7 @@ def scraping(
 def running(
     database: str,
     redis_server: embedded.Redis,
-    publishing: None,  # noqa: ARG001 - for as long as the daemon is there
+    publishing: None,  # noqa: ARG001 - while the daemon runs
     port: int,
     tmp_path: Path,
 ) -> Iterator[Daemon]:
@@ -69,29 +69,29 @@ def running(
 
 
 @pytest.fixture
-def server(scraping: Prometheus, running: Daemon) -> Prometheus:  # noqa: ARG001 - it scrapes that
-    eventually(lambda: scraping.value("statsd_ready") == 1, "it has seen a daemon that is ready")
+def server(scraping: Prometheus, running: Daemon) -> Prometheus:  # noqa: ARG001 - Prometheus scrapes it
+    eventually(lambda: scraping.value("statsd_ready") == 1, "it has scraped a daemon that is ready")
     return scraping
 
 
 def solve(webapp: WebApp, server: Prometheus) -> None:
-    """Let a user solve something, and Prometheus see it."""
+    """Let a user solve a challenge, and wait until Prometheus sees it."""
     [challenge_id, *_] = webapp.challenge_ids(webapp.create_dojo())
     before = {each: server.value(each) for each in MOVED_BY_A_SOLVE}
     webapp.solve(webapp.create_user(), challenge_id)
 
-    def still() -> list[str]:
+    def unmoved() -> list[str]:
         return [each for each, value in before.items() if server.value(each) <= value]
 
-    eventually(lambda: not still(), f"these move: {MOVED_BY_A_SOLVE}")
+    eventually(lambda: not unmoved(), f"these move: {MOVED_BY_A_SOLVE}")
 
 
-def test_promtool_finds_no_fault() -> None:
+def test_promtool_accepts_the_files() -> None:
     assert "SUCCESS" in promtool("check", "rules", "--lint=all", "--lint-fatal", deploy_files.RULES)
     assert "SUCCESS" in promtool("check", "config", deploy_files.DEPLOY / "prometheus.yml")
 
 
-def test_alerts_fire_when_they_should_and_are_silent_otherwise() -> None:
+def test_alerts_fire_when_they_should_and_only_then() -> None:
     assert "SUCCESS" in promtool("test", "rules", RULE_TESTS)
 
 
@@ -101,29 +101,29 @@ def test_every_documented_metric_is_a_series(webapp: WebApp, server: Prometheus)
     assert (target["health"], target["labels"]["job"]) == ("up", "statsd")
     names = {labels["__name__"] for labels, _ in server.query('{job="statsd"}')}
     seen = {each.metric or each.name for name in names for each in selectors(name)}
-    assert seen | NOT_WHERE_ALL_IS_WELL == documented().keys()
+    assert seen | ONLY_WITH_FAULTS == documented().keys()
 
 
-def test_the_dashboard_shows_what_there_is(webapp: WebApp, server: Prometheus) -> None:
+def test_every_panel_of_the_dashboard_has_data(webapp: WebApp, server: Prometheus) -> None:
     solve(webapp, server)
-    solve(webapp, server)  # what begins with the first has no rate before the second
+    solve(webapp, server)  # a series that begins with the first has no rate before the second
     for annotation in deploy_files.annotations():
         server.query(chosen(annotation["expr"]))
     for expression, legend in deploy_files.targets():
         found = server.query(chosen(expression))
         shown = [labels for labels, value in found if not math.isnan(value)]
         metrics = {each.metric for each in selectors(expression)}
-        assert shown or (metrics and metrics <= NOT_WHERE_ALL_IS_WELL), expression
+        assert shown or (metrics and metrics <= ONLY_WITH_FAULTS), expression
         wanted = set(re.findall(r"\{\{(\w+)\}\}", legend))
         assert all(wanted <= labels.keys() for labels in shown), (expression, legend)
 
 
 def chosen(expression: str) -> str:
-    """Fill in what Grafana does."""
+    """Fill in the variables, as Grafana does."""
     return expression.replace("$__rate_interval", "1m").replace("$job", "statsd")
 
 
-def test_the_rules_are_healthy_and_a_daemon_that_is_gone_is_missed(
+def test_the_rules_are_healthy_and_a_stopped_daemon_raises_an_alert(
     webapp: WebApp, server: Prometheus, running: Daemon
 ) -> None:
     solve(webapp, server)
@@ -142,4 +142,4 @@ def test_the_rules_are_healthy_and_a_daemon_that_is_gone_is_missed(
             f"only a recorded rule has a value: {ours['expr']}",
         )
     assert running.stop() == 0
-    eventually(lambda: states()["StatsdDown"] == "pending", "it is missed")
+    eventually(lambda: states()["StatsdDown"] == "pending", "the alert is pending")

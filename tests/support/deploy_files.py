@@ -1,4 +1,4 @@
-"""The files of `deploy/`, and what their expressions ask Prometheus for."""
+"""The files of `deploy/`, and the metrics in their expressions."""
 
 import json
 import re
@@ -28,11 +28,11 @@ class Selector(NamedTuple):
 
     @property
     def metric(self) -> str:
-        """The name that the documentation has for it; empty where that has none."""
+        """The documented name; empty for an undocumented metric."""
         types = documented()
         stem = OF_HISTOGRAM.sub("", self.name)
         if types.get(stem) == "histogram":
-            return stem if stem != self.name else ""  # alone, it is no series
+            return stem if stem != self.name else ""  # the bare name is no series
         return self.name if self.name in types else ""
 
 
@@ -47,9 +47,9 @@ def grouped_by(expression: str) -> set[str]:
 
 
 def rules() -> list[dict[str, str]]:
-    """Return the fields of each rule, in one with those of its annotations.
+    """Return the fields of each rule, together with those of its annotations.
 
-    It reads as much YAML as there is in this file; Prometheus, in its test, reads it, too.
+    It reads only the subset of YAML in this file. Prometheus reads the file in its own test.
     """
     found: list[dict[str, str]] = []
     key = ""
@@ -77,18 +77,18 @@ def dashboard() -> dict[str, Any]:
 
 
 def panels() -> list[dict[str, Any]]:
-    """Return those that show something."""
+    """Return the panels, without the rows that group them."""
     return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
 def targets() -> Iterator[tuple[str, str]]:
-    """Yield the expressions of the panels, with what their lines are called."""
+    """Yield the expressions of the panels, with their legends."""
     for panel in panels():
         for target in panel["targets"]:
             yield target["expr"], target["legendFormat"]
 
 
 def annotations() -> list[dict[str, Any]]:
-    """Return what is marked in all panels."""
+    """Return the annotations, which all panels show."""
     found: list[dict[str, Any]] = dashboard()["annotations"]["list"]
     return found

@@ -1,4 +1,4 @@
-"""The log's contract, as `docs/logs.md` has it, and whether lines keep to it."""
+"""The contract of the log in `docs/logs.md`, and the check of lines against it."""
 
 import re
 from functools import cache
@@ -18,7 +18,7 @@ NULLABLE = {"event_type", "since_published_milliseconds"}
 
 
 class Documented(NamedTuple):
-    """What the page says of an event."""
+    """The levels and fields of an event, from the page."""
 
     levels: set[str]
     required: set[str]
@@ -26,7 +26,7 @@ class Documented(NamedTuple):
 
 
 def _rows(columns: int) -> list[list[str]]:
-    """Return the cells of all tables with so many columns, but for their heads."""
+    """Return the cells of all tables with this number of columns, without their heads."""
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [row for row in rows if len(row) == columns]
@@ -64,7 +64,7 @@ def fields() -> dict[str, str]:
 
 
 def breach(line: dict[str, Any]) -> str:
-    """Return what of a line is not as the page says; empty where it keeps to it."""
+    """Return how a line breaks the contract; empty if it keeps to it."""
     known = events().get(line["event"])
     if known is None:
         return f"{line['event']!r} is not documented"

@@ -1,4 +1,4 @@
-"""What a daemon's metrics say, and what the documentation says of them."""
+"""The metrics of a daemon, and their documentation."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "monitoring.md"
 
 
 def documented() -> dict[str, str]:
-    """Return the types of all metrics that the page names, by the names they are scraped by."""
+    """Return the types of all documented metrics, by their names in a scrape."""
     found = re.findall(
         r"^\| `((?:statsd|process)_\w+)` \| (\w+) \|", PAGE.read_text(), re.MULTILINE
     )
@@ -19,7 +19,7 @@ def documented() -> dict[str, str]:
 
 
 def labels() -> dict[str, set[str]]:
-    """Return the labels of all metrics that the page names."""
+    """Return the labels of all documented metrics."""
     found = re.findall(
         r"^\| `((?:statsd|process)_\w+)` \| \w+ \| ([^|]*) \|", PAGE.read_text(), re.MULTILINE
     )
@@ -27,7 +27,7 @@ def labels() -> dict[str, set[str]]:
 
 
 def scraped(port: int) -> dict[str, dict[str, float]]:
-    """Return the values of all metrics, by name and labels; of a histogram how many there were."""
+    """Return the values of all metrics, by name and labels; for histograms, the counts."""
     found: dict[str, dict[str, float]] = {}
     for family in text_string_to_metric_families(get(port, "/metrics")[1]):
         for sample in family.samples:
@@ -39,7 +39,7 @@ def scraped(port: int) -> dict[str, dict[str, float]]:
 
 
 def described(port: int) -> dict[str, str]:
-    """Return the types of all metrics that are scraped, by the names the page has for them."""
+    """Return the types of all metrics in a scrape, by their documented names."""
     return {
         family.name + ("_total" if family.type == "counter" else ""): family.type
         for family in text_string_to_metric_families(get(port, "/metrics")[1])
