@@ -9,32 +9,32 @@ Usage: ./deploy.sh [-t] [-N] [-e] [-i] [-h] [-- ARGUMENT...]
 
   (none)  build the container stack, (re)start it, and wait until it is healthy
   -t      then run the whole test suite in the test container, on this stack
-  -N      with -t: leave the stack as it runs; only run the tests
-  -e      no containers: make .venv, install, and run `statsd demo` on embedded servers;
+  -N      with -t: only run the tests, on the running stack
+  -e      no containers: create .venv, install, and run `statsd demo` on embedded servers;
           with -t the whole test suite instead of the demo
-  -i      with -e: only make .venv and install
-  -h      show this, as --help does
+  -i      with -e: only create .venv and install
+  -h      show this help, as --help does
 
 Options combine (-et). Arguments after -- go to pytest, or to `statsd demo`:
   ./deploy.sh -e -- --seconds 5
   ./deploy.sh -et -- tests/test_background_stats.py -k cold_start
 
-Containers need Docker with `docker compose`; PYTHON_VERSION chooses their Python (3.13).
--e needs Python 3.11 or newer; PYTHON names one that is not on the PATH. It ignores
+Containers need Docker with `docker compose`; PYTHON_VERSION is their Python (default 3.13).
+-e needs Python 3.11 or newer; set PYTHON to its path if it is not on the PATH. It ignores
 DATABASE_URL, REDIS_URL and STATSD_TEST_DESTROYS_DATA.
 END
 }
 
 say() { printf 'deploy.sh: %s\n' "$*" >&2; }
 
-die() { # the environment or the call is wrong
+die() { # for a wrong call, and for missing software
   say "$@"
   exit 2
 }
 
 # --- without containers
 
-find_python() { # prints the first Python that is new enough and can make environments
+find_python() { # prints the first Python that is new enough and has the module venv
   local candidate version found=
   local candidates=(python3.13 python3.12 python3.11 python3)
   [[ -z ${PYTHON:-} ]] || candidates=("$PYTHON")
@@ -47,24 +47,24 @@ sys.exit(sys.version_info < (3, 11))' 2>/dev/null) || continue
     fi
     found=${found:-$version}
   done
-  [[ -z $found ]] || die "Python $found is here without its module venv: install it" \
+  [[ -z $found ]] || die "Python $found has no module venv: install it" \
     "(Debian, Ubuntu: apt-get install python$found-venv)"
   die "no Python 3.11 or newer (looked for: ${candidates[*]}): install one" \
-    "(Debian, Ubuntu: apt-get install python3 python3-venv), or name one with PYTHON=/path/to/it"
+    "(Debian, Ubuntu: apt-get install python3 python3-venv), or set PYTHON=/path/to/python"
 }
 
-make_venv() { # makes .venv, anew when its Python, its place or what it should hold has changed
+make_venv() { # creates .venv, again if its Python, its path or its requirements have changed
   local python wanted stamp=.venv/made-for
   python=$(find_python)
   wanted=$("$python" -VV && echo "$PWD" && cat pyproject.toml constraints.txt)
   if [[ -f $stamp && $(<"$stamp") == "$wanted" ]]; then
     return
   fi
-  say "making .venv with $("$python" -V) (about a minute)"
+  say "creating .venv with $("$python" -V) (about a minute)"
   rm -rf .venv
   "$python" -m venv .venv
   local pip=(.venv/bin/python -m pip --disable-pip-version-check -qq install -c constraints.txt)
-  # The build backend first, and no isolated build: constraints would not reach into one.
+  # The build backend first, without build isolation: constraints do not apply to isolated builds.
   "${pip[@]}" hatchling editables
   "${pip[@]}" --no-build-isolation --editable '.[dev]'
   printf '%s\n' "$wanted" >"$stamp"
@@ -72,18 +72,18 @@ make_venv() { # makes .venv, anew when its Python, its place or what it should h
 
 # --- in containers
 
-find_compose() { # sets `compose`, the command
+find_compose() { # sets `compose` to the command
   if docker compose version >/dev/null 2>&1; then
     compose=(docker compose)
   elif docker-compose version >/dev/null 2>&1; then
     compose=(docker-compose)
   else
     die "there is no \`docker compose\` here: install Docker with its compose plugin," \
-      "or do without containers: ./deploy.sh -e"
+      "or run without containers: ./deploy.sh -e"
   fi
   local answer
   answer=$("${compose[@]}" ls 2>&1) || die "the container engine does not answer" \
-    "(${answer##*$'\n'}): start it, or do without containers: ./deploy.sh -e"
+    "(${answer##*$'\n'}): start it, or run without containers: ./deploy.sh -e"
 }
 
 start_stack() {
@@ -91,13 +91,13 @@ start_stack() {
     local code=$?
     "${compose[@]}" ps --all >&2
     "${compose[@]}" logs --tail 20 sample stats-worker >&2
-    say "the stack is not healthy; above are its state and its last words"
+    say "the stack is not healthy; its state and the end of its log are above"
     return $code
   }
   say "the stack is healthy. In $PWD:
-  ${compose[*]} logs --follow stats-worker          what it does
-  ${compose[*]} exec stats-worker statsd health     whether it is well
-  ${compose[*]} down                                the end; with --volumes also of its data"
+  ${compose[*]} logs --follow stats-worker          show the log
+  ${compose[*]} exec stats-worker statsd health     check the daemon
+  ${compose[*]} down                                end the stack; --volumes deletes its data"
 }
 
 # --- options
@@ -117,16 +117,16 @@ done
 shift $((OPTIND - 1))
 [[ $# == 0 || ((-n $tests || -n $embedded) && -z $only_install) ]] || {
   usage >&2
-  die "nothing here takes the argument $1"
+  die "unexpected argument $1"
 }
-[[ -z $keep || (-n $tests && -z $embedded) ]] || die "-N goes with -t, and not with -e"
-[[ -z $only_install || (-n $embedded && -z $tests) ]] || die "-i goes with -e alone"
+[[ -z $keep || (-n $tests && -z $embedded) ]] || die "-N needs -t, and excludes -e"
+[[ -z $only_install || (-n $embedded && -z $tests) ]] || die "-i needs -e, and excludes -t"
 
 if [[ -n $embedded ]]; then
   unset DATABASE_URL REDIS_URL STATSD_TEST_DESTROYS_DATA
   make_venv
   [[ -z $only_install ]] || exit 0
-  # Two files at a time: half of the time goes into waiting.
+  # Two files at a time, because tests wait for half of their time.
   [[ -z $tests ]] || exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"
   exec .venv/bin/statsd demo "$@"
 fi

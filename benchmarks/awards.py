@@ -23,7 +23,6 @@ from statsd import keys
 AT_ONCE = 40  # awards at once, for each single award
 EVENTS = {"belts": "belts_update", "emojis": "emojis_update"}
 KEYS = {"belts": keys.BELTS, "emojis": keys.EMOJIS}
-COOLDOWNS = f"{keys.INTERNAL}cooldowns"
 GRANT = """
 INSERT INTO awards (user_id, type, name, icon, category, description, date)
 SELECT u, t, n, 'new', 'new', '', now() AT TIME ZONE 'UTC' FROM (VALUES %s) AS given (u, t, n)
@@ -63,7 +62,7 @@ class Awards:
 
     def cooldown_is_over(self) -> bool:
         """Return whether the cooldown of the job is over."""
-        until: Any = self._webapp.cache.hget(COOLDOWNS, self._kind)
+        until: Any = self._webapp.cache.hget(keys.COOLDOWNS, self._kind)
         return int(until or 0) < time() * 1_000_000
 
 

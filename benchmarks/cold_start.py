@@ -66,7 +66,7 @@ def _start(stage: Stage) -> ColdStart:
     began = perf_counter()
     daemon = stage.start()
     try:
-        wait(lambda: bool(cache.exists(f"{keys.INTERNAL}clock")), "the first job")
+        wait(lambda: bool(cache.exists(keys.CLOCK)), "the first job")
         enqueued = perf_counter()
         wait(stage.is_filled, "the cold start")
         done = perf_counter()

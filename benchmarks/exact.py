@@ -108,7 +108,7 @@ def _chosen(jobs: Sequence[Job]) -> list[Job]:
 def _pages(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     """Yield batches of jobs of one kind, in the batch size of its calculator."""
     for kind, own in groupby(jobs, key=lambda job: job.kind):
-        size = calculator_of(kind).batch
+        size = calculator_of(kind).cost.batch
         while page := [*islice(own, size)]:
             yield page
 

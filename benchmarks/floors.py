@@ -18,11 +18,11 @@ import uvloop
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.calculators.catalog import CALCULATORS
+from statsd.calculators.catalog import COLD_START
 from statsd.dev import embedded
 
 SQL = Path(__file__).parent / "sql"
-KINDS = tuple(calculator.job.kind for calculator in CALCULATORS)
+KINDS = tuple(calculator.job.kind for calculator in COLD_START)
 SETTINGS = "SET jit = off; SET work_mem = '64MB'"
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 STREAM, GROUP = "floor:events", "floor"

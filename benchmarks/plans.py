@@ -18,7 +18,7 @@ from benchmarks import samples, stage
 from benchmarks.webapp import Solve
 from statsd import urls
 from statsd.calculators import crews, dojo_boards, dojo_stats, user_entries
-from statsd.calculators.catalog import CALCULATORS
+from statsd.calculators.catalog import COLD_START
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.user_entries import UserEntries
 from statsd.handlers import solve
@@ -45,8 +45,8 @@ async def hot(database: Database, pairs: Sequence[Solve], now: datetime) -> list
     """Return the most expensive statements of a cold start and of a solve."""
     found: list[Hot] = []
     async with database.snapshot() as snapshot:
-        for calculator in CALCULATORS:
-            rows = await snapshot.rows(calculator.every.limit(calculator.batch))
+        for calculator in COLD_START:
+            rows = await snapshot.rows(calculator.every.limit(calculator.cost.batch))
             jobs = [calculator.job(*row) for row in rows]
             parameters = calculator.parameters(jobs, now)
             statements = [*calculator.statements]

@@ -171,7 +171,7 @@ class Webapp:
         """Return whether any of these jobs was enqueued for an event."""
         with self.cache.pipeline(transaction=False) as pipeline:
             for name in names:
-                pipeline.hmget(keys.job(name), "since", "late_since")
+                pipeline.hmget(keys.job(name), "since", "deferred_since")
             return any(map(any, pipeline.execute()))
 
     def is_exported(self) -> bool:
