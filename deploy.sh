@@ -54,10 +54,10 @@ sys.exit(sys.version_info < (3, 11))' 2>/dev/null) || continue
 }
 
 make_venv() { # creates .venv, again if its Python, its path or its requirements have changed
-  local python wanted stamp=.venv/made-for
+  local python wanted record=.venv/made-for
   python=$(find_python)
   wanted=$("$python" -VV && echo "$PWD" && cat pyproject.toml constraints.txt)
-  if [[ -f $stamp && $(<"$stamp") == "$wanted" ]]; then
+  if [[ -f $record && $(<"$record") == "$wanted" ]]; then
     return
   fi
   say "creating .venv with $("$python" -V) (about a minute)"
@@ -67,7 +67,7 @@ make_venv() { # creates .venv, again if its Python, its path or its requirements
   # The build backend first, without build isolation: constraints do not apply to isolated builds.
   "${pip[@]}" hatchling editables
   "${pip[@]}" --no-build-isolation --editable '.[dev]'
-  printf '%s\n' "$wanted" >"$stamp"
+  printf '%s\n' "$wanted" >"$record"
 }
 
 # --- in containers
