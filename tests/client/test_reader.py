@@ -19,7 +19,7 @@ from tests.client.ctfd import DOJO, LONG_AGO
 
 REFERENCE = keys.reference_id(DOJO, "intro", official=False)
 KEY = keys.dojo_stats(REFERENCE)
-JOB = f"{keys.INTERNAL}mark:{DojoStats(DOJO).name}"
+JOB = f"{keys.JOB}{DojoStats(DOJO).name}"
 
 COMPUTED = {
     "users": 1,
@@ -66,10 +66,10 @@ async def test_a_miss_is_computed_and_pending_async(
 
 def test_a_key_that_is_missed_often_is_asked_for_once(reader: Reader, cache: redis.Redis) -> None:
     reader.get_dojo_stats(REFERENCE)
-    enqueued = cache.hget(JOB, "marked")
+    enqueued = cache.hget(JOB, "enqueued")
     for _ in range(5):
         assert reader.get_dojo_stats(REFERENCE) == COMPUTED
-    assert cache.hget(JOB, "marked") == enqueued
+    assert cache.hget(JOB, "enqueued") == enqueued
 
 
 def test_a_value_that_is_no_json_counts_as_missing_and_the_log_names_its_kind_alone(
@@ -166,7 +166,7 @@ def test_a_redis_that_never_answers_holds_a_page_up_for_a_bounded_time(engine: A
         reader = Reader.from_url(engine, f"redis://127.0.0.1:{black_hole.getsockname()[1]}")
         began = monotonic()
         assert reader.get_dojo_stats(REFERENCE) == COMPUTED
-        assert monotonic() - began < 3
+        assert monotonic() - began < 20
         reader.close()
 
 
