@@ -82,9 +82,9 @@ def show_settings(
 
 @app.command()
 def health() -> None:
-    """Check this host's daemon: whether it consumes events, and whether both servers answer.
+    """Check this host's daemon and its servers.
 
-    The exit code is 0 if all is well, else 1.
+    The exit code is 0 if the daemon consumes events and both servers answer, else 1.
     """
     from statsd.observability.health_check import trouble  # noqa: PLC0415 - as above
 

@@ -11,7 +11,8 @@ from statsd.jobs.dead_letters import DeadLetters, Letter
 from statsd.servers.redis_client import redis_client
 
 app = typer.Typer(
-    help="List, show, replay and drop events and jobs that failed for good.", no_args_is_help=True
+    help="List, show, replay and drop dead letters: events and jobs that failed for good.",
+    no_args_is_help=True,
 )
 
 T = TypeVar("T")
@@ -46,7 +47,10 @@ def _with_dead_letters(work: Callable[[DeadLetters], Awaitable[T]]) -> T:
 def list_letters(
     limit: Annotated[int, typer.Option(min=1, help="List so many at the most.")] = 50,
 ) -> None:
-    """List the newest dead letters: id, time, attempts, event or job, error."""
+    """List the newest dead letters.
+
+    Each line has the id, the time, the attempts, the event or job, and the error.
+    """
 
     async def newest(letters: DeadLetters) -> list[Letter]:
         return [letter async for letter in letters.newest(limit)]
@@ -73,7 +77,10 @@ def show(letter_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
 
 @app.command()
 def replay(ids: Ids = None, everything: All = False) -> None:
-    """Put dead letters back: events into the stream, jobs into the queue."""
+    """Put dead letters back to work.
+
+    Events go back into the stream, jobs into the queue.
+    """
     _apply(ids, everything, DeadLetters.replay, "replayed")
 
 

@@ -27,11 +27,11 @@ def publish(
         ),
     ] = "{}",
 ) -> None:
-    """Publish one event by hand, for example after a repair in the database.
+    """Publish one event by hand.
 
-    A daemon computes the values that the event makes stale. The id of the stream entry is printed.
-    The meaning of the types is in docs/contract.md. For wrong fields, the error lists the fields
-    of the type.
+    This is useful after a repair in the database. A daemon computes the values that the event
+    makes stale. The id of the stream entry is printed. The meaning of the types is in
+    docs/contract.md. For wrong fields, the error lists the fields of the type.
 
     \b
     statsd publish dojo_stats_update '{"dojo_id": -270104022}'

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def reconcile(dojo: Reference = None) -> None:
-    """Compare the cache with the database, and enqueue wrong values for a daemon to compute.
+    """Compare the cache with the database, and enqueue wrong values.
 
-    The output is that of `statsd verify`. The exit code is 1 if any value cannot be computed.
+    A daemon then computes them. The output is that of `statsd verify`. The exit code is 1 if any
+    value cannot be computed.
     """
     with errors_on_stderr():
         report = asyncio.run(_reconcile(load_settings(), dojo))
