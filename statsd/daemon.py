@@ -92,7 +92,7 @@ class Daemon:
     async def run(self) -> None:
         """Work until a signal comes, then finish the running jobs within the deadline.
 
-        Raises SettingsError where a server refuses what the settings say.
+        Raises SettingsError if a server refuses a setting: an address, a name or a password.
         """
         with self._stopped_by_signals():
             async with self._observed():
@@ -102,7 +102,7 @@ class Daemon:
                         await self._work()
 
     async def _wait_for_servers(self) -> None:
-        """Wait until both servers answer and have what the daemon needs."""
+        """Wait until both servers answer, and the tables exist."""
         addresses = {
             "Redis": without_password(self._settings.redis_url),
             "PostgreSQL": without_password(self._settings.database_url),
@@ -141,7 +141,7 @@ class Daemon:
     async def _enqueue_first_jobs(self) -> None:
         """Search for missed solves, then enqueue the reconcile.
 
-        A search that starts anew enqueues a reconcile too. Done first, both are one job.
+        The search may enqueue a reconcile too. After it, both are one job.
         """
         await self._queue.enqueue([PendingJob(MissedSolves())])
         with suppress(TimeoutError):  # no heartbeat is given meanwhile; the job continues later

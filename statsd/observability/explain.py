@@ -145,7 +145,7 @@ def _event(subject: str, entry: str, event_type: str, clock: _Clock) -> list[Lin
 
 
 async def _delays(redis: Redis) -> list[Line]:
-    """Return what may delay any value: events in the stream, and problems of the daemons."""
+    """Return possible delays of any value: events in the stream, and problems of the daemons."""
     found = await status(redis)
     waiting = found.queue_stats.unread_events + found.queue_stats.pending_events
     lines = [Line("events", f"{waiting} not accepted yet; they may concern it")] if waiting else []

@@ -1,4 +1,4 @@
-"""Health: whether the daemon should be restarted, what is wrong, and whether it is ready."""
+"""Health: the problems of a daemon, and whether it is ready."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Health:
     """When they were read (monotonic); before that, when this object was made."""
 
     def troubles(self) -> list[str]:
-        """Return what is wrong with this daemon or with its servers, a sentence each."""
+        """Return the problems of this daemon and of its servers, a sentence each."""
         found = [*self.liveness.problems(), *self.probes.failures.values()]
         if self.is_waiting() and not found:
             found.append("it waits for a server or for a table; its log names it")

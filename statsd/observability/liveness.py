@@ -2,8 +2,8 @@
 
 The loop pulses this object, which also knows when the consumer last ran. A thread looks at both.
 It logs when one of them falls silent and when it runs again, and it ends the process when the
-consumer hangs. It is a thread, and does not shut down in order, because the event loop may be
-what hangs. Nothing is lost by that: entries stay pending, and leases expire.
+consumer hangs. This needs a thread, and an end without an orderly shutdown, because the event loop
+itself may hang. Nothing is lost by that: entries stay pending, and leases expire.
 """
 
 import asyncio

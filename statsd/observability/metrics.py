@@ -67,7 +67,7 @@ def _work(counters: Counters) -> Iterator[Metric]:
         ["kind"],
         counters.unchanged,
     )
-    none = dict.fromkeys(counters.kinds, 0)  # so that the first one is seen as an increase
+    none = dict.fromkeys(counters.kinds, 0)  # so that increase() counts the first one
     yield _counter("slow_jobs", "Jobs in batches that took long.", ["kind"], none | counters.slow)
     yield _counter("failed_jobs", "Failed attempts at jobs.", ["kind"], none | counters.failures)
     yield _counter(

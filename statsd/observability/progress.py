@@ -56,4 +56,4 @@ class FillProgress:
             log.info("background jobs go on", extra=done)
 
     async def recover(self) -> None:
-        """Do nothing: the next step looks anew."""
+        """Do nothing: the next step reads everything again."""

@@ -84,7 +84,7 @@ class Reporter:
         await asyncio.sleep(INTERVAL)
 
     async def recover(self) -> None:
-        """Do nothing: the next step reads everything anew."""
+        """Do nothing: the next step reads everything again."""
 
     def _report(self) -> DaemonReport:
         health, recent = self._health, self._since_report.close()

@@ -47,7 +47,7 @@ def record(message: str = "it happened", /, **fields: Any) -> logging.LogRecord:
 
 
 def as_json(logged: logging.LogRecord) -> dict[str, Any]:
-    """Return what is in the line, which must be one."""
+    """Return the content of the line; more than one line is an error."""
     line = JsonFormatter().format(logged)
     assert not set(line) & set(CONTROL.replace("\x7f", ""))
     parsed: dict[str, Any] = json.loads(line)
