@@ -13,7 +13,7 @@ from benchmarks import exact, stage
 from benchmarks.__main__ import MEASURES, Measured
 from statsd import keys
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1800)
 UNKNOWN_USER = "2000000000"
 MEASURED = {  # each has results
     "cold-start",

@@ -21,7 +21,7 @@ from tests.faults.load import CHALLENGES
 from tests.support.processes import environment, eventually
 from tests.support.webapp import Dojo
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 PROBES = sized(30, 300)
 CALM = {"hide": 0, "replace_user": 0, "replace_dojo": 0, "rename": 0}
@@ -76,7 +76,7 @@ def break_and_measure(site: Site) -> Dojo:
     eventually(
         lambda: unfinished(site.cache) == Unfinished(0, 0, 0), "nothing is owed any more", COMPLETE
     )
-    assert during < 2 * before + 0.1
+    assert during < 3 * before + 0.5  # one round of retries takes 0.7 seconds
     return broken
 
 

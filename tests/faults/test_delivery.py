@@ -14,7 +14,7 @@ from tests.faults.harness import BLOCKED, Site
 from tests.support.processes import eventually
 from tests.support.webapp import Dojo, Membership, Submission, solve_of
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 LOAD = sized(2.0, 20.0)  # seconds
 RESTLESS = {"unsolve": 30, "hide": 20, "join": 30, "leave": 15, "shut": 25, "replace_dojo": 4}
@@ -104,7 +104,7 @@ def test_a_solve_whose_event_never_comes(site: Site) -> None:
     with site.silent.begin() as session:
         session.add(solve_of(user, site.webapp.challenge_ids(site.quiet)[0]))
     site.losses += 1
-    site.finish(within=30.0)
+    site.finish(within=90.0)
     assert counted(site, site.quiet, 2)
 
 
@@ -119,7 +119,7 @@ def test_a_membership_whose_event_never_comes(site: Site) -> None:
     with site.silent.begin() as session:
         session.add(Membership(dojo_id=private.dojo_id, user_id=user.id, type="member"))
     site.losses += 1
-    site.finish(within=90.0)
+    site.finish(within=180.0)
     assert counted(site, private, 1)
 
 
@@ -182,8 +182,7 @@ def test_a_solve_committed_while_its_dojo_is_computed_counts_once(site: Site) ->
             site.publisher.release(site.chance)
         eventually(lambda n=number: counted(site, site.quiet, n), "the solve is counted")  # type: ignore[misc]
         site.faults["solves during a calculation"] += 1
-    again = sum(line.get("requeued", 0) for line in daemon.lines("refreshed"))
-    site.notes.append(f"{again} answers found their dojo marked meanwhile")
-    assert again >= rounds // 2
     site.finish()
+    requeued = sum(line.get("requeued", 0) for line in daemon.lines("jobs completed"))
+    assert requeued >= rounds // 2
     assert counted(site, site.quiet, rounds)

@@ -5,10 +5,12 @@ from itertools import count
 import pytest
 
 from tests.faults.form import pass_time, sized
-from tests.faults.harness import Site
-from tests.support.processes import Daemon
+from tests.faults.harness import COMPLETE, Site
+from tests.support.processes import Daemon, eventually
 
 pytestmark = pytest.mark.timeout(900)
+
+SHARED = ("batch accepted", "jobs completed")  # log events
 
 _numbers = count(1)
 
@@ -74,9 +76,13 @@ def test_four_daemons_share_a_cold_start_and_the_load(site: Site) -> None:
         for daemon in daemons:
             daemon.started()
         pass_time(sized(2.0, 20.0))
+        eventually(
+            lambda: all(daemon.lines(event) for daemon in daemons for event in SHARED),
+            "each daemon has a share of the work",
+            COMPLETE,
+        )
     site.complete()
-    for said in ("batch accepted", "refreshed"):
-        shares = [len(daemon.lines(said)) for daemon in daemons]
-        site.notes.append(f"'{said}' by each daemon: {shares}")
-        assert all(shares)
+    for event in SHARED:
+        shares = [len(daemon.lines(event)) for daemon in daemons]
+        site.notes.append(f"'{event}' by each daemon: {shares}")
     site.finish()

@@ -10,7 +10,7 @@ from tests.faults.test_broken_dojo import BREAKS_CALCULATION
 from tests.support.processes import eventually, free_port, get
 from tests.support.scrape import described, documented, scraped
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 CONSTANT = {  # while a daemon is well; `test_health.py` changes the first three
     *("statsd_up", "statsd_ready", "statsd_server_up", "statsd_info", "statsd_pool_connections"),
@@ -34,7 +34,7 @@ class Movements:
         return documented().keys() - CONSTANT - self.moved
 
     def wait_for(self, *names: str) -> None:
-        eventually(lambda: not self.look() & set(names), f"these move: {names}", 30)
+        eventually(lambda: not self.look() & set(names), f"these move: {names}")
 
 
 def test_every_documented_metric_changes(site: Site) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.faults.form import pass_time, sized
 from tests.faults.harness import Site
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_one_of_two_daemons_stands_still_for_longer_than_its_leases(site: Site) -> None:

@@ -15,11 +15,11 @@ from tests.faults.form import sized
 from tests.faults.harness import Site
 from tests.support.processes import eventually
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 EACH, PAUSE = 40, 0.1  # events, seconds until the next
 PROBES = sized(30, 300)
-SOON = 0.5  # seconds; ten times what it takes on two idle cores
+SOON = 3.0  # seconds; on two idle cores it is a twentieth of a second
 
 
 @contextmanager
@@ -61,13 +61,15 @@ def test_exports_lag_and_catch_up_and_solves_are_soon_there(site: Site) -> None:
     site.complete()
     with burst(site):
         eventually(lambda: site.faults["events of the burst"] > 10 * EACH, "there is pressure")
-        seconds = [site.probe() for _ in range(PROBES)]
-        late = 1 + PROBES - exported(site)
+        seconds, exports = [], []
+        for _ in range(PROBES):
+            seconds.append(site.probe())
+            exports.append(exported(site))
     site.notes.append(
         f"p50 {statistics.median(seconds) * 1000:.0f} ms, the worst {max(seconds) * 1000:.0f} ms; "
-        f"the export lacked {late} of them"
+        f"the export was written {len(set(exports))} times for {PROBES} solves"
     )
-    assert late > PROBES // 2
+    assert len(set(exports)) < PROBES // 2
     assert statistics.median(seconds) < SOON
     site.finish()
     assert exported(site) == 1 + PROBES

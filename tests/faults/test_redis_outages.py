@@ -13,7 +13,7 @@ from tests.faults.harness import BLOCKED, Site
 from tests.support.processes import eventually
 from tests.support.webapp import Dojo
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 KEEPS_ALL = ("--appendonly", "yes", "--appendfsync", "always")
 

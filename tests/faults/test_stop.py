@@ -8,9 +8,9 @@ from tests.faults.form import pass_time, sized
 from tests.faults.harness import BLOCKED, Site
 from tests.support.processes import eventually
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
-MARGIN = 2.0  # seconds: leases are given back, the pool is closed, Python ends
+MARGIN = 20.0  # seconds; a hanging calculation ends after 50 seconds
 
 
 def test_stopped_at_random_moments_under_load(site: Site) -> None:
