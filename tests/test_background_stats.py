@@ -1,7 +1,7 @@
-"""Phase 1 from end to end: a commit, the stream, a daemon process, the cache, a page.
+"""From end to end: a commit, the stream, a daemon process, the cache, a page.
 
-Runs on embedded servers with a daemon of its own, or, where DATABASE_URL, REDIS_URL and
-STATSD_TEST_DESTROYS_DATA=yes are given, against a running stack with its `stats-worker`.
+The tests run on embedded servers with a daemon of their own. If DATABASE_URL, REDIS_URL and
+STATSD_TEST_DESTROYS_DATA=yes are set, they run on that stack, with its `stats-worker`.
 """
 
 import os
@@ -23,12 +23,12 @@ from statsd import keys, schema, urls
 from statsd.calculators import dojo_stats
 from statsd.client import AsyncReader, Publisher, Reader, listen
 from statsd.dev import embedded
-from tests.support.processes import daemon, environment, eventually
+from tests.support.processes import DEADLINE, daemon, environment, eventually
 from tests.support.webapp import Dojo, DojoChallenge, Submission, User, WebApp, now
 
 
 class Stack(NamedTuple):
-    """The servers, with a daemon at work on them."""
+    """The servers; a daemon runs on them."""
 
     database_url: str
     redis_url: str
@@ -76,11 +76,11 @@ def _create_tables(database_url: str) -> None:
 
 @pytest.fixture
 def webapp(stack: Stack) -> Iterator[WebApp]:
-    """An application whose sessions publish what they commit."""
+    """An application whose sessions publish events for their commits."""
     engine = sa.create_engine(_sync_url(stack.database_url), pool_size=10)
     app = WebApp(engine)
     publisher = Publisher.from_url(stack.redis_url)
-    # Before the listeners: the moment noted must not be later than the event.
+    # Registered before the listeners, so that the noted time is not later than the event's.
     sa.event.listen(app.sessions, "after_commit", _note_commit)
     forget = listen(app.sessions, publisher)
     yield app
@@ -109,7 +109,7 @@ def stats_test_user(webapp: WebApp) -> User:
 
 @pytest.fixture
 def stats_test_dojo(webapp: WebApp) -> Dojo:
-    """A fresh dojo, made after the cache was cleared."""
+    """A new dojo, created after the cache was cleared."""
     clear_redis_stats()
     return webapp.create_dojo()
 
@@ -120,7 +120,7 @@ def get_redis_client() -> "redis.Redis":
 
 
 def clear_redis_stats() -> None:
-    """Delete `stats:*`, the daemon's own keys among them, as operators may at any time."""
+    """Delete `stats:*` and with it the daemon's own keys, as an operator may at any time."""
     client = get_redis_client()
     names = list(client.scan_iter("stats:*", count=1000))
     if names:
@@ -131,11 +131,11 @@ def get_stream_length() -> int:
     return int(get_redis_client().xlen(keys.STREAM))
 
 
-def wait_for_cache_update(dojo_id: str, timeout: float = 10) -> dict[str, Any]:
-    """Return the statistics of a dojo once they are true for later than the last commit.
+def wait_for_cache_update(dojo_id: str, timeout: float = DEADLINE) -> dict[str, Any]:
+    """Return a dojo's statistics once their as-of is later than the last commit.
 
-    And once all that was published has been answered: what follows from live boards may be written
-    while some other user's solve is still on its way to them.
+    Wait for the jobs of all published events too: statistics that follow from the live boards may
+    be written before another user's solve is on these boards.
     """
     key = keys.dojo_stats(dojo_id)
 
@@ -158,12 +158,14 @@ def pending() -> int:
 
 @contextmanager
 def published(stack: Stack) -> Iterator[Future[Any]]:
-    """Listen to the stream beside the daemon, which removes what it has read."""
+    """Read the stream beside the daemon, which removes the entries that it has accepted."""
     with (
-        closing(redis.Redis.from_url(stack.redis_url, protocol=2, socket_timeout=15)) as client,
+        closing(
+            redis.Redis.from_url(stack.redis_url, protocol=2, socket_timeout=2 * DEADLINE)
+        ) as client,
         ThreadPoolExecutor(1) as thread,
     ):
-        reading = thread.submit(client.xread, {keys.STREAM: "$"}, block=10_000)
+        reading = thread.submit(client.xread, {keys.STREAM: "$"}, block=int(DEADLINE * 1000))
         eventually(_somebody_blocks, "the reader waits")
         yield reading
 
@@ -188,7 +190,7 @@ def test_redis_stream_event_published(
 
 
 def test_redis_stream_cleanup(webapp: WebApp, stats_test_dojo: Dojo, stats_test_user: User) -> None:
-    """What was handled is acknowledged and gone from the stream."""
+    """Handled entries are acknowledged and removed from the stream."""
     for challenge_id in webapp.challenge_ids(stats_test_dojo):
         webapp.solve(stats_test_user, challenge_id)
     wait_for_cache_update(stats_test_dojo.reference_id)
@@ -218,7 +220,7 @@ def test_multiple_solves_update_stats(
 def test_a_solve_is_on_the_boards(
     webapp: WebApp, stats_test_dojo: Dojo, stats_test_user: User, reader: Reader
 ) -> None:
-    """On those of the dojo and of its module, among the scores and the challenge's solves."""
+    """On the boards of the dojo and of its module, in the scores, and in the challenge solves."""
     user, dojo_id = stats_test_user, stats_test_dojo.dojo_id
     challenge_id, *_ = webapp.challenge_ids(stats_test_dojo)
     webapp.solve(user, challenge_id)
@@ -242,7 +244,7 @@ def test_a_solve_is_on_the_boards(
 
 
 def test_concurrent_solves(webapp: WebApp, stats_test_dojo: Dojo) -> None:
-    """Ten students at once, each with a session of their own."""
+    """Ten users solve challenges at the same time, each in a session of its own."""
     challenge_ids = webapp.challenge_ids(stats_test_dojo)
     users = [webapp.create_user() for _ in range(10)]
 
@@ -250,14 +252,14 @@ def test_concurrent_solves(webapp: WebApp, stats_test_dojo: Dojo) -> None:
         for challenge_id in challenge_ids:
             webapp.solve(user, challenge_id)
 
-    with ThreadPoolExecutor(len(users)) as students:
-        list(students.map(solve_all, users))
+    with ThreadPoolExecutor(len(users)) as threads:
+        list(threads.map(solve_all, users))
     stats = wait_for_cache_update(stats_test_dojo.reference_id)
     assert (stats["solves"], stats["users"]) == (len(users) * len(challenge_ids), len(users))
 
 
 def test_stats_api_reads_from_cache(stack: Stack, stats_test_dojo: Dojo) -> None:
-    """A page shows what is in the cache, and asks the database nothing."""
+    """A page shows the cached value, without a query to the database."""
     reference = stats_test_dojo.reference_id
     value = wait_for_cache_update(reference)
     unreachable = sa.create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none")
@@ -294,14 +296,12 @@ def test_cache_structure(stats_test_dojo: Dojo) -> None:
 
 
 def test_cold_start_initializes_cache(webapp: WebApp) -> None:
-    """An empty cache is filled without any event, within a minute."""
+    """An empty cache is filled within a minute, without any event."""
     dojos = [webapp.create_dojo() for _ in range(3)]
     eventually(lambda: get_stream_length() == 0 and not pending(), "all events are handled")
     clear_redis_stats()
     references = [keys.dojo_stats(dojo.reference_id) for dojo in dojos]
-    eventually(
-        lambda: get_redis_client().exists(*references) == len(dojos), "all dojos are back", 60
-    )
+    eventually(lambda: get_redis_client().exists(*references) == len(dojos), "all dojos are back")
 
 
 def test_recent_solves_appear_in_stats(
@@ -320,7 +320,7 @@ def test_recent_solves_appear_in_stats(
 
 
 def test_chart_data_structure(webapp: WebApp, stats_test_dojo: Dojo, stats_test_user: User) -> None:
-    """A solve of the last complete day is in the chart's first place, one of now in none."""
+    """The chart begins with the last complete day; a solve of today is not in it."""
     ids = webapp.challenge_ids(stats_test_dojo)
     midnight = now().replace(hour=0, minute=0, second=0, microsecond=0)
     webapp.solve(stats_test_user, ids[0], ago=now() - midnight + timedelta(hours=1))
@@ -335,7 +335,7 @@ def test_chart_data_structure(webapp: WebApp, stats_test_dojo: Dojo, stats_test_
 
 
 def test_stats_consistency_after_multiple_updates(webapp: WebApp, stats_test_dojo: Dojo) -> None:
-    """After solves, deletions, a hidden user and a renamed challenge: the full calculation."""
+    """After several kinds of changes, a full calculation gives the cached value."""
     ids = webapp.challenge_ids(stats_test_dojo)
     users = [webapp.create_user() for _ in range(3)]
     for user in users:
@@ -358,14 +358,14 @@ def test_stats_consistency_after_multiple_updates(webapp: WebApp, stats_test_doj
 
 
 def test_stats_worker_running(stack: Stack) -> None:
-    """A daemon is in the group and shows signs of life, and the health check agrees."""
+    """A daemon is in the consumer group and sends heartbeats, and the health check agrees."""
     names = [
         consumer["name"].decode()
         for consumer in stack.client.xinfo_consumers(keys.STREAM, keys.GROUP)
     ]
-    signs = [keys.heartbeat(name) for name in names]
-    eventually(lambda: stack.client.exists(*signs), "a daemon shows a sign of life")
-    if not os.environ.get("DATABASE_URL"):  # the stack's own daemon is on another host
+    heartbeats = [keys.heartbeat(name) for name in names]
+    eventually(lambda: stack.client.exists(*heartbeats), "a daemon sends heartbeats")
+    if not os.environ.get("DATABASE_URL"):  # the daemon of a given stack is on another host
         health = subprocess.run(
             [sys.executable, "-m", "statsd", "health"],
             env=environment(stack.variables),
@@ -377,7 +377,7 @@ def test_stats_worker_running(stack: Stack) -> None:
 
 
 def test_worker_env_variables() -> None:
-    """The daemon's settings come from the environment, and passwords are never shown."""
+    """The daemon's settings come from the environment; passwords are masked."""
     shown = subprocess.run(
         [sys.executable, "-m", "statsd", "settings"],
         env=environment(
@@ -400,7 +400,7 @@ def test_worker_env_variables() -> None:
 async def test_fallback_calculation_when_cache_miss(
     stack: Stack, webapp: WebApp, stats_test_dojo: Dojo, stats_test_user: User, reader: Reader
 ) -> None:
-    """On a miss a page computes the same value, and the daemon fills the key again."""
+    """On a miss a page computes the same value, and the daemon writes the key again."""
     reference = stats_test_dojo.reference_id
     webapp.solve(stats_test_user, webapp.challenge_ids(stats_test_dojo)[0])
     value = wait_for_cache_update(reference)

@@ -1,4 +1,4 @@
-"""A site for each scenario, whose figures pytest says at the end."""
+"""A site for each scenario. Pytest prints its figures at the end."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.faults.harness import Site
 
 @pytest.fixture
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    """Servers, a web application, no daemon yet; the parameter is the arguments of Redis."""
+    """Servers and a web application, without a daemon; a parameter is the arguments of Redis."""
 
     def say(line: str) -> None:
         request.node.user_properties.append((FIGURES, line))

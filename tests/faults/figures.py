@@ -1,4 +1,4 @@
-"""What must hold when faults are over, as figures that are measured."""
+"""The figures of a scenario, and what must hold when its faults are over."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,13 +22,13 @@ from statsd.job import Job, Priority, known
 from tests.faults.load import Note
 from tests.oracles.stored_boards import live_board
 
-SOON = 30  # seconds: marks due later than this wait for a moment, such as midnight
+SOON = 30  # seconds; jobs that are due later wait for a moment, such as midnight
 EXACT_KINDS = {each.job.kind for each in STATISTICS} | {UserEntries.kind, Reconcile.kind}
-"""What makes values right; the watch and the audit are owed every second."""
+"""The kinds that make values right. Search and audit are enqueued every second."""
 
 
 class Unfinished(NamedTuple):
-    """What is still to be done: entries not read, entries not acknowledged, refreshes owed."""
+    """Work left: entries not read, entries not acknowledged, and jobs that are due soon."""
 
     unread: int
     pending: int
@@ -36,7 +36,7 @@ class Unfinished(NamedTuple):
 
 
 def unfinished(cache: "redis.Redis") -> Unfinished:
-    """Count all unfinished, of one moment; -1 pending: there is no group."""
+    """Count the work left at one moment; -1 pending means that there is no group."""
     with cache.pipeline(transaction=True) as pipeline:
         pipeline.hget(keys.CLOCK, "offset")
         pipeline.xlen(keys.STREAM)
@@ -55,7 +55,7 @@ def unfinished(cache: "redis.Redis") -> Unfinished:
     queue = dict(pair for pairs in due for pair in pairs)
     enqueued = {name.removeprefix(f"{keys.JOB}".encode()) for name in hashes}
     names = {name for name, score in [*queue.items(), *delayed] if score <= soon}
-    names |= set(leases) | (enqueued ^ queue.keys())  # a mark is in two places, or it is lost
+    names |= set(leases) | (enqueued ^ queue.keys())  # a job is in both places, or it is lost
     names |= {name for name in queue.keys() - names if _has_failed(cache, name)}
     count = sum(name.decode().split(":")[0] in EXACT_KINDS for name in names)
     return Unfinished(entries - max(0, pending), pending, count)
@@ -66,10 +66,10 @@ def _has_failed(cache: "redis.Redis", name: bytes) -> bool:
 
 
 def watched(cache: "redis.Redis") -> int | None:
-    """Return up to which submission every solve is covered; None while any is suspect.
+    """Return the watermark of the search for missed solves.
 
-    None too where the watch has not looked yet. The values may long be right, by a
-    reconciliation, when it hands its suspects on.
+    None before the first search, and while a solve is suspect: the search enqueues its jobs later,
+    even if a reconcile has made the values right.
     """
     raw: Any = cache.get(keys.WATERMARK)
     watermark = msgspec.json.decode(raw, type=Watermark) if raw else None
@@ -77,13 +77,13 @@ def watched(cache: "redis.Redis") -> int | None:
 
 
 def drifted(cache: "redis.Redis") -> int:
-    """Return how many values an audit found to have drifted."""
+    """Return how many drifted values the audit has found."""
     audit: Any = cache.get(keys.AUDIT)
     return sum(orjson.loads(audit or b"{}").get("drift", {}).values())
 
 
 class Value(NamedTuple):
-    """A value that is not what a full calculation from the database gives."""
+    """A cached value, and what a full calculation from the database gives for its as-of."""
 
     key: str
     as_of: float
@@ -92,10 +92,10 @@ class Value(NamedTuple):
 
 
 def compare(engine: sa.Engine, cache: "redis.Redis") -> tuple[int, list[Value]]:
-    """Compare every cached value with a full calculation, true for the value's own moment.
+    """Compare every cached value with a full calculation for the value's as-of.
 
-    Live boards too, which are true for now. Return how many were compared, and those that are
-    wrong; a value that is missing, and one that should not be there, are wrong.
+    The live boards are compared too. Return how many values were compared, and the wrong ones;
+    missing values and values that should not exist are wrong.
     """
     found: dict[str, Value] = {}
     with engine.connect() as connection:
@@ -114,7 +114,7 @@ def _values(
     connection: sa.Connection, cache: "redis.Redis", calculator: Calculator[Any]
 ) -> Iterator[Value]:
     every = [calculator.job.of(*row) for row in connection.execute(calculator.every)]
-    held: Any = cache.hkeys(keys.KEY_INDEX)  # users without a solve may have an empty value
+    held: Any = cache.hkeys(keys.KEY_INDEX)  # a user without solves may have an empty value
     own = [each for each in known(name.decode() for name in held) if _is_of(calculator, each)]
     wanted = list(dict.fromkeys([*every, *own]))
     for job, values in calculator.compute(connection, wanted, _moment(time())).items():
@@ -132,20 +132,23 @@ def _is_of(calculator: Calculator[Any], job: Job) -> bool:
 
 
 def _live(cache: "redis.Redis", key: str) -> Any:
-    """The live board that an array has beside it."""
+    """Return the live board of which a scoreboard's array is the export."""
     *_, kind, rest = key.split(":", 3)
     *numbers, days = map(int, rest.split(":"))
     return live_board(cache, numbers[0], numbers[1] if kind == "module" else None, days)
 
 
 def _is_left_over(cache: "redis.Redis", key: str, dojos: Collection[int]) -> bool:
-    """Say whether a key is neither private, nor a stamp, nor of the boards of a dojo there is."""
-    if key == keys.CONTAINERS:  # which engines know, and no database
+    """Return whether a key should not exist.
+
+    It is not private, not an as-of, and not a board of an existing dojo.
+    """
+    if key == keys.CONTAINERS:  # not from the database
         return False
     if not key.startswith(keys.BOARDS):
         return not key.startswith(keys.INTERNAL) and not key.endswith(keys.updated(""))
     dojo, at, _ = key.removeprefix(keys.BOARDS).partition("@")
-    if at:  # built by one who was killed; such keys go by themselves
+    if at:  # left by a killed daemon; these keys expire
         return cache.ttl(key) == -1
     return int(dojo.partition(":")[0]) not in dojos
 
@@ -155,9 +158,9 @@ def _moment(as_of: float) -> datetime:
 
 
 def lost(wrong: Iterable[Value], notes: Iterable[Note]) -> int:
-    """Count the changes that wrong values do not show: all since the oldest of their moments.
+    """Count the changes that wrong values lack: those since the oldest as-of of these values.
 
-    A value that is wrong though nothing was changed since its moment lacks one at least.
+    Each wrong value lacks at least one change, even if none was noted since its as-of.
     """
     moments = [value.as_of for value in wrong]
     if not moments:
@@ -167,14 +170,14 @@ def lost(wrong: Iterable[Value], notes: Iterable[Note]) -> int:
 
 @dataclass(frozen=True)
 class Figures:
-    """One scenario in figures."""
+    """The figures of one scenario."""
 
     scenario: str
     seed: int
     changes: int
     events: int
     unpublished: int
-    """Events that Redis did not take."""
+    """Events that Redis did not accept."""
     faults: Mapping[str, int]
     unfinished: Unfinished
     compared: int
@@ -201,8 +204,8 @@ class Figures:
             f"{len(self.wrong)} wrong",
             f"{self.lost} lost",
             f"{self.unfinished.unread} unread",
-            f"{self.unfinished.pending} pending",
-            f"{self.unfinished.pending} owed",
+            f"{self.unfinished.pending} pending entries",
+            f"{self.unfinished.jobs} pending jobs",
             f"{len(self.dead)} dead letters",
             f"{self.drift} drift",
             f"exit codes {sorted(set(self.exits))}",
@@ -211,7 +214,7 @@ class Figures:
         return f"{self.scenario}: {'; '.join(parts)}; {self.seconds:.1f} s, seed {self.seed}"
 
     def check(self, *, dead: int, drift: bool) -> None:
-        """Assert that nothing was lost; so many dead letters are right, drift where it may be."""
+        """Assert that nothing is wrong or left; `dead` letters are expected, `drift` is allowed."""
         assert not self.wrong, f"{len(self.wrong)} values are wrong, the first: {self.wrong[0]}"
         assert self.lost == 0
         assert self.unfinished == (0, 0, 0)

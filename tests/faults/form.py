@@ -1,4 +1,4 @@
-"""How much a run of the fault scenarios does, and what its chances come from."""
+"""The size of a run of the fault scenarios, and its random seed."""
 
 import os
 from random import SystemRandom
@@ -12,7 +12,7 @@ SEED = int(os.environ.get("STATSD_TEST_SEED") or SystemRandom().randrange(1_000_
 
 
 def sized(short: T, full: T) -> T:
-    """Return what fits the form: the short one is for every day, STATSD_TEST_FULL=1 the full."""
+    """Return `full` if STATSD_TEST_FULL=1 is set, else `short`."""
     return full if FULL else short
 
 
@@ -20,5 +20,5 @@ OUTAGE = sized(2.0, 10.0)  # seconds that a server is away
 
 
 def pass_time(seconds: float) -> None:
-    """Let a fault last, or come at another moment; never to wait for a result."""
+    """Wait, so that a fault lasts or comes at another moment; never to wait for a result."""
     Event().wait(seconds)

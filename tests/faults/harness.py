@@ -1,4 +1,4 @@
-"""Servers of its own, a web application under load, daemons to be hurt, and the end check."""
+"""A scenario: servers, a web application under load, daemons, faults, and the check at the end."""
 
 import signal
 from collections import Counter
@@ -28,7 +28,7 @@ from tests.support.webapp import WebApp
 COMPLETE = 180.0  # seconds until every job is answered, on a busy machine
 HEAL = 240.0  # seconds until every change without an event is found
 
-# The daemon has a role of its own, by which its sessions are known, and which may only read.
+# The daemon has a role of its own, which identifies its sessions and may only read.
 ROLE = """
 CREATE ROLE statsd LOGIN;
 ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO statsd;
@@ -69,7 +69,7 @@ FROM challenges, others
 
 
 class Site:
-    """One scenario: what it runs on, and what it did."""
+    """The servers, daemons, faults and measurements of one scenario."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Site:
         self.faults: Counter[str] = Counter()
         self.notes: list[str] = []
         self.losses = 0
-        """Changes whose events were not even tried to publish."""
+        """Changes whose events the test did not publish."""
         self._say = say
         self._folder = folder
         self._numbers = count(1)
@@ -98,18 +98,18 @@ class Site:
         url = self.database_url.set(drivername="postgresql+psycopg2")
         self.webapp = WebApp(sa.create_engine(url, pool_pre_ping=True))
         self.silent = sessionmaker(self.webapp.engine, expire_on_commit=False)
-        """Sessions that publish nothing."""
+        """Sessions whose commits publish no events."""
         self.execute(ROLE)
         schema.metadata.create_all(self.webapp.engine)
         self.load = Load(self.webapp, self.chance)
         self.quiet = self.webapp.create_dojo(challenges=1)
-        """A dojo that no load touches, to measure with."""
+        """A dojo that the load does not change, for measurements."""
         [self._quiet_challenge] = self.webapp.challenge_ids(self.quiet)
         self._probes = 0
         self._forget = listen(self.webapp.sessions, self.publisher)
 
     def execute(self, statement: str, **parameters: object) -> list[Any]:
-        """Do something as the database's owner."""
+        """Execute a statement as the database's owner; return its rows."""
         with self.webapp.engine.begin() as connection:
             result = connection.execute(sa.text(statement), parameters)
             return list(result) if result.returns_rows else []
@@ -122,7 +122,7 @@ class Site:
     # --- daemons
 
     def variables(self, suffix: str = "", **settings: str) -> dict[str, str]:
-        """Return the settings of a daemon whose leases end soon, and whose audit is quick."""
+        """Return a daemon's settings, with short leases and a frequent audit."""
         role = self.database_url.set(username="statsd")
         return {
             "DATABASE_URL": role.render_as_string(hide_password=False),
@@ -136,7 +136,7 @@ class Site:
         self, suffix: str = "", *, program: Sequence[str] = ("-m", "statsd"), **settings: str
     ) -> Daemon:
         """Start a daemon."""
-        # A log of its own: what an earlier daemon of that name said is not this one's.
+        # A log of its own: an earlier daemon may have had the same suffix.
         log = self._folder / f"daemon-{next(self._numbers)}-{suffix}.log"
         daemon = Daemon(log, self.variables(suffix, **settings), program)
         self._daemons.append(daemon)
@@ -148,7 +148,7 @@ class Site:
         self.faults["kills"] += 1
 
     def stop(self, daemon: Daemon) -> tuple[int, float]:
-        """End a daemon as a supervisor does; return its exit code and the seconds it took."""
+        """Send SIGTERM to a daemon; return its exit code and the seconds until its end."""
         began = monotonic()
         self._daemons.remove(daemon)
         self.faults["stops"] += 1
@@ -157,7 +157,7 @@ class Site:
     # --- faults
 
     def outage(self, server: embedded.Server, *, fresh: bool = False) -> None:
-        """Let a server be away for a while, under load; with `fresh` it comes back empty."""
+        """Stop a server for a while, under load; with `fresh` it starts empty."""
         pass_time(1.0)
         server.stop()
         pass_time(OUTAGE)
@@ -165,14 +165,14 @@ class Site:
         self.faults["outages"] += 1
 
     def crash(self, server: embedded.Server) -> None:
-        """Let a server end in the midst of whatever it does, and start it again at once."""
+        """Kill a server at a random moment, and start it again at once."""
         pass_time(self.chance.uniform(0.5, 1.0))
         server.stop(signal.SIGKILL)
         server.start()
         self.faults["crashes"] += 1
 
     def probe(self) -> float:
-        """Solve something in the quiet dojo; return the seconds until its value has it."""
+        """Solve in the quiet dojo; return the seconds until the solve is in the cached value."""
         self._probes += 1
         user = self.webapp.create_user()
         began = monotonic()
@@ -194,48 +194,47 @@ class Site:
 
     @property
     def untold(self) -> int:
-        """How many changes or events were not published, as far as can be known."""
+        """The number of changes without a published event, as far as it can be known."""
         return self.losses + self.publisher.failed + self.load.unanswered
 
     def newest(self) -> int:
-        """The largest id of a submission."""
+        """Return the largest id of a submission."""
         return int(self.execute(NEWEST)[0][0])
 
     def wrong(self) -> bool:
         return bool(compare(self.webapp.engine, self.cache)[1])
 
     def complete(self, *, heals: bool = False, within: float | None = None) -> float:
-        """Wait until nothing is unread, pending, owed or about to be; return the seconds.
+        """Wait until no entry is unread or pending and no job is due soon; return the seconds.
 
-        With `heals` the fault took away what was owed, and nothing owed means little: wait until
-        the values are right too, and all solves were looked at. Elsewhere they have to be right
-        then.
+        With `heals` the fault has deleted pending jobs, so that an empty queue proves little. Then
+        wait until the values are right too, and the search has examined all solves.
         """
         began = monotonic()
         heals = heals or self.untold > 0
 
         def completed() -> bool:
-            # First: suspects are handed on in the step that owes what they make stale, so who is
-            # no longer suspect here is among the unfinished that are counted after it.
+            # Read before the queue: the step that clears a suspect enqueues its jobs, so a solve
+            # that is no suspect any more is among the jobs that are counted next.
             low = watched(self.cache)
             if low is None or unfinished(self.cache) != Unfinished(0, 0, 0):
                 return False
             return not heals or (low >= self.newest() and not self.wrong())
 
-        eventually(completed, "all is settled", within or (HEAL if heals else COMPLETE))
+        eventually(completed, "all jobs are answered", within or (HEAL if heals else COMPLETE))
         return monotonic() - began
 
     def finish(self, *, heals: bool = False, within: float | None = None, dead: int = 0) -> Figures:
-        """End the scenario: every value right, nothing pending, nothing owed, nothing lost.
+        """End the scenario: every value is right, and nothing is pending or lost.
 
-        Waits for it (see `complete`), stops the daemons, prints the figures and asserts on them.
-        So many dead letters are what the scenario wanted. Drift may be found by an audit only
-        where events were not published.
+        Wait for that (see `complete`), stop the daemons, report the figures and assert on them.
+        `dead` is the expected number of dead letters. The audit may have found drift only if
+        events were not published.
         """
         overdue = None
         try:
             seconds = self.complete(heals=heals, within=within)
-            self.notes.append(f"settled after {seconds:.1f} s")
+            self.notes.append(f"completed after {seconds:.1f} s")
         except AssertionError as error:
             overdue = error
         if self.load.refused:
@@ -271,7 +270,7 @@ class Site:
 
     def close(self) -> None:
         if not self.finished:
-            self._say(f"{self.scenario}: did not come to its end; seed {SEED}")
+            self._say(f"{self.scenario}: was not finished; seed {SEED}")
         for daemon in self._daemons:
             if daemon.process.poll() is None:
                 daemon.stop(signal.SIGKILL)
@@ -285,7 +284,7 @@ class Site:
 def site(
     folder: Path, scenario: str, say: Callable[[str], None], *arguments: str
 ) -> Iterator[Site]:
-    """Make a site; `arguments` are those of Redis."""
+    """Start the servers of a scenario; `arguments` are for Redis."""
     with embedded.postgres() as database, embedded.redis(arguments=arguments) as cache:
         servers = embedded.EmbeddedServers(database.url, cache.url, database, cache)
         made = Site(servers, folder, scenario, say)

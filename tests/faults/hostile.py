@@ -1,4 +1,4 @@
-"""Entries that no producer of ours makes, each with what has to become of it."""
+"""Entries that no producer of this project writes, each with its expected fate."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ Fields = dict[Any, Any]
 
 @dataclass(frozen=True)
 class Real:
-    """Ids that are in the database, and ids that were."""
+    """Ids of existing rows, and ids of deleted rows."""
 
     user: int
     challenge: int
@@ -27,7 +27,7 @@ class Real:
 
 
 def entries(real: Real, chance: random.Random) -> Iterator[tuple[Fields, str]]:
-    """Yield entries without end, each with its fate: the dead letters, or rightly ignored."""
+    """Yield entries without end, each with its fate: `DEAD` or `IGNORED`."""
     makers = [(maker, fate) for fate, group in _MAKERS.items() for maker in group]
     while True:
         maker, fate = chance.choice(makers)
@@ -44,7 +44,7 @@ def _solve(user_id: object, challenge_id: object) -> bytes:
 
 
 def _literal_solve(user_id: str) -> bytes:
-    """Return a solve with an id that no encoder writes."""
+    """Return a solve with an id that no JSON encoder writes."""
     return _solve("(id)", 1).replace(b'"(id)"', user_id.encode())
 
 
