@@ -160,12 +160,12 @@ class Database:
         await connection.execute("COMMIT")
         return is_own
 
-    def lookup(self, turn: Callable[[], None]) -> "Lookup":
+    def lookup(self, turn: Callable[[], None]) -> "DatabaseLookup":
         """Give handlers what answers their statements.
 
         `turn` is called before each: the work goes on.
         """
-        return Lookup(self, turn)
+        return DatabaseLookup(self, turn)
 
     @property
     def pool_in_use(self) -> int:
@@ -219,7 +219,7 @@ NEEDS_UNPREPARED = (
 )
 
 
-class Lookup:
+class DatabaseLookup:
     """A handler's view of the database, as it is when something is looked up."""
 
     def __init__(self, database: Database, turn: Callable[[], None]) -> None:

@@ -30,6 +30,7 @@ BOTH_HALVES = {
     "statsd",
     "statsd.calculators",
     "statsd.client",
+    "statsd.definitions",
     "statsd.errors",
     "statsd.events",
     "statsd.identity",
