@@ -1,12 +1,13 @@
-"""Calculators say what is true: a few statements over many keys, and pure shaping.
+"""Calculators: the SQL statements of each statistic, and a pure function from rows to values.
 
-Both halves of the package use them: the daemon awaits the statements, a web application's
-reader runs them on a plain connection. They work with SQLAlchemy 1.4 and 2.x.
+The daemon awaits the statements; the reader of a web application runs them on a plain
+connection. They work with SQLAlchemy 1.4 and 2.x.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Flag, auto
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from statsd.job import Job, Priority, register_kind
@@ -16,79 +17,115 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Job)
 
-EXPORT_INTERVAL = 0.5  # seconds between two answers of what is as large as its dojo
+EXPORT_INTERVAL = 0.5  # seconds, the least cooldown of an export that takes a full pass
 
 Values = dict[str, Any]
-"""Cache keys and what is true for them, ready for JSON."""
+"""Cache keys and their values, ready for JSON."""
 
-Ask = Callable[["sa.Select[Any]", Mapping[str, Any]], Awaitable[Sequence[Any]]]
-"""Answers a statement with its rows, whose columns are attributes."""
+Fetch = Callable[["sa.Select[Any]", Mapping[str, Any]], Awaitable[Sequence[Any]]]
+"""Runs a statement with parameters and returns its rows, whose columns are attributes."""
+
+
+class Input(Flag):
+    """The data that a statistic is computed from. Each event changes some of it."""
+
+    STRUCTURE = auto()
+    """The row of a dojo, its modules, challenges, visibilities and memberships."""
+    SOLVES = auto()
+    """Solves. In a dojo these are the solves of the challenges that it requires."""
+    USERS = auto()
+    """Names, websites, who is hidden, who exists."""
+    BELTS = auto()
+    EMOJIS = auto()
+    AWARDS = BELTS | EMOJIS
+    BOARDS = auto()
+    """The live boards of a dojo. They enqueue what follows from them; handlers do not."""
 
 
 @dataclass(frozen=True)
-class Calculator(Generic[R]):
-    """How all refreshes of one kind are answered.
+class Cost:
+    """How much work a statistic is, and so how many of its jobs are computed at a time."""
 
-    `every` lists all that exist: its rows are the fields of `job`, the busiest first.
-    `statements` read, for many refreshes at once, what is true at a moment. They are built
-    once, which costs more than many of them take to run; `parameters` gives what they are
-    bound to for some refreshes and a moment (naive UTC). `shape` turns the rows of each
-    statement into the values of each refresh. A refresh with no values stands for something
-    that is gone: its keys go. What is `costly`, since it reads all solves of a dojo, rests after
-    each answer for a multiple of what that took, and in any case for `interval` seconds; unless a
-    page waits for it.
+    batch: int = 100
+    """Jobs that are leased together and computed by the same statements."""
+    part: int = 0
+    """Jobs whose rows are read, shaped and written at a time, for batches whose rows do not fit
+    into memory. 0 is the whole batch. Otherwise the first column of each statement is the only
+    field of the job, and the rows are in its order."""
+    full_pass: bool = False
+    """Whether computing one value reads all solves of a dojo, or all awards. After it the job has
+    a cooldown, a multiple of the time that it took, and its rows are shaped in a thread."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calculator(Generic[R]):
+    """The declaration of one statistic.
+
+    A job that `shape` returns no values for stands for something that is gone: its keys are
+    deleted.
     """
 
     job: type[R]
+    """Its fields are among `dojo_id` and `user_id`; with none the value is that of the site."""
     every: "sa.Select[Any]"
+    """Lists all jobs that exist: its columns are the fields of the job, the busiest first."""
     statements: Sequence["sa.Select[Any]"]
+    """Read many jobs at once. They are built once, since building takes longer than running."""
     parameters: Callable[[Sequence[R], datetime], Mapping[str, Any]]
+    """Returns the parameters of the statements for some jobs and a moment (naive UTC)."""
     shape: Callable[[Sequence[Sequence["sa.Row[Any]"]]], Mapping[R, Values]]
-    batch: int = 100
-    costly: bool = False
-    interval: float = 0.0
+    """Turns the rows of each statement into the values of each job."""
+    empty: Callable[[], Any]
+    """Returns the value where there is nothing to count; one key's value, if there are several."""
+    depends_on: Input
+    """The data whose changes make the values stale."""
+    key: Callable[[R], str] | None = None
+    """Returns the only cache key of a job. None where a job has several keys, or where its key
+    is not known from its fields."""
     changes: (
         Callable[[Sequence[Sequence["sa.Row[Any]"]], datetime], Mapping[R, datetime]] | None
     ) = None
-    """Says, from the same rows and moment, when answers next change by themselves."""
-    together: int = 0
-    """How many are read, shaped and written together, of a batch whose rows are too many for that;
-    0: all. The rows of each statement then are in the order of their first column, which is the
-    field of the refresh."""
+    """Returns, from the same rows and moment, when values next change with time alone."""
+    cost: Cost = Cost()
 
     def __post_init__(self) -> None:
         register_kind(self.job)
 
     @property
     def is_large(self) -> bool:
-        """Whether this can wait: it takes as long as a dojo is large, and is not urgent."""
+        """Whether the value grows with its dojo and is not urgent: load shedding puts it off."""
         return self.job.priority >= Priority.EXPORT
 
-    def compute(self, connection: Any, wanted: Sequence[R], now: datetime) -> Mapping[R, Values]:
-        """Return what is true at `now`, on a plain SQLAlchemy connection.
+    @property
+    def least_cooldown(self) -> float:
+        """The least cooldown, in seconds."""
+        return EXPORT_INTERVAL if self.cost.full_pass and self.is_large else 0.0
 
-        For one answer from several statements, the connection's isolation level should be
+    def compute(self, connection: Any, jobs: Sequence[R], now: datetime) -> Mapping[R, Values]:
+        """Return the values of jobs at `now` (naive UTC), on a plain SQLAlchemy connection.
+
+        Where there are several statements, the isolation level of the connection should be
         REPEATABLE READ.
         """
-        parameters = self.parameters(wanted, now)
+        parameters = self.parameters(jobs, now)
         return self.shape([connection.execute(each, parameters).all() for each in self.statements])
 
-    async def acompute(self, ask: Ask, wanted: Sequence[R], now: datetime) -> Mapping[R, Values]:
-        """As `compute`, from what answers statements one after another."""
-        return self.shape(await self.read(ask, wanted, now))
+    async def acompute(self, fetch: Fetch, jobs: Sequence[R], now: datetime) -> Mapping[R, Values]:
+        """As `compute`, with statements run by `fetch`, one after another."""
+        return self.shape(await self.read(fetch, jobs, now))
 
     async def read(
-        self, ask: Ask, wanted: Sequence[R], now: datetime
+        self, fetch: Fetch, jobs: Sequence[R], now: datetime
     ) -> Sequence[Sequence["sa.Row[Any]"]]:
         """Return the rows of each statement, for `shape` and `changes`."""
-        parameters = self.parameters(wanted, now)
-        return [await ask(each, parameters) for each in self.statements]
+        parameters = self.parameters(jobs, now)
+        return [await fetch(each, parameters) for each in self.statements]
 
 
-def through(connection: Any) -> Ask:
-    """Return what answers statements, on an AsyncConnection."""
+def fetch_with(connection: Any) -> Fetch:
+    """Return a function that runs statements on an AsyncConnection."""
 
-    async def ask(statement: "sa.Select[Any]", parameters: Mapping[str, Any]) -> Sequence[Any]:
+    async def fetch(statement: "sa.Select[Any]", parameters: Mapping[str, Any]) -> Sequence[Any]:
         return list((await connection.execute(statement, parameters)).all())
 
-    return ask
+    return fetch

@@ -1,4 +1,4 @@
-"""Activity: when a user solved something, in the last year (contract, section 4)."""
+"""Activity: the dates of a user's solves in the last year; see docs/contract.md."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -8,23 +8,23 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from statsd import keys
-from statsd.calculators import Calculator, Values
+from statsd.calculators import Calculator, Cost, Input, Values
 from statsd.calculators.counted import among, leaves
 from statsd.job import Job, Priority
 from statsd.schema import CORRECT, submissions as solve, users
 
 YEAR = timedelta(days=365)
-BATCH = 5000  # users: so many share one reading of all solves
-TOGETHER = 250  # users
+BATCH = 5000  # users, since all of a batch share one read of all solves
+PART = 250  # users
 USER_IDS = "user_ids"
-"""The parameter with the users that a statement is about."""
+"""The name of the parameter with the ids of the users."""
 
 
 class Activity(Job, frozen=True):
     """One user's solves of all challenges."""
 
     kind: ClassVar[str] = "activity"
-    priority: ClassVar[Priority] = Priority.EXPORT  # many that solve at once share a scan
+    priority: ClassVar[Priority] = Priority.EXPORT  # it waits, so that many users share a scan
     user_id: int
 
 
@@ -39,10 +39,10 @@ def _every() -> "sa.Select[Any]":
 
 
 def _solves() -> "sa.Select[Any]":
-    """Select each user's dates, in the order of solves' ids.
+    """Select each user's dates, in the order of the ids of the solves.
 
-    Solves have no index by user first. How those of some users are found best, by the index that
-    has users second or by reading all, is for the planner to say, which knows how many are wanted.
+    No index of the solves has the user first. The planner chooses between the index that has the
+    user second and a scan of all solves, by the number of users.
     """
     return (
         sa.select(
@@ -62,9 +62,9 @@ def _solves() -> "sa.Select[Any]":
 _USERS = sa.select(users.c.id).where(among(users.c.id, USER_IDS)).order_by(users.c.id)
 
 
-def parameters(wanted: Sequence[Activity], now: datetime) -> Mapping[str, Any]:
-    """Return what the statements are bound to."""
-    return {USER_IDS: [job.user_id for job in wanted], "since": now - YEAR}
+def parameters(jobs: Sequence[Activity], now: datetime) -> Mapping[str, Any]:
+    """Return the parameters of the statements."""
+    return {USER_IDS: [job.user_id for job in jobs], "since": now - YEAR}
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Activity, Values]:
@@ -80,7 +80,7 @@ def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Activity, Value
 def changes(
     results: Sequence[Sequence["sa.Row[Any]"]], _now: datetime
 ) -> Mapping[Activity, datetime]:
-    """Return when the oldest solve of each user is a year old."""
+    """Return when the oldest solve of each user leaves the last year."""
     return {
         Activity(each.user_id): moment
         for each in results[1]
@@ -100,13 +100,20 @@ def empty() -> dict[str, Any]:
     return _value(())
 
 
+def key(job: Activity) -> str:
+    """Return the cache key of a user."""
+    return keys.activity(job.user_id)
+
+
 calculator = Calculator(
-    Activity,
-    _every(),
-    (_USERS, _solves()),
-    parameters,
-    shape,
-    batch=BATCH,
+    job=Activity,
+    every=_every(),
+    statements=(_USERS, _solves()),
+    parameters=parameters,
+    shape=shape,
+    key=key,
+    empty=empty,
+    depends_on=Input.SOLVES | Input.USERS,
     changes=changes,
-    together=TOGETHER,
+    cost=Cost(batch=BATCH, part=PART),
 )

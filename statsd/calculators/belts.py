@@ -1,4 +1,4 @@
-"""Belts: who has which, and since when (contract, section 4)."""
+"""Belts: which user has which belt, and since when; see docs/contract.md."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,14 +7,13 @@ from typing import Any, ClassVar, NamedTuple
 import sqlalchemy as sa
 
 from statsd import keys
-from statsd.calculators import Calculator, Values
+from statsd.calculators import Calculator, Cost, Input, Values
 from statsd.calculators.counted import single
 from statsd.job import Job
 from statsd.schema import awards, users
 
 COLORS = ("orange", "yellow", "green", "purple", "blue", "brown", "red", "black")
 """All belts, the lowest first."""
-
 
 _HEIGHTS = {color: height for height, color in enumerate(COLORS)}
 
@@ -35,7 +34,7 @@ class Belts(Job, frozen=True):
     kind: ClassVar[str] = "belts"
 
 
-# A belt without a date, which the column allows, comes after all that have one.
+# The date may be null: such a belt comes after all that have a date.
 _BELTS = (
     sa.select(
         awards.c.name.label("color"),
@@ -50,13 +49,16 @@ _BELTS = (
 )
 
 
-def parameters(_wanted: Sequence[Belts], _now: datetime) -> Mapping[str, Any]:
-    """Return what the statement is bound to: nothing."""
+def parameters(_jobs: Sequence[Belts], _now: datetime) -> Mapping[str, Any]:
+    """Return the parameters of the statement: it has none."""
     return {}
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Belts, Values]:
-    """Return the one value. `dates` has the latest of equal belts, all else goes by the first."""
+    """Return the value of the site.
+
+    Of equal belts of a user, `dates` has the latest date; everything else is taken from the first.
+    """
     belts = [belt for belt in map(Belt._make, results[0]) if belt.color in _HEIGHTS]
     value = empty()
     highest: dict[int, Belt] = {}
@@ -84,14 +86,14 @@ def _date(belt: Belt) -> str | None:
 
 
 def user_of(value: Mapping[str, Any], user_id: int) -> dict[str, str | None]:
-    """Return the dates of one user's belts by colour, the lowest first, from the whole value."""
+    """Return, from the value of the site, the dates of one user's belts by colour, lowest first."""
     user = str(user_id)
     dates = {color: value["dates"].get(color, {}) for color in COLORS}
     return {color: own[user] for color, own in dates.items() if user in own}
 
 
 def empty() -> dict[str, Any]:
-    """Return the value of a site without belts: all colours are there."""
+    """Return the value of a site without belts, which has all colours."""
     return {
         "dates": {color: {} for color in COLORS},
         "users": {},
@@ -99,4 +101,19 @@ def empty() -> dict[str, Any]:
     }
 
 
-calculator = Calculator(Belts, single(), (_BELTS,), parameters, shape, batch=1, costly=True)
+def key(_job: Belts) -> str:
+    """Return the cache key."""
+    return keys.BELTS
+
+
+calculator = Calculator(
+    job=Belts,
+    every=single(),
+    statements=(_BELTS,),
+    parameters=parameters,
+    shape=shape,
+    key=key,
+    empty=empty,
+    depends_on=Input.BELTS | Input.USERS,
+    cost=Cost(batch=1, full_pass=True),
+)

@@ -1,10 +1,15 @@
-"""All statistics there are. A new one adds its calculator here."""
+"""The list of all statistics, and which jobs a change of data makes necessary.
 
-from collections.abc import Mapping
+A new statistic adds its calculator to `STATISTICS`. The order of the list does not matter.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from statsd.calculators import (
     Calculator,
+    Input,
     activity,
     belts,
     challenge_solves,
@@ -13,52 +18,78 @@ from statsd.calculators import (
     emojis,
     scoreboard,
     scores,
+    user_entries,
 )
-from statsd.calculators.challenge_solves import ChallengeSolves
-from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.scores import Scores
 from statsd.calculators.user_entries import UserEntries
-from statsd.job import Job
+from statsd.job import Job, Priority
 
-# In this order everything is computed at a cold start. Statistics and crews of dojos follow from
-# boards, which owe them once they are in place; before that they would be passes of their own.
-CALCULATORS: tuple[Calculator[Any], ...] = (
-    scoreboard.calculator,
-    challenge_solves.calculator,
-    scores.calculator,
-    belts.calculator,
-    emojis.calculator,
+STATISTICS: tuple[Calculator[Any], ...] = (
     activity.calculator,
-    dojo_stats.calculator,
+    belts.calculator,
+    challenge_solves.calculator,
     crews.calculator,
+    dojo_stats.calculator,
+    emojis.calculator,
+    scoreboard.calculator,
+    scores.calculator,
 )
 
+DEPENDENCIES: Mapping[type[Job], Input] = {
+    **{each.job: each.depends_on for each in STATISTICS},
+    UserEntries: user_entries.DEPENDS_ON,
+}
+"""The inputs of each job that an event can make necessary. `UserEntries` has no values of its
+own: it moves the live boards, from which other statistics follow."""
 
-def of_solver(dojo_id: int, user_id: int) -> tuple[Job, ...]:
-    """Return what depends on one user's solves in a dojo, by itself or by what that changes."""
-    return UserEntries(dojo_id, user_id), ChallengeSolves(dojo_id), Scores(dojo_id)
-
-
-def of_dojo(dojo_id: int) -> tuple[Job, ...]:
-    """Return what depends on a dojo's rows and on the solves of its challenges.
-
-    Crews are not among it: they follow from the boards, which the scoreboard brings.
-
-    A dojo that is open to few has no scores, but it may have had some; finding that out costs
-    less than looking up which dojo is of which sort.
-    """
-    return Scoreboard(dojo_id), DojoStats(dojo_id), ChallengeSolves(dojo_id), Scores(dojo_id)
+_calculators: Mapping[str, Calculator[Any]] = {each.job.kind: each for each in STATISTICS}
 
 
-_calculators: Mapping[str, Calculator[Any]] = {each.job.kind: each for each in CALCULATORS}
+def _position(calculator: Calculator[Any]) -> tuple[bool, bool, int, Priority, str]:
+    """Return the sort key of a statistic in a cold start."""
+    job = calculator.job
+    fields = job.__struct_fields__
+    return (
+        job is not Scoreboard,  # it builds the live boards
+        Input.BOARDS in calculator.depends_on,  # it is enqueued again once there are boards
+        2 if "user_id" in fields else 0 if fields else 1,  # dojos, the site, users
+        job.priority,
+        job.kind,
+    )
+
+
+COLD_START: tuple[Calculator[Any], ...] = tuple(sorted(STATISTICS, key=_position))
+"""All statistics in the order in which a cold start computes them."""
 
 
 def calculator_of(kind: str) -> Calculator[Any]:
-    """Return what computes refreshes of a kind."""
+    """Return the calculator of a kind; raises KeyError for a job that is no statistic."""
     return _calculators[kind]
 
 
 def is_statistic(job: Job) -> bool:
-    """Say whether a refresh has a calculator, and so a value to compare."""
+    """Say whether a job has a calculator, and so values to compare."""
     return job.kind in _calculators
+
+
+def affected(change: Input, *, dojo_id: int | None = None, user_id: int | None = None) -> list[Job]:
+    """Return the jobs that depend on any of the changed inputs, for these ids.
+
+    A job is among them if all of its fields are given. So a change of a user in a dojo affects
+    the statistics of both together, of the dojo, of the user and of the whole site.
+    """
+    ids = {"dojo_id": dojo_id, "user_id": user_id}
+    given = frozenset(name for name, number in ids.items() if number is not None)
+    return [job(*[ids[name] for name in fields]) for job, fields in _dependent(change, given)]
+
+
+@cache
+def _dependent(
+    change: Input, given: frozenset[str]
+) -> tuple[tuple[Callable[..., Job], tuple[str, ...]], ...]:
+    """Return the kinds of jobs that depend on a change and have no other fields than these."""
+    return tuple(
+        (job, job.__struct_fields__)
+        for job, inputs in DEPENDENCIES.items()
+        if inputs & change and given.issuperset(job.__struct_fields__)
+    )

@@ -1,4 +1,4 @@
-"""How often each challenge of a module was solved (contract, section 4)."""
+"""How often each challenge of a module was solved; see docs/contract.md."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,19 +7,19 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 
 from statsd import keys
-from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
+from statsd.calculators import Calculator, Cost, Input, Values
 from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, scopes
 from statsd.job import Job, Priority
 from statsd.schema import dojo_challenges as row
 
-TOGETHER = 20  # dojos
+PART = 20  # dojos
 
 
 class ChallengeSolves(Job, frozen=True):
     """The solves of the challenges of all modules of one dojo.
 
-    The modules are one refresh, since one pass over the dojo's solves gives them all. The pass
-    costs as much as the dojo has solves.
+    One job covers all modules, since one pass over the dojo's solves gives all of them. The pass
+    takes as long as the dojo has solves.
     """
 
     kind: ClassVar[str] = "challenge_solves"
@@ -33,15 +33,15 @@ def _counts() -> "sa.Select[Any]":
     return counts.group_by(*challenge).order_by(row.c.dojo_id)
 
 
-def parameters(wanted: Sequence[ChallengeSolves], _now: datetime) -> Mapping[str, Any]:
-    """Return what the statements are bound to."""
-    return {DOJO_IDS: [job.dojo_id for job in wanted]}
+def parameters(jobs: Sequence[ChallengeSolves], _now: datetime) -> Mapping[str, Any]:
+    """Return the parameters of the statements."""
+    return {DOJO_IDS: [job.dojo_id for job in jobs]}
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[ChallengeSolves, Values]:
-    """Return the counts of each module; a challenge without solves is not there.
+    """Return the counts of each module. They leave out challenges without solves.
 
-    A dojo without modules has no keys, like one that is gone.
+    A dojo without modules has no keys, like a dojo that does not exist.
     """
     found, counts = results
     values: dict[ChallengeSolves, Values] = {}
@@ -61,12 +61,12 @@ def empty() -> dict[str, int]:
 
 
 calculator = Calculator(
-    ChallengeSolves,
-    every_dojo(),
-    (scopes(), _counts()),
-    parameters,
-    shape,
-    costly=True,
-    interval=EXPORT_INTERVAL,
-    together=TOGETHER,
+    job=ChallengeSolves,
+    every=every_dojo(),
+    statements=(scopes(), _counts()),
+    parameters=parameters,
+    shape=shape,
+    empty=empty,
+    depends_on=Input.STRUCTURE | Input.SOLVES | Input.USERS,
+    cost=Cost(part=PART, full_pass=True),
 )

@@ -1,6 +1,9 @@
-"""What calculators have in common: dojos, modules, and a counted solve in SQL.
+"""Counted solves in SQL, and other parts that statements of calculators share.
 
-The contract's section 4 defines a counted solve.
+A dojo counts a solve once for each of its challenge rows that has the solve's challenge, is
+required, belongs to a module, and is visible at the date of the solve. The solver must not be
+hidden nor an admin of the dojo and, unless the dojo is official or public, must be a member.
+`docs/contract.md` has the full definition.
 """
 
 from datetime import datetime, timedelta
@@ -21,13 +24,13 @@ from statsd.schema import (
 )
 
 DOJO_IDS = "dojo_ids"
-"""The parameter with the dojos that a statement is about."""
+"""The name of the parameter with the ids of the dojos."""
 
 
 def leaves(date: datetime, window: timedelta) -> datetime | None:
-    """Return when something of that date leaves a window; None where it never does."""
+    """Return when a solve of this date leaves a window; None where it never does."""
     try:
-        return date + window + TICK  # at the end of the window it is still in it
+        return date + window + TICK  # at the end of the window it is still inside
     except OverflowError:
         return None
 
@@ -39,7 +42,7 @@ def among(column: "sa.ColumnElement[int]", parameter: str) -> "sa.ColumnElement[
 
 
 def paired(**parameters: str) -> "sa.sql.expression.TableValuedAlias":
-    """Return rows of integers: each column from the array bound to the parameter named for it."""
+    """Return rows of integers. Each column is named, with the parameter its array is bound to."""
     arrays = [sa.bindparam(name, type_=sa.ARRAY(sa.Integer)) for name in parameters.values()]
     return sa.func.unnest(*arrays).table_valued(*parameters).render_derived()
 
@@ -47,7 +50,7 @@ def paired(**parameters: str) -> "sa.sql.expression.TableValuedAlias":
 def row_and_visibility(*of: "sa.ColumnElement[bool]") -> "sa.sql.expression.FromClause":
     """Return the challenge rows, each with its visibility where it has one.
 
-    `of` says again of visibilities which rows are asked for, where these are few: without it the
+    Where few rows are selected, `of` repeats their condition for visibilities. Otherwise the
     planner may read all visibilities.
     """
     return row.outerjoin(
@@ -70,7 +73,7 @@ def visible_at(moment: Any) -> "sa.ColumnElement[bool]":
 
 
 def every_dojo() -> "sa.Select[Any]":
-    """List all dojos, the busiest first, as a sample of one block in a hundred shows them."""
+    """List all dojos, the busiest first, judged by a sample of one block of solves in a hundred."""
     sampled = sa.tablesample(solve, sa.func.system(1))
     solves = (
         sa.select(row.c.dojo_id, sa.func.count().label("solves"))
@@ -100,12 +103,12 @@ def scopes() -> "sa.Select[Any]":
 
 
 def single() -> "sa.Select[Any]":
-    """List the one thing of its kind that there is: one row, which has no columns."""
+    """List the only job of a statistic of the whole site: one row without columns."""
     return sa.select()
 
 
 def open_to_all() -> "sa.ColumnElement[bool]":
-    """Say that a dojo is official or public; not true, perhaps null, where it is neither."""
+    """Say that a dojo is official or public. For other dojos it is false or null."""
     return sa.or_(dojos.c.official, dojos.c.data.op("->>")("type") == "public")
 
 
@@ -131,9 +134,9 @@ def with_solves(rows: "sa.sql.expression.FromClause") -> "sa.sql.expression.From
 def counted_solves(*columns: Any, of: "sa.ColumnElement[bool] | None" = None) -> "sa.Select[Any]":
     """Select `columns` over the counted solves of the dojos in the parameter `dojo_ids`.
 
-    Or, with `of`, over those for which that is true. One result for each counted solve and
-    challenge row. Columns are those of the tables of `statsd.schema` that the contract's
-    definition names.
+    There is one row for each pair of a solve and a challenge row that counts it. Columns are those
+    of the tables of `statsd.schema` that are joined here. `of` is a condition that replaces the one
+    on `dojo_ids`.
     """
     return (
         sa.select(*columns)

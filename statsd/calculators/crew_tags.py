@@ -1,4 +1,4 @@
-"""Crews: teams that users form by a tag at the end of their names (contract, section 4)."""
+"""Crews: users with the same tag at the end of their names; see docs/contract.md."""
 
 import re
 import unicodedata
@@ -8,10 +8,10 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 LONGEST_GROUP = 24  # code points between the brackets
-LONGEST_TAG = 20  # code points that are left of them
+LONGEST_TAG = 20  # code points without the invisible ones
 
 _GROUP = re.compile(rf"\[([^\[\]]{{1,{LONGEST_GROUP}}})\]")
-# What shows nothing, or changes how the rest is shown: control characters, joiners, directions.
+# Invisible characters, and those that change how others are shown: controls, joiners, directions.
 _INVISIBLE = re.compile(
     "[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u17b4-\u17b5\u180b-\u180e\u200b-\u200f"
     "\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
@@ -20,17 +20,17 @@ _VARIATIONS = re.compile("[\ufe00-\ufe0f]")
 
 
 class Member(NamedTuple):
-    """One who is on a board and has a tag."""
+    """A user with a tag on a board."""
 
     entry: dict[str, Any]
     """The user's entry on the scoreboard."""
     challenges: Sequence[int]
-    """Ids of the challenges that were solved, each once."""
+    """Ids of the solved challenges, each once."""
 
 
-@lru_cache(maxsize=10_000)  # the same people are on many boards
+@lru_cache(maxsize=10_000)  # the same users are on many boards
 def tag_in(name: str | None) -> str | None:
-    """Return the tag at the end of a name, as it is shown; None where there is none."""
+    """Return the tag at the end of a name as it is shown, or None."""
     trimmed = (name or "").rstrip()
     group = _GROUP.fullmatch(trimmed, max(trimmed.rfind("["), 0))
     if group is None:
@@ -41,12 +41,12 @@ def tag_in(name: str | None) -> str | None:
 
 @lru_cache(maxsize=10_000)
 def key_of(tag: str) -> str:
-    """Return what equal tags have in common."""
+    """Return the key of a tag. Tags with equal keys form one crew."""
     return unicodedata.normalize("NFKC", _VARIATIONS.sub("", tag)).casefold()
 
 
 def ranked(members: Iterable[Member]) -> list[dict[str, Any]]:
-    """Return the crews of one board, as they are cached: in the order of their ranks."""
+    """Return the crews of one board as they are cached, in the order of their ranks."""
     by_key: defaultdict[str, list[Member]] = defaultdict(list)
     for member in sorted(members, key=lambda each: each.entry["rank"]):
         if tag := tag_in(member.entry["name"]):

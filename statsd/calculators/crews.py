@@ -1,4 +1,4 @@
-"""Crews on the boards of dojos and modules (contract, section 4)."""
+"""Crews on the boards of dojos and modules; see docs/contract.md."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,10 +9,11 @@ import orjson
 import sqlalchemy as sa
 
 from statsd import keys
-from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
+from statsd.calculators import Calculator, Cost, Input, Values
 from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, scopes
 from statsd.calculators.crew_tags import Member, ranked, tag_in
-from statsd.calculators.scoreboard import WINDOWS, entries_by_user, starts, window_of, within
+from statsd.calculators.scoreboard import entries_by_user, starts, window_of, within
+from statsd.definitions import WINDOWS
 from statsd.job import Job, Priority
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
 
@@ -22,8 +23,8 @@ BATCH = 50  # dojos
 class Crews(Job, frozen=True):
     """All crews of one dojo: on its own board and on its modules', in every window.
 
-    In the daemon they follow from the live boards; this calculator is for readers, and for when
-    there are no boards.
+    The daemon computes them from the live boards. This calculator is for readers, and for dojos
+    whose boards are missing.
     """
 
     kind: ClassVar[str] = "crews"
@@ -31,12 +32,12 @@ class Crews(Job, frozen=True):
     dojo_id: int
 
 
-# Of those whose names have brackets; `tag_in` knows the others from those with a tag.
+# Few names have brackets. `tag_in` then decides which of them have a tag.
 _HAS_BRACKETS = solver.c.name.like("%[%]%")
 
 
 def _ranks() -> "sa.Select[Any]":
-    """Select the entries that users with brackets have on all boards, ranked among everybody's."""
+    """Select the entries of users with brackets on all boards, ranked among all entries."""
     user_entries = entries_by_user()
     window = window_of(user_entries)
     board = (user_entries.c.dojo_id, user_entries.c.module_index, window.c.days)
@@ -57,9 +58,10 @@ def _ranks() -> "sa.Select[Any]":
 
 
 def _challenges() -> "sa.Select[Any]":
-    """Select what those users have solved, by module and in the dojo (`module_index` is null).
+    """Select the solves of those users, by module and in the whole dojo (`module_index` is null).
 
-    For each window, `solvesN` is how often, `challengesN` the sorted ids of different challenges.
+    For each window, `solvesN` is their number, and `challengesN` has the sorted ids of different
+    challenges.
     """
     scope = (row.c.dojo_id, row.c.module_index, solve.c.user_id)
     of_windows = [
@@ -85,9 +87,9 @@ def _challenges() -> "sa.Select[Any]":
 CHALLENGES = _challenges()
 
 
-def parameters(wanted: Sequence[Crews], now: datetime) -> Mapping[str, Any]:
-    """Return what the statements are bound to."""
-    return {DOJO_IDS: [job.dojo_id for job in wanted], **starts(now)}
+def parameters(jobs: Sequence[Crews], now: datetime) -> Mapping[str, Any]:
+    """Return the parameters of the statements."""
+    return {DOJO_IDS: [job.dojo_id for job in jobs], **starts(now)}
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Crews, Values]:
@@ -123,20 +125,19 @@ def _entry(found: Any) -> dict[str, Any]:
 
 
 def empty() -> list[dict[str, Any]]:
-    """Return the crews of a board on which nobody has a tag."""
+    """Return the crews of a board without tagged users."""
     return []
 
 
 calculator = Calculator(
-    Crews,
-    every_dojo(),
-    (scopes(), _ranks(), CHALLENGES),
-    parameters,
-    shape,
-    batch=BATCH,
-    costly=True,
-    interval=EXPORT_INTERVAL,
-    together=1,
+    job=Crews,
+    every=every_dojo(),
+    statements=(scopes(), _ranks(), CHALLENGES),
+    parameters=parameters,
+    shape=shape,
+    empty=empty,
+    depends_on=Input.BOARDS,
+    cost=Cost(batch=BATCH, part=1, full_pass=True),
 )
 
 
@@ -144,7 +145,7 @@ calculator = Calculator(
 
 
 class Solved(NamedTuple):
-    """What somebody solved in a place and window."""
+    """The solves of one user in a scope and window."""
 
     solves: int
     challenges: Sequence[int]
@@ -152,14 +153,14 @@ class Solved(NamedTuple):
 
 
 Scopes = Mapping[str, Sequence[Solved]]
-"""By place (a board's), what somebody solved in each window."""
+"""By scope, the solves of one user in each window."""
 
 
 def packed(name: str | None, email: str | None, scopes: Scopes) -> bytes:
-    """Return what the boards keep of one who has a tag; else nothing.
+    """Return the record that the boards keep of a user with a tag; empty for other users.
 
-    First, for scripts, each place with the windows in which there are solves (`dojo:101,0:100`),
-    then JSON. What is equal is so to the letter.
+    It begins, for scripts, with each scope and a flag for each window with solves
+    (`dojo:101,0:100`). JSON follows after `|`. Equal solves give equal bytes.
     """
     if not scopes or tag_in(name) is None:
         return b""
@@ -173,7 +174,7 @@ def packed(name: str | None, email: str | None, scopes: Scopes) -> bytes:
 
 
 def packed_of(rows: Iterable[Any]) -> dict[int, bytes]:
-    """Return what the boards of one dojo keep of each who has a tag, from rows of `CHALLENGES`."""
+    """Return the records of the tagged users of one dojo, from rows of `CHALLENGES`."""
     people: dict[int, tuple[str | None, str | None]] = {}
     scopes: defaultdict[int, dict[str, list[Solved]]] = defaultdict(dict)
     for _, module_index, user_id, name, email, *of_windows in rows:
@@ -189,10 +190,10 @@ def packed_of(rows: Iterable[Any]) -> dict[int, bytes]:
 
 
 def value(dojo_id: int, found_scopes: Iterable[str], people: Iterable[tuple[Any, ...]]) -> Values:
-    """Return the crews of all boards of a dojo, from what its live boards say.
+    """Return the crews of all boards of a dojo, from its live boards.
 
-    `people` are a user's id, the JSON that is kept of it, and its ranks, from 0, by place an array
-    over the windows (none where there is no entry).
+    Each of `people` is the id of a user, the JSON of the record, and ranks by scope: an array over
+    the windows, which counts from 0 and has None where there is no entry.
     """
     members: dict[tuple[str, int], list[Member]] = {
         (scope, days): [] for scope in found_scopes for days in WINDOWS

@@ -1,6 +1,6 @@
-"""What a whole dojo has on its live boards, in one pass over all its solves.
+"""All live boards of a dojo, from one pass over its solves.
 
-It has the same form as what `statsd/calculators/standing.py` looks up for one user.
+The entries have the same form as those of one user in `statsd/calculators/user_entries.py`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from statsd import keys
 from statsd.calculators import crews, dojo_stats, scoreboard
 from statsd.calculators.counted import counted_solves
-from statsd.calculators.dojo_stats import CHART_DAYS, charted
-from statsd.calculators.scoreboard import WINDOWS
+from statsd.calculators.dojo_stats import charted
 from statsd.calculators.user_entries import chart_of, newest_columns, newest_of, record_of, score
+from statsd.definitions import CHART_DAYS, WINDOWS
 from statsd.schema import dojo_challenges as row, submissions as solve
 
 
@@ -39,15 +39,15 @@ class Boards(NamedTuple):
 
     module_indexes: list[int]
     scores: dict[tuple[str, int], dict[int, int]]
-    """By place and window (days): users' scores."""
+    """By scope and window (days), the scores by user."""
     records: dict[int, bytes]
-    """By user."""
+    """By user; see `user_entries.record_of`."""
     newest: dict[int, datetime]
-    """The moments of users' newest solves."""
+    """By user, the date of the newest solve, if it is recent."""
     until: dict[int, datetime]
-    """When users' first solves leave a window."""
+    """By user, when the first solve leaves a window."""
     crews: dict[int, bytes]
-    """What is kept of users who have a tag."""
+    """By user with a tag; see `crews.packed`."""
     solves: int
     chart: list[tuple[int, int]]
     """Solves and users on each day of the chart."""
@@ -58,8 +58,8 @@ def boards_of(
 ) -> Boards:
     """Return the boards of one dojo that exists.
 
-    `scopes` and `rows` are what the scoreboard's statements give, `active` and `tagged` what
-    `ACTIVE` and `crews.CHALLENGES` do, for that dojo.
+    `scopes` and `rows` are the rows of the scoreboard's statements for this dojo, `active` and
+    `tagged` those of `ACTIVE` and `crews.CHALLENGES`.
     """
     indexes = [scope.module_index for scope in scopes if scope.module_index is not None]
     names = [keys.scope(index) for index in (None, *indexes)]
@@ -96,14 +96,14 @@ def boards_of(
     return found
 
 
-def _add_users(found: Boards, everyone: Any, recent: Mapping[int, Any]) -> None:
-    """Put down the records of all users of a dojo; `recent` are rows of `ACTIVE`, by user."""
-    nobody = [0] * len(CHART_DAYS)
+def _add_users(found: Boards, all_users: Any, recent: Mapping[int, Any]) -> None:
+    """Add the records of all users of a dojo. `recent` are rows of `ACTIVE` by user."""
+    no_solves = [0] * len(CHART_DAYS)
     for user_id, name, email in zip(
-        everyone.user_ids, everyone.names, everyone.emails, strict=True
+        all_users.user_ids, all_users.names, all_users.emails, strict=True
     ):
         own = recent.get(user_id)
         newest = newest_of(own) if own else []
-        found.records[user_id] = record_of(chart_of(own) if own else nobody, name, email, newest)
+        found.records[user_id] = record_of(chart_of(own) if own else no_solves, name, email, newest)
         if newest:
             found.newest[user_id] = newest[0].date

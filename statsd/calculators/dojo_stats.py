@@ -1,4 +1,4 @@
-"""A dojo's statistics: totals, the chart, the newest solves (contract, section 4)."""
+"""A dojo's statistics: totals, the chart, the newest solves; see docs/contract.md."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import sqlalchemy as sa
 
 from statsd import keys
-from statsd.calculators import Calculator, Values
+from statsd.calculators import Calculator, Input, Values
 from statsd.calculators.counted import (
     DOJO_IDS,
     among,
@@ -18,6 +18,7 @@ from statsd.calculators.counted import (
     row_and_visibility,
     visible_at,
 )
+from statsd.definitions import CHART_DAYS, RECENT_SOLVES
 from statsd.job import Job
 from statsd.schema import (
     dojo_challenge_visibilities as visibility,
@@ -26,10 +27,8 @@ from statsd.schema import (
     submissions as solve,
 )
 
-CHART_DAYS = (1, 7, 30, 60)  # days before today (UTC)
 CHART_LABELS = ("Today", "1w ago", "1mo ago", "2mo ago")
 RECENT = timedelta(days=7)
-RECENT_SOLVES = 5
 TREND_BOUNDS = (-99, 999)  # per cent
 
 
@@ -44,12 +43,12 @@ class Newest(NamedTuple):
 
     @property
     def order(self) -> tuple[datetime, int, int, int]:
-        """What they are ordered by, the greatest first; of equal dates any order would do."""
+        """The sort key, to be used in descending order. For equal dates any order would do."""
         return self.date, self.id, -self.module_index, -self.challenge_index
 
 
 class Totals(NamedTuple):
-    """What a dojo has."""
+    """The numbers of counted solves and solvers of a dojo."""
 
     solves: int
     users: int
@@ -67,14 +66,14 @@ class DojoStats(Job, frozen=True):
     dojo_id: int
 
 
-# Of equal dates any order would do; a fixed one keeps equal values equal to the letter. It is that
-# of `Newest.order`.
+# For equal dates any order would do. A fixed one makes equal values equal to the byte. It is the
+# order of `Newest.order`.
 NEWEST_FIRST = (solve.c.date.desc(), solve.c.id.desc(), row.c.module_index, row.c.challenge_index)
 CHALLENGE_NAME = sa.func.coalesce(sa.func.nullif(row.c.name, ""), row.c.id)
 
 
 def moment(parameter: str) -> "sa.BindParameter[datetime]":
-    """Bind a moment (naive UTC)."""
+    """Return a parameter that is bound to a moment (naive UTC)."""
     return sa.bindparam(parameter, type_=sa.DateTime)
 
 
@@ -94,7 +93,7 @@ def charted() -> "list[sa.Label[int]]":
 
 
 def moments(now: datetime) -> dict[str, datetime]:
-    """Return what the conditions above are bound to."""
+    """Return the parameters of the conditions above."""
     today = datetime.combine(now.date(), time.min)
     starts = {f"start{i}": today - timedelta(days=days) for i, days in enumerate(CHART_DAYS)}
     stops = {f"stop{i}": today - timedelta(days=days - 1) for i, days in enumerate(CHART_DAYS)}
@@ -102,7 +101,7 @@ def moments(now: datetime) -> dict[str, datetime]:
 
 
 def _dojos() -> "sa.Select[Any]":
-    """Select the dojos with what they have, and when a visibility next begins or ends."""
+    """Select the dojos, their numbers of challenges, and when a visibility next begins or ends."""
     now = moment("now")
     start, stop = visibility.c.start, visibility.c.stop
     counts = (
@@ -134,7 +133,10 @@ def _dojos() -> "sa.Select[Any]":
 
 
 def _totals() -> "sa.Select[Any]":
-    """Count by dojo and user first: distinct users are then rows, which need no sorting."""
+    """Select the totals of each dojo.
+
+    They are counted by dojo and user first: then distinct users are rows, and need no sorting.
+    """
     days = charted()
     user = (
         counted_solves(row.c.dojo_id, sa.func.count().label("solves"), *days)
@@ -170,9 +172,9 @@ def _newest() -> "sa.Select[Any]":
     )
 
 
-def parameters(wanted: Sequence[DojoStats], now: datetime) -> Mapping[str, Any]:
-    """Return what the statements are bound to."""
-    dojo_ids = [job.dojo_id for job in wanted]
+def parameters(jobs: Sequence[DojoStats], now: datetime) -> Mapping[str, Any]:
+    """Return the parameters of the statements."""
+    dojo_ids = [job.dojo_id for job in jobs]
     return {DOJO_IDS: dojo_ids, "now": now, **moments(now)}
 
 
@@ -204,7 +206,7 @@ def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[DojoStats, Valu
 def changes(
     results: Sequence[Sequence["sa.Row[Any]"]], now: datetime
 ) -> Mapping[DojoStats, datetime]:
-    """Return when the statistics of each dojo next change by themselves."""
+    """Return when the statistics of each dojo next change with time alone."""
     found, _, newest = results
     oldest = {solved.dojo_id: solved.date for solved in newest}  # they are in order
     return {
@@ -213,9 +215,9 @@ def changes(
 
 
 def next_change(dojo: Any, oldest: datetime | None, now: datetime) -> datetime:
-    """Return when the day ends, a visibility begins or ends, or a solve is no longer new.
+    """Return when the day ends, a visibility begins or ends, or a solve is no longer recent.
 
-    `dojo` is a row of `DOJOS`; `oldest` is the date of the oldest solve that is shown.
+    `dojo` is a row of `DOJOS`; `oldest` is the date of the oldest of the recent solves.
     """
     midnight = datetime.combine(now.date(), time.min) + timedelta(days=1)
     moments = [
@@ -231,7 +233,7 @@ def next_change(dojo: Any, oldest: datetime | None, now: datetime) -> datetime:
 def value(dojo: Any, total: Totals, newest: Sequence[Any]) -> Values:
     """Return the value of a dojo, under its key.
 
-    `dojo` is a row of `DOJOS`; `newest` are those solves that are shown, the newest first, with
+    `dojo` is a row of `DOJOS`; `newest` are the recent solves, the newest first, with
     `challenge_name` and `date`.
     """
     key = keys.dojo_stats(keys.reference_id(dojo.dojo_id, dojo.id, official=dojo.official))
@@ -239,7 +241,7 @@ def value(dojo: Any, total: Totals, newest: Sequence[Any]) -> Values:
 
 
 def empty() -> dict[str, Any]:
-    """Return the value of a dojo about which nothing is known."""
+    """Return the value of a dojo that does not exist or was not computed yet."""
     return _value(0, 0, NOTHING, ())
 
 
@@ -279,10 +281,12 @@ def _trend(last: int, before: int) -> int:
 
 DOJOS = _dojos()
 calculator = Calculator(
-    DojoStats,
-    every_dojo(),
-    (DOJOS, _totals(), _newest()),
-    parameters,
-    shape,
+    job=DojoStats,
+    every=every_dojo(),
+    statements=(DOJOS, _totals(), _newest()),
+    parameters=parameters,
+    shape=shape,
+    empty=empty,
+    depends_on=Input.STRUCTURE | Input.BOARDS,
     changes=changes,
 )

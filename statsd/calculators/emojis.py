@@ -1,4 +1,4 @@
-"""Emojis: what users were awarded, by dojos or by hand (contract, section 4)."""
+"""Emojis: the awards of users, from dojos or given by hand; see docs/contract.md."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -7,21 +7,21 @@ from typing import Any, ClassVar, NamedTuple
 import sqlalchemy as sa
 
 from statsd import keys
-from statsd.calculators import Calculator, Values
+from statsd.calculators import Calculator, Cost, Input, Values
 from statsd.calculators.counted import open_to_all, single
 from statsd.job import Job
 from statsd.schema import awards, dojos, users
 
 CUSTOM = "CUSTOM"
-"""The name of an emoji that may be awarded again and again."""
+"""The name of an emoji that may be awarded several times."""
 
 STALE = "STALE"
-"""In the name of an emoji that its dojo would not award any more."""
+"""A part of the name of an emoji that its dojo would no longer award."""
 
-_LEAST, _LARGEST = -(2**31), 2**31 - 1  # what the column holds
+_LEAST, _LARGEST = -(2**31), 2**31 - 1  # the range of the column
 
 NOWHERE = "#"
-"""The address of what belongs to no dojo."""
+"""The address of an emoji that belongs to no dojo."""
 
 
 class Award(NamedTuple):
@@ -43,8 +43,8 @@ class Emojis(Job, frozen=True):
 def _emojis() -> "sa.Select[Any]":
     """Select all emojis, the oldest first.
 
-    Names are ordered by their letters' code points, in whichever order the database has others.
-    One without a date, which the column allows, comes last.
+    Names are ordered by code points, whatever the collation of the database. The date may be null:
+    such an emoji comes last.
     """
     name = sa.collate(awards.c.name, "C")
     return (
@@ -62,7 +62,7 @@ def _emojis() -> "sa.Select[Any]":
 
 
 def _dojos() -> "sa.Select[Any]":
-    """Select the dojos that award an emoji, which is a text that is not empty."""
+    """Select the dojos that award an emoji: `data` has a text there that is not empty."""
     path = (dojos.c.data, "award", "emoji")
     emoji = sa.func.jsonb_extract_path_text(*path)
     is_text = sa.func.jsonb_typeof(sa.func.jsonb_extract_path(*path)) == "string"
@@ -77,13 +77,13 @@ def _dojos() -> "sa.Select[Any]":
     ).where(is_text, emoji != "")
 
 
-def parameters(_wanted: Sequence[Emojis], _now: datetime) -> Mapping[str, Any]:
-    """Return what the statements are bound to: nothing."""
+def parameters(_jobs: Sequence[Emojis], _now: datetime) -> Mapping[str, Any]:
+    """Return the parameters of the statements: they have none."""
     return {}
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Emojis, Values]:
-    """Return the one value."""
+    """Return the value of the site."""
     awarded, awarding = results
     value = empty()
     for dojo in awarding:
@@ -128,43 +128,49 @@ def _text(text: str | None, further: str | None) -> str:
 
 
 def viewable_in(value: Mapping[str, Any], viewable: Collection[int]) -> dict[str, Any]:
-    """Return what somebody may see who may see the dojos of these `dojo_id`s, and public ones.
+    """Return the part of the value that a user may see.
 
-    It is what the value would be without the awards of other dojos. Emojis that belong to no dojo
-    are everybody's. One of a dojo that awards none, or is gone, is shown to those alone who name
-    the dojo: it may be a private one.
+    `viewable` has the `dojo_id`s of dojos that the user may see beside the public ones. The result
+    is what the value would be without the awards of other dojos. Emojis that belong to no dojo are
+    always included. Emojis of a dojo that awards none any more, or is deleted, are included only if
+    `viewable` has the dojo, since it may be private.
     """
     named = {keys.hex_id(dojo_id) for dojo_id in viewable if _LEAST <= dojo_id <= _LARGEST}
-    shown = {
+    visible = {
         category: dojo
         for category, dojo in value["dojos"].items()
         if dojo["is_public"] or category in named
     }
-    seen = {None, *shown, *named}
+    categories = {None, *visible, *named}
     emojis = {
-        user: own for user, entries in value["emojis"].items() if (own := _seen(entries, seen))
+        user: own
+        for user, entries in value["emojis"].items()
+        if (own := _with_categories(entries, categories))
     }
-    return {"emojis": emojis, "dojos": shown}
+    return {"emojis": emojis, "dojos": visible}
 
 
-def _seen(entries: Sequence[Mapping[str, Any]], seen: Collection[str | None]) -> list[Any]:
-    """Return the entries of one user without what belongs to other categories than these.
+def _with_categories(
+    entries: Sequence[Mapping[str, Any]], categories: Collection[str | None]
+) -> list[Any]:
+    """Return the entries of one user with awards of these categories alone.
 
-    A further award counts in the user's first entry with its icon, whichever category that has: so
-    its description may stand in an entry that is seen, and it in one that is not.
+    A further award counts in the user's first entry with the same icon, whose category may be
+    another one. So an entry that is visible may contain the description of an award that is not,
+    and the other way round.
     """
-    own = [_alone(entry) for entry in entries if entry["category"] in seen]
+    own = [_alone(entry) for entry in entries if entry["category"] in categories]
     for entry in entries:
         for category, text in entry.get("further", ()):
             first = next((each for each in own if each["emoji"] == entry["emoji"]), None)
-            if category in seen and first:
+            if category in categories and first:
                 first["count"] += 1
                 first["text"] = _text(first["text"], text)
     return own
 
 
 def _alone(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry as it was before further awards were counted in it."""
+    """Return an entry without the further awards that are counted in it."""
     further = entry.get("further", ())
     alone = {name: each for name, each in entry.items() if name != "further"}
     if further:
@@ -178,6 +184,19 @@ def empty() -> dict[str, Any]:
     return {"emojis": {}, "dojos": {}}
 
 
+def key(_job: Emojis) -> str:
+    """Return the cache key."""
+    return keys.EMOJIS
+
+
 calculator = Calculator(
-    Emojis, single(), (_emojis(), _dojos()), parameters, shape, batch=1, costly=True
+    job=Emojis,
+    every=single(),
+    statements=(_emojis(), _dojos()),
+    parameters=parameters,
+    shape=shape,
+    key=key,
+    empty=empty,
+    depends_on=Input.EMOJIS | Input.USERS | Input.STRUCTURE,
+    cost=Cost(batch=1, full_pass=True),
 )

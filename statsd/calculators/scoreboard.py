@@ -1,4 +1,4 @@
-"""Scoreboards: who solved how much, in a dojo and in its modules (contract, section 4)."""
+"""Scoreboards: users ranked by solves, in a dojo and in its modules; see docs/contract.md."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -8,20 +8,20 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 
 from statsd import keys
-from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
+from statsd.calculators import Calculator, Cost, Input, Values
 from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, leaves, scopes
+from statsd.definitions import WINDOWS
 from statsd.job import Job, Priority
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
 
-WINDOWS = (0, 7, 30)  # days; 0 is all time
-BATCH = 100  # dojos: one pass for many takes a third of what passes for a few do
+BATCH = 100  # dojos: one pass over many takes a third of the time of several passes over few
 
 
 class Scoreboard(Job, frozen=True):
     """All scoreboards of one dojo: its own and its modules', in every window.
 
-    They are one refresh, since one pass over the dojo's solves gives them all. The pass costs
-    as much as the dojo has solves.
+    One job covers all of them, since one pass over the dojo's solves gives all of them. The pass
+    takes as long as the dojo has solves. In the daemon it builds the live boards too.
     """
 
     kind: ClassVar[str] = "scoreboard"
@@ -30,7 +30,7 @@ class Scoreboard(Job, frozen=True):
 
 
 def within(days: int) -> "sa.ColumnElement[bool]":
-    """Say that a solve is in a window; a solve without a date is in that of all time alone."""
+    """Say that a solve is in a window. A solve without a date is only in the window of all time."""
     if days == 0:
         return sa.true()
     return solve.c.date >= sa.bindparam(f"since{days}", type_=sa.DateTime)
@@ -46,7 +46,7 @@ def oldest() -> "list[sa.Label[datetime]]":
 
 
 def next_change(found: Any) -> datetime | None:
-    """Return when the first solve leaves a window, of a row with the columns above."""
+    """Return when the first solve leaves a window, from a row with the columns of `oldest`."""
     leaving = [
         leaves(date, timedelta(days=days))
         for days in WINDOWS
@@ -56,7 +56,7 @@ def next_change(found: Any) -> datetime | None:
 
 
 def entries_by_user() -> "sa.sql.expression.Subquery":
-    """Count by module and user, and by dojo and user, where `module_index` is null.
+    """Count the solves of each user, by module and in the dojo (`module_index` is null).
 
     `solves` and `last`, the largest id of a counted solve, are arrays over the windows.
     """
@@ -73,7 +73,7 @@ def entries_by_user() -> "sa.sql.expression.Subquery":
 
 
 def window_of(user_entries: "sa.sql.expression.Subquery") -> "sa.sql.expression.TableValuedAlias":
-    """Return a row for each window of a standing: `days`, `solves`, `last`."""
+    """Return a row for each window of the entries of a user: `days`, `solves`, `last`."""
     return (
         sa.func.unnest(array(WINDOWS), user_entries.c.solves, user_entries.c.last)
         .table_valued("days", "solves", "last")
@@ -84,13 +84,13 @@ def window_of(user_entries: "sa.sql.expression.Subquery") -> "sa.sql.expression.
 def _boards() -> "sa.Select[Any]":
     """Select one row for each board that has entries, dojo by dojo: arrays in the order of ranks.
 
-    `names` and `emails` are there for the dojo's own board of all time alone (else null): on it is
-    everybody who is on any of them.
+    `names` and `emails` are null except on the dojo's own board of all time: it has all users who
+    are on any board of the dojo.
     """
     user_entries = entries_by_user()
     window = window_of(user_entries)
     order = (window.c.solves.desc(), window.c.last)
-    has_everybody = sa.and_(user_entries.c.module_index.is_(None), window.c.days == 0)
+    has_all_users = sa.and_(user_entries.c.module_index.is_(None), window.c.days == 0)
     board = (user_entries.c.dojo_id, user_entries.c.module_index, window.c.days)
 
     def in_order(column: "sa.ColumnElement[Any]") -> "sa.ColumnElement[Any]":
@@ -107,7 +107,7 @@ def _boards() -> "sa.Select[Any]":
         )
         .select_from(
             user_entries.join(window, sa.true()).outerjoin(
-                solver, sa.and_(solver.c.id == user_entries.c.user_id, has_everybody)
+                solver, sa.and_(solver.c.id == user_entries.c.user_id, has_all_users)
             )
         )
         .where(window.c.solves > 0)
@@ -116,18 +116,18 @@ def _boards() -> "sa.Select[Any]":
     )
 
 
-def parameters(wanted: Sequence[Scoreboard], now: datetime) -> Mapping[str, Any]:
-    """Return what the statements are bound to."""
-    return {DOJO_IDS: [job.dojo_id for job in wanted], **starts(now)}
+def parameters(jobs: Sequence[Scoreboard], now: datetime) -> Mapping[str, Any]:
+    """Return the parameters of the statements."""
+    return {DOJO_IDS: [job.dojo_id for job in jobs], **starts(now)}
 
 
 def starts(now: datetime) -> dict[str, datetime]:
-    """Return what `within` is bound to."""
+    """Return the parameters of `within`."""
     return {f"since{days}": now - timedelta(days=days) for days in WINDOWS if days}
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Scoreboard, Values]:
-    """Return all boards of each dojo that exists, empty ones among them."""
+    """Return all boards of each dojo that exists, including empty ones."""
     values: dict[Scoreboard, Values] = {}
     for dojo_id, key, entries in boards_of(*results):
         values.setdefault(Scoreboard(dojo_id), {})[key] = entries
@@ -137,9 +137,10 @@ def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Scoreboard, Val
 def boards_of(
     found: Sequence["sa.Row[Any]"], boards: Sequence["sa.Row[Any]"]
 ) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
-    """Yield the dojo, the key and the entries of each board: first all, empty, then the others.
+    """Yield the dojo id, the key and the entries of each board.
 
-    The entries of one are many objects, which all boards of a large dojo need not be at once.
+    Each board comes empty first, and once more if it has entries. They come one by one, since the
+    entries of all boards of a large dojo take much memory.
     """
     for scope in found:
         for module_index in (None, scope.module_index):
@@ -152,12 +153,12 @@ def boards_of(
 
 
 def empty() -> list[dict[str, Any]]:
-    """Return the board of a dojo or module in which nobody solved anything."""
+    """Return the board of a dojo or module without solves."""
     return []
 
 
 def _people(board: Any) -> dict[int, tuple[str | None, str | None]]:
-    """Return the name and e-mail address of everybody on a board that has them, by user."""
+    """Return names and e-mail addresses by user id, from a board that has them."""
     people = zip(board.names, board.emails, strict=True)
     return dict(zip(board.user_ids, people, strict=True))
 
@@ -179,12 +180,12 @@ def _entries(
 
 
 calculator = Calculator(
-    Scoreboard,
-    every_dojo(),
-    (scopes(), _boards()),
-    parameters,
-    shape,
-    batch=BATCH,
-    costly=True,
-    interval=EXPORT_INTERVAL,
+    job=Scoreboard,
+    every=every_dojo(),
+    statements=(scopes(), _boards()),
+    parameters=parameters,
+    shape=shape,
+    empty=empty,
+    depends_on=Input.STRUCTURE | Input.BOARDS,
+    cost=Cost(batch=BATCH, full_pass=True),
 )

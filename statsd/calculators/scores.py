@@ -1,10 +1,10 @@
-"""Scores: ranks and counts in public and official dojos and their modules (contract, section 4).
+"""Scores: ranks and counts in public and official dojos and their modules; see docs/contract.md.
 
-Unlike a scoreboard, scores are made of all solves of required challenges: those of hidden users
-and of the dojo's admins, and those outside of a visibility. The contract lifts no other
-condition, so a challenge row whose module is gone counts here no more than elsewhere: then the
-scores of a dojo are the sums of those of its modules. The solver is not looked up. Where a
-database keeps the solves of users it has deleted, they count.
+Unlike a scoreboard, scores count all solves of required challenges: also solves of hidden users
+and of the dojo's admins, and solves outside of a visibility. No other condition is lifted. So a
+challenge row without its module does not count, and the scores of a dojo are the sums of those of
+its modules. The table of users is not read: where a database keeps the solves of deleted users,
+they count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from statsd import keys
-from statsd.calculators import EXPORT_INTERVAL, Calculator, Values
+from statsd.calculators import Calculator, Cost, Input, Values
 from statsd.calculators.counted import DOJO_IDS, among, every_dojo, open_to_all, scopes, with_solves
 from statsd.job import Job, Priority
 from statsd.schema import dojo_challenges as row, submissions as solve
@@ -24,10 +24,10 @@ BATCH = 50  # dojos
 
 
 class Scores(Job, frozen=True):
-    """The scores of one dojo and of its modules; a dojo that is not open to all has none.
+    """The scores of one dojo and of its modules. Only a public or official dojo has any.
 
-    They are one refresh, since one pass over the dojo's solves gives them all. The pass costs
-    as much as the dojo has solves.
+    One job covers all of them, since one pass over the dojo's solves gives all of them. The pass
+    takes as long as the dojo has solves.
     """
 
     kind: ClassVar[str] = "scores"
@@ -36,7 +36,7 @@ class Scores(Job, frozen=True):
 
 
 def _ranks() -> "sa.Select[Any]":
-    """Select one row for each dojo (`module_index` is null) and module: arrays in rank order."""
+    """Select a row for each dojo (`module_index` is null) and module: arrays in rank order."""
     scope = (row.c.dojo_id, row.c.module_index, solve.c.user_id)
     score = (
         sa.select(
@@ -64,13 +64,13 @@ def _ranks() -> "sa.Select[Any]":
     )
 
 
-def parameters(wanted: Sequence[Scores], _now: datetime) -> Mapping[str, Any]:
-    """Return what the statements are bound to."""
-    return {DOJO_IDS: [job.dojo_id for job in wanted]}
+def parameters(jobs: Sequence[Scores], _now: datetime) -> Mapping[str, Any]:
+    """Return the parameters of the statements."""
+    return {DOJO_IDS: [job.dojo_id for job in jobs]}
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Scores, Values]:
-    """Return the scores of each dojo that is open to all, empty ones among them."""
+    """Return the scores of each public or official dojo, including empty ones."""
     found, ranks = results
     values: dict[Scores, Values] = {}
     for scope in found:
@@ -86,18 +86,17 @@ def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Scores, Values]
 
 
 def empty() -> dict[str, Any]:
-    """Return the scores of a dojo or module in which nobody solved anything."""
+    """Return the scores of a dojo or module without solves."""
     return {"ranks": [], "solves": {}}
 
 
 calculator = Calculator(
-    Scores,
-    every_dojo(),  # whether a dojo is open to all is seen when it is computed, one by one
-    (scopes().where(open_to_all()), _ranks()),
-    parameters,
-    shape,
-    batch=BATCH,
-    costly=True,
-    interval=EXPORT_INTERVAL,
-    together=1,
+    job=Scores,
+    every=every_dojo(),  # the statements leave out dojos that are not open to all
+    statements=(scopes().where(open_to_all()), _ranks()),
+    parameters=parameters,
+    shape=shape,
+    empty=empty,
+    depends_on=Input.STRUCTURE | Input.SOLVES | Input.USERS,
+    cost=Cost(batch=BATCH, part=1, full_pass=True),
 )

@@ -1,6 +1,6 @@
-"""What one user has on the live boards of one dojo, looked up by index.
+"""The entries of one user on the live boards of one dojo, looked up by index.
 
-It has the same form as what `statsd/calculators/dojo_boards.py` gives for all of a dojo.
+They have the same form as those of a whole dojo in `statsd/calculators/dojo_boards.py`.
 """
 
 from collections import defaultdict
@@ -13,30 +13,27 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from statsd import keys
-from statsd.calculators import crews, dojo_stats, scoreboard
+from statsd.calculators import Input, crews, dojo_stats, scoreboard
 from statsd.calculators.counted import counted_solves, paired
 from statsd.calculators.dojo_stats import (
     CHALLENGE_NAME,
-    CHART_DAYS,
     NEWEST_FIRST,
-    RECENT_SOLVES,
     Newest,
     charted,
     is_recent,
 )
-from statsd.calculators.scoreboard import WINDOWS
+from statsd.definitions import CHART_DAYS, RECENT_SOLVES, SCORE_UNIT, WINDOWS
 from statsd.job import Job, microseconds, register_kind
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
 
-BATCH = 200  # users of dojos
-
-_RANKS = 1 << 31  # above every solve id
+BATCH = 200  # pairs of a dojo and a user
+DEPENDS_ON = Input.SOLVES | Input.USERS
 
 
 class UserEntries(Job, frozen=True):
-    """One user's entries on all boards of one dojo."""
+    """One user's entries on all boards of one dojo. The job has no cache keys of its own."""
 
-    kind: ClassVar[str] = "standing"
+    kind: ClassVar[str] = "user_entries"
     dojo_id: int
     user_id: int
 
@@ -45,14 +42,14 @@ register_kind(UserEntries)
 
 
 class Entries(NamedTuple):
-    """What a user has on the boards of a dojo."""
+    """The entries of a user on the boards of a dojo."""
 
     scores: Mapping[str, Sequence[int]]
-    """By place: a score for each window, 0 where there is no entry."""
+    """By scope, a score for each window, 0 where there is no entry."""
     record: bytes
-    """What is kept beside the scores; see `record_of`."""
+    """Other data of the user; see `record_of`."""
     crew: bytes
-    """What is kept of one who has a tag; see `statsd/calculators/crews.py`."""
+    """The solves of a user with a tag; see `packed` in `statsd/calculators/crews.py`."""
     until: datetime | None
     """When the first solve leaves a window."""
 
@@ -61,27 +58,27 @@ NOTHING = Entries({}, b"", b"", None)
 
 
 def score(solves: int, last: int) -> int:
-    """Return the number by which boards are ordered, the greatest first.
+    """Return the score of an entry, by which boards are ordered, the greatest first.
 
-    More solves come first, then the smaller id of the last one. Both are below 2^31, and their
-    pair is exact in the 53 bits that a sorted set's scores have, up to four million solves.
+    More solves come first, then the smaller id of the last solve. Ids are below 2^31, so up to four
+    million solves the score is exact in the 53 bits of a sorted set's scores.
     """
-    return solves * _RANKS + (_RANKS - 1 - last)
+    return solves * SCORE_UNIT + (SCORE_UNIT - 1 - last)
 
 
 def solves_in(score: int) -> int:
     """Return the number of solves in a score."""
-    return score // _RANKS
+    return score // SCORE_UNIT
 
 
 def record_of(
     charted: Sequence[int], name: str | None, email: str | None, newest: Sequence[Newest]
 ) -> bytes:
-    """Return what the boards keep of a user beside the scores.
+    """Return the record that the boards keep of a user, in three parts with `|` between them.
 
-    The solves on the days of the chart, the moment of the newest solve (microseconds; none where
-    it is older than those that are shown), and as JSON the name, the e-mail address and the newest
-    solves. Scripts read the first two.
+    They are the numbers of solves on the days of the chart, the moment of the newest solve
+    (microseconds; empty where it is not recent), and JSON with the name, the e-mail address and
+    the newest solves. Scripts read the first two.
     """
     first = str(microseconds(newest[0].date)) if newest else ""
     text = orjson.dumps([name, email, [list(each) for each in newest]])
@@ -105,14 +102,14 @@ def newest_in(record: bytes) -> list[Newest]:
     return [Newest(datetime.fromisoformat(date), *rest) for date, *rest in newest]
 
 
-# --- a few users
+# --- the statement
 
 
 def _entries_by_user() -> "sa.Select[Any]":
     """Select, for each pair of dojo and user, arrays over the user's counted solves there.
 
-    An aggregate in a LATERAL is planned for one pair, which keeps to the index by challenge and
-    user; joined plainly, many pairs make the planner read all submissions.
+    An aggregate in a LATERAL is planned for one pair, and uses the index by challenge and user.
+    With a plain join of many pairs the planner would read all submissions.
     """
     pair = paired(dojo_id="dojos_of_pairs", user_id="users_of_pairs")
     solved = counted_solves(
@@ -151,15 +148,15 @@ USER_ENTRIES = _entries_by_user()
 
 
 def parameters(now: datetime) -> dict[str, Any]:
-    """Return what both statements are bound to, beside the dojos or pairs."""
+    """Return the parameters of the statement except for the pairs."""
     return dojo_stats.moments(now) | scoreboard.starts(now)
 
 
-def pairs(wanted: Sequence[UserEntries]) -> dict[str, list[int]]:
-    """Return what names the pairs to the statement."""
+def pairs(jobs: Sequence[UserEntries]) -> dict[str, list[int]]:
+    """Return the parameters that name the pairs."""
     return {
-        "dojos_of_pairs": [each.dojo_id for each in wanted],
-        "users_of_pairs": [each.user_id for each in wanted],
+        "dojos_of_pairs": [each.dojo_id for each in jobs],
+        "users_of_pairs": [each.user_id for each in jobs],
     }
 
 
@@ -186,7 +183,7 @@ def entries(found: Any) -> Entries:
 
 
 def _crew(found: Any, solved: Mapping[str, Sequence[Sequence[tuple[int, int]]]]) -> bytes:
-    """Return what is kept of one who has a tag, from the ids of solves and challenges."""
+    """Return the record of a user with a tag, from the ids of solves and challenges."""
     scopes = {
         scope: [
             crews.Solved(len(own), sorted({challenge_id for _, challenge_id in own}))
@@ -203,6 +200,6 @@ def chart_of(found: Any) -> list[int]:
 
 
 def newest_of(found: Any) -> list[Newest]:
-    """Return the newest solves in a row, as many as are shown of a whole dojo."""
+    """Return the newest solves in a row, at most as many as a dojo shows."""
     fields = [getattr(found, f"newest_{field}") or () for field in Newest._fields]
     return [Newest(*values) for values in zip(*fields, strict=True)][:RECENT_SOLVES]

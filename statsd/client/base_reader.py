@@ -1,8 +1,8 @@
-"""How statistics are read from inside a web request, whichever they are.
+"""Reading any statistic from inside a web request.
 
-A hit is the cached value. On a miss the value is computed, from the very statements and shaping
-of the daemon, and its key is marked so that the daemon writes it: once for all web workers in a
-few seconds. A Redis that cannot be reached is a miss. Only the daemon writes values.
+A hit returns the cached value. On a miss the value is computed, by the same statements and the same
+function as in the daemon, and its job is enqueued, once in a few seconds for all web workers. A
+Redis that cannot be reached is a miss. Only the daemon writes values.
 """
 
 import logging
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
 import orjson
 import redis
 import redis.asyncio
@@ -17,8 +18,8 @@ import sqlalchemy as sa
 
 import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import scripts
-from statsd.calculators import Values, through
-from statsd.client.cache_items import Source, Wanted, scoreboard_of
+from statsd.calculators import Values, fetch_with
+from statsd.client.cache_items import CacheItem, Source, item_of, scoreboard_of
 from statsd.client.pages import Part, ScoreboardPage, cut, read_part
 from statsd.client.publisher import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
 from statsd.job import Job, Priority, enqueue_once_request
@@ -29,62 +30,59 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("statsd.client")
 
-ASK_INTERVAL = 5.0  # seconds in which a missed key is asked for once
-SNAPSHOT = "REPEATABLE READ"  # all statements of a computed value see one moment
+ENQUEUE_INTERVAL = 5.0  # seconds in which misses enqueue a job once
+SNAPSHOT = "REPEATABLE READ"  # all statements of a computed value see the same moment
 
 
 class _Common:
-    """What both forms know: the switches, and how values are found without the cache."""
+    """The parts of a reader that await nothing: switches, requests and replies."""
 
     def __init__(self, *, enabled: bool | None, fallback: bool | None) -> None:
         self._enabled = (
             read_switch("BACKGROUND_STATS_ENABLED", default=True) if enabled is None else enabled
         )
-        # With no daemon to fill the cache, computing is all there is.
+        # Without a daemon nothing fills the cache.
         self._computes = not self._enabled or (
             read_switch("BACKGROUND_STATS_FALLBACK", default=True) if fallback is None else fallback
         )
 
-    def parse(self, raw: Any, wanted: Wanted) -> Any:
-        """Return the value in a cached text; None, a miss, where there is none.
+    def parse(self, raw: Any, item: CacheItem) -> Any:
+        """Return the value in a cached text; None, which is a miss, where there is no valid one.
 
-        The key of one that is none has a name in it, which is nothing for a log.
+        The log does not get the whole key, since it may contain a name.
         """
         if raw is None:
             return None
         try:
             value = orjson.loads(raw)
-            if isinstance(value, type(wanted.empty())) and all(
-                name in value for name in wanted.members
+            if isinstance(value, type(item.empty())) and all(
+                name in value for name in item.members
             ):
                 return value
         except orjson.JSONDecodeError:
             pass
-        log.warning(
-            "a cached value of %s is garbled and counts as missing",
-            wanted.sort,
-        )
+        log.warning("a cached value of %s is garbled and counts as missing", item.prefix)
         return None
 
     def live(self, reply: Any) -> ScoreboardPage | None:
-        """Return the part of a live board that a script read; None where there is none."""
+        """Return the page in a reply of the script `boards/page`; None where there is no board."""
         try:
             return read_part(reply)
-        except (ValueError, TypeError):
+        except (msgspec.MsgspecError, ValueError, TypeError):
             log.warning("a live board is garbled and counts as missing; its next rebuild mends it")
             return None
 
     def trouble(self, error: Exception) -> None:
-        """Say that Redis did not serve: that is a miss."""
+        """Log that Redis failed, which is a miss."""
         log.warning("Redis did not serve a reader: %s", type(error).__name__)
 
     def request(self, job: Job) -> bytes:
-        """Return what the script `ask` takes."""
-        return scripts.encode(enqueue_once_request(job, Priority.MISSED, ASK_INTERVAL))
+        """Return the request of the script `jobs/enqueue_once`."""
+        return scripts.encode(enqueue_once_request(job, Priority.MISSED, ENQUEUE_INTERVAL))
 
 
-def _named(source: Source, numbers: Iterable[int]) -> Job:
-    job: Job = source.calculator.job.of(*numbers)
+def _job_of(source: Source, ids: Iterable[int]) -> Job:
+    job: Job = source.calculator.job.of(*ids)
     return job
 
 
@@ -92,11 +90,11 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-class Reading(_Common):
+class BaseReader(_Common):
     """Reads through a `redis.Redis`; computes on connections of a SQLAlchemy engine.
 
-    The switches `BACKGROUND_STATS_ENABLED` and `BACKGROUND_STATS_FALLBACK` are read once, here,
-    unless `enabled` and `fallback` say otherwise. Who may see a dojo is the caller's business.
+    `enabled` and `fallback` default to the switches `BACKGROUND_STATS_ENABLED` and
+    `BACKGROUND_STATS_FALLBACK`, which are read once, here. The caller decides who may see a dojo.
     """
 
     def __init__(
@@ -110,8 +108,8 @@ class Reading(_Common):
         super().__init__(enabled=enabled, fallback=fallback)
         self._client = client
         self._engine = engine
-        self._ask_script = client.register_script(scripts.source("ask"))
-        self._page_script = client.register_script(scripts.source("page"))
+        self._enqueue_script = client.register_script(scripts.source("jobs/enqueue_once"))
+        self._page_script = client.register_script(scripts.source("boards/page"))
 
     @classmethod
     def from_url(
@@ -123,20 +121,29 @@ class Reading(_Common):
         fallback: bool | None = None,
         **options: Any,
     ) -> Self:
-        """Make a reader with a client of its own, to be closed with `close`.
+        """Return a reader with a client of its own; close it with `close`.
 
-        `url` and `options` are those of `Publisher.from_url`, and so are the timeouts.
+        `url`, `options` and the timeouts are those of `Publisher.from_url`.
         """
         return cls(sync_client(url, options), engine, enabled=enabled, fallback=fallback)
 
+    def get(self, job: Job) -> Any:
+        """Return the value of any statistic that has one key for each job, such as `Belts()`.
+
+        That is the cached value, else the computed one; without the fallback, or for a dojo or user
+        that does not exist, it is the empty value. Raises TypeError for a job without a single key,
+        and for ids that are no integers.
+        """
+        return self._value(item_of(job))
+
     def _part(self, part: Part) -> ScoreboardPage:
         """Return a part of a live board or, where there is none, of the array."""
-        wanted = scoreboard_of(part.board)
-        live, served = self._live(part)
-        return cut(self._value(wanted, served=served), part) if live is None else live
+        item = scoreboard_of(part.board)
+        live, reachable = self._live(part)
+        return cut(self._value(item, reachable=reachable), part) if live is None else live
 
     def _live(self, part: Part) -> tuple[ScoreboardPage | None, bool]:
-        """Return a part of a live board, None where there is none, and whether Redis served."""
+        """Return a part of a live board, or None, and whether Redis answered."""
         if not self._enabled:
             return None, False
         try:
@@ -145,38 +152,38 @@ class Reading(_Common):
             self.trouble(error)
             return None, isinstance(error, redis.ResponseError)
 
-    def _value(self, wanted: Wanted, *, served: bool = True) -> Any:
-        """Return what is cached, else computed (and asked for), else empty.
+    def _value(self, item: CacheItem, *, reachable: bool = True) -> Any:
+        """Return the cached value, else the computed one (and enqueue its job), else the empty one.
 
-        `served` says whether Redis is there, as far as is known.
+        `reachable` says whether Redis answered the last request.
         """
-        value, served = self._cached(wanted) if served else (None, False)
-        if value is None and self._computes and wanted.source is not None:
-            job = self._found(wanted.source)
+        value, reachable = self._cached(item) if reachable else (None, False)
+        if value is None and self._computes and item.source is not None:
+            job = self._found(item.source)
             if job is not None:
-                value = self._compute(wanted.source, job).get(wanted.key)
-                if served:
-                    self._ask(job)
-        return wanted.empty() if value is None else value
+                value = self._compute(item.source, job).get(item.key)
+                if reachable:
+                    self._enqueue(job)
+        return item.empty() if value is None else value
 
-    def _cached(self, wanted: Wanted) -> tuple[Any, bool]:
-        """Return the cached value, None on a miss, and whether Redis served."""
+    def _cached(self, item: CacheItem) -> tuple[Any, bool]:
+        """Return the cached value, None on a miss, and whether Redis answered."""
         if not self._enabled:
             return None, False
         try:
-            raw = self._client.get(wanted.key.encode(errors="replace"))
-            return self.parse(raw, wanted), True
+            raw = self._client.get(item.key.encode(errors="replace"))
+            return self.parse(raw, item), True
         except TROUBLE as error:
             self.trouble(error)
             return None, False
 
     def _found(self, source: Source) -> Job | None:
-        """Return the refresh that has the value; None where what has it does not exist."""
+        """Return the job of the value; None where its dojo, module or user does not exist."""
         if source.find is None:
-            return _named(source, ())
+            return _job_of(source, ())
         with self._engine.connect() as connection:
-            numbers = connection.execute(source.find()).first()
-        return None if numbers is None else _named(source, numbers)
+            ids = connection.execute(source.find()).first()
+        return None if ids is None else _job_of(source, ids)
 
     def _compute(self, source: Source, job: Job) -> Values:
         with self._engine.connect() as plain:
@@ -184,19 +191,19 @@ class Reading(_Common):
             values = source.calculator.compute(connection, [job], _now())
         return values.get(job, {})
 
-    def _ask(self, job: Job) -> None:
+    def _enqueue(self, job: Job) -> None:
         try:
-            self._ask_script(args=[self.request(job)])
+            self._enqueue_script(args=[self.request(job)])
         except TROUBLE as error:
             self.trouble(error)
 
     def close(self) -> None:
-        """Close the client's connections; reading again opens them again."""
+        """Close the client's connections. Reading opens them again."""
         self._client.close()
 
 
-class AsyncReading(_Common):
-    """`Reading` for a `redis.asyncio.Redis` and an `AsyncEngine`."""
+class AsyncBaseReader(_Common):
+    """`BaseReader` for a `redis.asyncio.Redis` and an `AsyncEngine`."""
 
     def __init__(
         self,
@@ -209,8 +216,8 @@ class AsyncReading(_Common):
         super().__init__(enabled=enabled, fallback=fallback)
         self._client = client
         self._engine = engine
-        self._ask_script = client.register_script(scripts.source("ask"))
-        self._page_script = client.register_script(scripts.source("page"))
+        self._enqueue_script = client.register_script(scripts.source("jobs/enqueue_once"))
+        self._page_script = client.register_script(scripts.source("boards/page"))
 
     @classmethod
     def from_url(
@@ -222,17 +229,21 @@ class AsyncReading(_Common):
         fallback: bool | None = None,
         **options: Any,
     ) -> Self:
-        """As `Reading.from_url`; to be closed with `aclose`."""
+        """As `BaseReader.from_url`; close it with `aclose`."""
         return cls(async_client(url, options), engine, enabled=enabled, fallback=fallback)
 
+    async def get(self, job: Job) -> Any:
+        """As `BaseReader.get`."""
+        return await self._value(item_of(job))
+
     async def _part(self, part: Part) -> ScoreboardPage:
-        """As `Reading._part`."""
-        wanted = scoreboard_of(part.board)
-        live, served = await self._live(part)
-        return cut(await self._value(wanted, served=served), part) if live is None else live
+        """As `BaseReader._part`."""
+        item = scoreboard_of(part.board)
+        live, reachable = await self._live(part)
+        return cut(await self._value(item, reachable=reachable), part) if live is None else live
 
     async def _live(self, part: Part) -> tuple[ScoreboardPage | None, bool]:
-        """Return a part of a live board, None where there is none, and whether Redis served."""
+        """Return a part of a live board, or None, and whether Redis answered."""
         if not self._enabled:
             return None, False
         try:
@@ -241,48 +252,48 @@ class AsyncReading(_Common):
             self.trouble(error)
             return None, isinstance(error, redis.ResponseError)
 
-    async def _value(self, wanted: Wanted, *, served: bool = True) -> Any:
-        """As `Reading._value`."""
-        value, served = (await self._cached(wanted)) if served else (None, False)
-        if value is None and self._computes and wanted.source is not None:
-            job = await self._found(wanted.source)
+    async def _value(self, item: CacheItem, *, reachable: bool = True) -> Any:
+        """As `BaseReader._value`."""
+        value, reachable = (await self._cached(item)) if reachable else (None, False)
+        if value is None and self._computes and item.source is not None:
+            job = await self._found(item.source)
             if job is not None:
-                value = (await self._compute(wanted.source, job)).get(wanted.key)
-                if served:
-                    await self._ask(job)
-        return wanted.empty() if value is None else value
+                value = (await self._compute(item.source, job)).get(item.key)
+                if reachable:
+                    await self._enqueue(job)
+        return item.empty() if value is None else value
 
-    async def _cached(self, wanted: Wanted) -> tuple[Any, bool]:
-        """Return the cached value, None on a miss, and whether Redis served."""
+    async def _cached(self, item: CacheItem) -> tuple[Any, bool]:
+        """Return the cached value, None on a miss, and whether Redis answered."""
         if not self._enabled:
             return None, False
         try:
-            raw = await self._client.get(wanted.key.encode(errors="replace"))
-            return self.parse(raw, wanted), True
+            raw = await self._client.get(item.key.encode(errors="replace"))
+            return self.parse(raw, item), True
         except ASYNC_TROUBLE as error:
             self.trouble(error)
             return None, False
 
     async def _found(self, source: Source) -> Job | None:
-        """As `Reading._found`."""
+        """As `BaseReader._found`."""
         if source.find is None:
-            return _named(source, ())
+            return _job_of(source, ())
         async with self._engine.connect() as connection:
-            numbers = (await connection.execute(source.find())).first()
-        return None if numbers is None else _named(source, numbers)
+            ids = (await connection.execute(source.find())).first()
+        return None if ids is None else _job_of(source, ids)
 
     async def _compute(self, source: Source, job: Job) -> Values:
         async with self._engine.connect() as plain:
             connection = await plain.execution_options(isolation_level=SNAPSHOT)
-            values = await source.calculator.acompute(through(connection), [job], _now())
+            values = await source.calculator.acompute(fetch_with(connection), [job], _now())
         return values.get(job, {})
 
-    async def _ask(self, job: Job) -> None:
+    async def _enqueue(self, job: Job) -> None:
         try:
-            await self._ask_script(args=[self.request(job)])
+            await self._enqueue_script(args=[self.request(job)])
         except ASYNC_TROUBLE as error:
             self.trouble(error)
 
     async def aclose(self) -> None:
-        """Close the client's connections; reading again opens them again."""
+        """Close the client's connections. Reading opens them again."""
         await self._client.aclose()

@@ -1,4 +1,4 @@
-"""What a reader is asked for: where it is cached, how it is computed, and what it is if not."""
+"""The values of the cache that readers return: their keys, how they are computed, empty values."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,21 +7,17 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from statsd import keys
-from statsd.calculators import (
-    Calculator,
-    activity,
-    belts,
-    challenge_solves,
-    crews,
-    dojo_stats,
-    emojis,
-    scoreboard,
-    scores,
-)
-from statsd.calculators.references import find_dojo, find_scope, find_user
+from statsd.calculators import Calculator, challenge_solves, crews, dojo_stats, scoreboard, scores
+from statsd.calculators.activity import Activity
+from statsd.calculators.belts import Belts
+from statsd.calculators.catalog import calculator_of, is_statistic
+from statsd.calculators.emojis import Emojis
+from statsd.calculators.references import find_dojo, find_scope, find_subject
 from statsd.client.pages import Board, check_integers
+from statsd.definitions import WINDOWS
+from statsd.job import Job
 
-LEAST, LARGEST = -(2**31), 2**31 - 1  # what the columns hold
+LEAST, LARGEST = -(2**31), 2**31 - 1  # the range of the columns
 
 
 class Source(NamedTuple):
@@ -29,86 +25,105 @@ class Source(NamedTuple):
 
     calculator: Calculator[Any]
     find: Callable[[], "sa.Select[Any]"] | None = None
-    """Makes a statement which selects the integers that name the refresh (a `dojo_id`, say) if what
-    has the value exists, so that nothing is computed for what does not; None where there is one
-    value for all."""
+    """Returns a statement that selects the fields of the job (a `dojo_id`, say). It selects nothing
+    where the dojo, module or user does not exist: then nothing is computed. None for a value of
+    the whole site."""
 
 
-class Wanted(NamedTuple):
+class CacheItem(NamedTuple):
     """One value of the cache."""
 
     key: str
     source: Source | None
-    """None where nothing computes it, or no database could hold its name."""
+    """None where only the daemon computes it, or where no dojo or user can have such an id."""
     empty: Callable[[], Any]
     members: frozenset[str] = frozenset()
-    """What a value has that is taken to pieces here; one without counts as missing."""
+    """Members that the reader uses. A cached value without them counts as missing."""
 
     @property
-    def sort(self) -> str:
-        """What its key begins with, which has nobody's name in it: `stats:dojo`."""
+    def prefix(self) -> str:
+        """The beginning of the key, which contains no name: `stats:dojo`."""
         return ":".join(self.key.split(":", 2)[:2])
 
 
-def dojo_stats_of(reference_id: str) -> Wanted:
-    """Want the statistics of a dojo; raises TypeError for what is no text."""
+def item_of(job: object) -> CacheItem:
+    """Return the item of a job that has a single key.
+
+    Raises TypeError for other jobs, and for ids that are no integers.
+    """
+    if not isinstance(job, Job) or not is_statistic(job):
+        raise TypeError(f"{job!r} is no statistic")
+    calculator = calculator_of(job.kind)
+    if calculator.key is None:
+        raise TypeError(f"{job!r} has no key of its own; use the reader's method for its kind")
+    ids = {name: getattr(job, name) for name in job.__struct_fields__}
+    check_integers(**ids)
+    source = None
+    if _is_storable(*ids.values()):
+        source = Source(calculator, partial(find_subject, job) if ids else None)
+    return CacheItem(calculator.key(job), source, calculator.empty)
+
+
+def dojo_stats_of(reference_id: str) -> CacheItem:
+    """Return the statistics of a dojo; raises TypeError for a reference that is no text."""
     _check_text(reference_id=reference_id)
     source = None
     if keys.is_storable(reference_id):
         source = Source(dojo_stats.calculator, partial(find_dojo, reference_id))
-    return Wanted(keys.dojo_stats(reference_id), source, dojo_stats.empty)
+    return CacheItem(keys.dojo_stats(reference_id), source, dojo_stats.empty)
 
 
-def scoreboard_of(board: Board) -> Wanted:
-    """Want a scoreboard; raises ValueError where there is no such window.
+def scoreboard_of(board: Board) -> CacheItem:
+    """Return a scoreboard; raises ValueError for a window that does not exist.
 
-    As those below it raises TypeError for numbers that are no integers.
+    Like the functions below it raises TypeError for ids that are no integers.
     """
     check_days(board.days)
-    return Wanted(keys.scoreboard(*board), _in_scope(scoreboard, *board[:2]), scoreboard.empty)
+    return CacheItem(keys.scoreboard(*board), _in_scope(scoreboard, *board[:2]), scoreboard.empty)
 
 
-def crews_of(board: Board) -> Wanted:
-    """Want the crews of a board; raises ValueError where there is no such window."""
+def crews_of(board: Board) -> CacheItem:
+    """Return the crews of a board; raises ValueError for a window that does not exist."""
     check_days(board.days)
-    return Wanted(keys.crews(*board), _in_scope(crews, *board[:2]), crews.empty)
+    return CacheItem(keys.crews(*board), _in_scope(crews, *board[:2]), crews.empty)
 
 
-def scores_of(dojo_id: int, module_index: int | None) -> Wanted:
-    """Want the scores in a dojo or module."""
+def scores_of(dojo_id: int, module_index: int | None) -> CacheItem:
+    """Return the scores in a dojo or module."""
     key = keys.scores(dojo_id, module_index)
-    return Wanted(key, _in_scope(scores, dojo_id, module_index), scores.empty)
+    return CacheItem(key, _in_scope(scores, dojo_id, module_index), scores.empty)
 
 
-def challenge_solves_of(dojo_id: int, module_index: int) -> Wanted:
-    """Want the solves of a module's challenges."""
+def challenge_solves_of(dojo_id: int, module_index: int) -> CacheItem:
+    """Return the solves of a module's challenges."""
     check_integers(module_index=module_index)
     key = keys.challenge_solves(dojo_id, module_index)
-    return Wanted(key, _in_scope(challenge_solves, dojo_id, module_index), challenge_solves.empty)
+    source = _in_scope(challenge_solves, dojo_id, module_index)
+    return CacheItem(key, source, challenge_solves.empty)
 
 
-def belts_of_all() -> Wanted:
-    """Want the belts of all users."""
-    return Wanted(keys.BELTS, Source(belts.calculator), belts.empty, frozenset(belts.empty()))
+def belts_of_all() -> CacheItem:
+    """Return the belts of all users."""
+    return _with_members(item_of(Belts()))
 
 
-def emojis_of_all() -> Wanted:
-    """Want the emojis of all users, of all dojos."""
-    return Wanted(keys.EMOJIS, Source(emojis.calculator), emojis.empty, frozenset(emojis.empty()))
+def emojis_of_all() -> CacheItem:
+    """Return the emojis of all users, of all dojos."""
+    return _with_members(item_of(Emojis()))
 
 
-def containers_of_all() -> Wanted:
-    """Want the running containers, which only the daemon can count."""
-    return Wanted(keys.CONTAINERS, None, list)
+def containers_of_all() -> CacheItem:
+    """Return the running containers, which only the daemon can count."""
+    return CacheItem(keys.CONTAINERS, None, list)
 
 
-def activity_of(user_id: int) -> Wanted:
-    """Want a user's solves of the last year."""
-    check_integers(user_id=user_id)
-    source = None
-    if _is_storable(user_id):
-        source = Source(activity.calculator, partial(find_user, user_id))
-    return Wanted(keys.activity(user_id), source, activity.empty)
+def activity_of(user_id: int) -> CacheItem:
+    """Return a user's solves of the last year."""
+    return item_of(Activity(user_id))
+
+
+def _with_members(item: CacheItem) -> CacheItem:
+    return item._replace(members=frozenset(item.empty()))
 
 
 def _in_scope(statistic: Any, dojo_id: int, module_index: int | None) -> Source | None:
@@ -124,10 +139,10 @@ def _in_scope(statistic: Any, dojo_id: int, module_index: int | None) -> Source 
 
 
 def check_days(days: int) -> None:
-    """Raise ValueError unless this is a window."""
+    """Raise ValueError for a window that does not exist."""
     check_integers(days=days)
-    if days not in scoreboard.WINDOWS:
-        raise ValueError(f"days must be one of {scoreboard.WINDOWS}, not {days!r}")
+    if days not in WINDOWS:
+        raise ValueError(f"days must be one of {WINDOWS}, not {days!r}")
 
 
 def _is_storable(*numbers: int) -> bool:

@@ -1,7 +1,9 @@
-"""Pages: parts of what is read as a whole, or from a live board."""
+"""Pages: parts of a scoreboard or of its crews, cut from the array or read from a live board."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypedDict
+
+import msgspec
 
 from statsd import keys, scripts
 from statsd.calculators import user_entries
@@ -10,34 +12,34 @@ MOST = 2**31  # more than there are entries on a board
 
 
 class ScoreboardEntry(TypedDict):
-    """One user's place on a scoreboard."""
+    """One user's entry on a scoreboard."""
 
     rank: int
     solves: int
     user_id: int
     name: str | None
     email: str | None
-    """For an icon that is derived from it, and nothing else: not for pages, not for logs."""
+    """Only for an icon that is derived from it: do not show or log it."""
 
 
 class ScoreboardPage(NamedTuple):
     """A part of a scoreboard."""
 
     entries: Sequence[ScoreboardEntry]
-    """In the order of ranks, e-mail addresses among them."""
+    """In the order of ranks; they contain e-mail addresses."""
     total: int
-    """How many entries the whole board has."""
+    """The number of entries of the whole board."""
     me: ScoreboardEntry | None
-    """The entry of the user who was asked for, on whatever page; None where there is none."""
+    """The entry of the user in `me`, on whatever page it is; None where there is none."""
 
 
 class CrewPage(NamedTuple):
     """A part of the crews of a board."""
 
     entries: Sequence[dict[str, Any]]
-    """In the order of ranks, as the contract has them: members' e-mail addresses among them."""
+    """In the order of ranks, in the form of the contract; they contain e-mail addresses."""
     total: int
-    """How many crews there are."""
+    """The number of crews on the board."""
 
 
 class Board(NamedTuple):
@@ -49,20 +51,20 @@ class Board(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of a live scoreboard, and whose own entry is wanted beside it."""
+    """A part of a scoreboard, and the user whose own entry is read with it."""
 
     board: Board
     first: int
     last: int
-    """Ranks, counted from 0; `last` is in the part."""
+    """Ranks, counted from 0; `last` is included."""
     me: int | None
 
     def packed(self) -> bytes:
-        """Return what the script `page` takes."""
+        """Return the request of the script `boards/page`."""
         dojo_id, module_index, days = self.board
         request = {
             "dojo": str(dojo_id),
-            "place": keys.scope(module_index),
+            "scope": keys.scope(module_index),
             "days": days,
             "first": min(self.first, MOST),
             "last": min(self.last, MOST),
@@ -78,7 +80,7 @@ def check_integers(**given: object) -> None:
 
 
 def distinct_integers(**given: Iterable[int]) -> frozenset[int]:
-    """Return the integers that were given, each once; raise TypeError for anything else."""
+    """Return the integers without duplicates; raise TypeError for anything else."""
     [(name, numbers)] = given.items()
     if isinstance(numbers, bytes):
         raise TypeError(f"{name} must be an iterable of int, not bytes")
@@ -88,7 +90,7 @@ def distinct_integers(**given: Iterable[int]) -> frozenset[int]:
 
 
 def check_page(page: int, per_page: int) -> None:
-    """Raise ValueError unless both are positive, TypeError where one is no integer."""
+    """Raise ValueError unless both are positive, and TypeError unless both are integers."""
     check_integers(page=page, per_page=per_page)
     for name, number in (("page", page), ("per_page", per_page)):
         if number < 1:
@@ -96,7 +98,7 @@ def check_page(page: int, per_page: int) -> None:
 
 
 def part_of(board: Board, page: int, per_page: int, me: int | None) -> Part:
-    """Want a page of a live scoreboard; raises ValueError and TypeError as `check_page`."""
+    """Return the part that is a page; raises ValueError and TypeError as `check_page`."""
     check_page(page, per_page)
     if me is not None:
         check_integers(me=me)
@@ -105,7 +107,7 @@ def part_of(board: Board, page: int, per_page: int, me: int | None) -> Part:
 
 
 class Mode(NamedTuple):
-    """How crews are ranked, on what page."""
+    """The ranking of crews, and a page of it."""
 
     name: str
     page: int
@@ -122,7 +124,7 @@ _RANKS = {"cumulative": "rank", "unique": "unique_rank"}
 
 
 def mode_of(name: str, page: int, per_page: int) -> Mode:
-    """Want a page of crews; raises ValueError for another mode, and as `check_page`."""
+    """Return the mode; raises ValueError for an unknown name, and as `check_page`."""
     check_page(page, per_page)
     if name not in _RANKS:
         raise ValueError(f"mode must be one of {tuple(_RANKS)}, not {name!r}")
@@ -130,32 +132,50 @@ def mode_of(name: str, page: int, per_page: int) -> Mode:
 
 
 def entry_alone(board: Board, user_id: int) -> Part:
-    """Want a user's own entry on a live scoreboard; raises TypeError for no integer."""
+    """Return an empty part with a user's own entry; raises TypeError for an id of another type."""
     check_integers(user_id=user_id)
     return Part(board, 1, 0, user_id)
 
 
-def read_part(reply: Sequence[Any]) -> ScoreboardPage | None:
-    """Return what the script `page` found; None where the board is not there."""
-    if not reply:
+class _Entry(msgspec.Struct):
+    rank: int
+    user: str
+    score: str
+    text: str
+
+    def entry(self) -> ScoreboardEntry:
+        name, email = user_entries.person_in(self.text)
+        return {
+            "rank": self.rank + 1,
+            "solves": user_entries.solves_in(int(self.score)),
+            "user_id": int(self.user),
+            "name": name,
+            "email": email,
+        }
+
+
+class _Page(msgspec.Struct):
+    """The reply of the script `boards/page`, as described on top of it."""
+
+    total: int
+    entries: list[_Entry]
+    own: _Entry | None = None
+
+
+def read_part(reply: bytes | None) -> ScoreboardPage | None:
+    """Return the page in a reply of the script `boards/page`; None where the board is missing.
+
+    Raises MsgspecError, ValueError or TypeError where a record is garbled.
+    """
+    if reply is None:
         return None
-    total, entries, own = reply
-    return ScoreboardPage([_live(*each) for each in entries], total, _live(*own) if own else None)
-
-
-def _live(rank: int, user_id: bytes, number: bytes, text: bytes) -> ScoreboardEntry:
-    name, email = user_entries.person_in(text)
-    return {
-        "rank": rank + 1,
-        "solves": user_entries.solves_in(int(number)),
-        "user_id": int(user_id),
-        "name": name,
-        "email": email,
-    }
+    found = msgspec.msgpack.decode(reply, type=_Page)
+    entries = [each.entry() for each in found.entries]
+    return ScoreboardPage(entries, found.total, found.own.entry() if found.own else None)
 
 
 def cut(board: Sequence[ScoreboardEntry], part: Part) -> ScoreboardPage:
-    """Return a part of a board that was read as a whole."""
+    """Return a part of a whole board."""
     own = None
     if part.me is not None:
         own = next((entry for entry in board if entry["user_id"] == part.me), None)

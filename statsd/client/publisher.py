@@ -1,9 +1,10 @@
 """Publishing to the stream, from inside a web request.
 
-Publishing never breaks a request and holds it up for no more than about a second: the clients
-made by `from_url` wait half a second to connect and half a second for an answer, and do not try
-again. What Redis did not take is logged and counted; the daemon's reconciler finds what was
-missed. (The time that the operating system takes to resolve a host name is its own.)
+Publishing never breaks a request and delays it by about a second at most: the clients made by
+`from_url` wait half a second to connect and half a second for an answer, and do not retry. Events
+that Redis did not take are logged and counted. The daemon finds the changes without their events:
+its search for missed solves within seconds, other changes by the drift audit. (The time that the
+operating system takes to resolve a host name comes on top.)
 """
 
 import asyncio
@@ -34,17 +35,17 @@ TOTAL_TIMEOUT = 1.0  # seconds for each 5,000 events; only asyncio can interrupt
 TOTAL_EVENTS = 5_000
 
 TROUBLE = (RedisError, OSError)
-"""What a Redis that cannot be reached or does not answer raises; timeouts are among them."""
+"""The errors of a Redis that cannot be reached or does not answer, timeouts included."""
 
 ASYNC_TROUBLE = (*TROUBLE, RuntimeError)
-"""With asyncio too: uvloop raises RuntimeError when a connection that is lost is written to."""
+"""The same with asyncio, where uvloop raises RuntimeError for a write to a lost connection."""
 
 
 def sync_client(url: str | None, options: dict[str, Any]) -> redis.Redis:
-    """Return a client whose calls take a bounded time; it connects with the first.
+    """Return a client whose calls take a bounded time. The first call connects.
 
-    Without `url` it is `REDIS_URL`, else `redis://cache:6379`. `options`, of
-    `redis.Redis.from_url`, win. Raises SettingsError where the URL is none.
+    `url` defaults to `REDIS_URL`, and that to `redis://cache:6379`. `options`, of
+    `redis.Redis.from_url`, override the timeouts. Raises SettingsError for an invalid URL.
     """
     try:
         return redis.Redis.from_url(_url(url), **_bounded(Retry(NoBackoff(), 0), options))
@@ -69,22 +70,22 @@ def _bounded(retry: Retry | AsyncRetry, options: dict[str, Any]) -> dict[str, An
     return {
         "socket_timeout": ANSWER_TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
-        # Clients try several times unless told, and each time may take the timeouts anew.
+        # By default clients retry several times, and each time may take the timeouts again.
         "retry": retry,
-        # With RESP3, redis-py 8 listens for maintenance of the server, and its asynchronous form
-        # then takes a connection that the server has closed for one that can be used.
+        # With RESP3, redis-py 8 listens for maintenance of the server. Its asynchronous client then
+        # uses connections that the server has closed.
         "protocol": 2,
         **options,
     }
 
 
 def _wrong_url() -> SettingsError:
-    # Without the URL and without redis-py's words: either may show a password.
+    # Neither the URL nor redis-py's message: both may contain a password.
     return SettingsError("REDIS_URL is no Redis URL: it looks like redis://host:6379")
 
 
 class _Counts:
-    """What both publishers know: the switch and the two counts."""
+    """The switch and the two counts of a publisher."""
 
     def __init__(self, *, enabled: bool | None) -> None:
         self.enabled = (
@@ -94,7 +95,7 @@ class _Counts:
         self.failed = 0
 
     def entries(self, events: Sequence[Event]) -> list[dict[Any, Any]]:
-        """Return the stream entries of `events`; none when publishing is switched off."""
+        """Return the stream entries of `events`; none if publishing is switched off."""
         for event in events:
             if not isinstance(event, Event):
                 raise TypeError(
@@ -102,8 +103,8 @@ class _Counts:
                 )
         return [{"data": encode(event)} for event in events] if self.enabled else []
 
-    def settle(self, events: Sequence[Event], replies: Sequence[object]) -> int:
-        """Count what Redis said to each event; return how many it took."""
+    def count(self, events: Sequence[Event], replies: Sequence[object]) -> int:
+        """Count the events by the replies of Redis; return how many it took."""
         refused = [reply for reply in replies if isinstance(reply, Exception)]
         if refused:
             self.lose(
@@ -114,24 +115,24 @@ class _Counts:
                 ],
                 refused[0],
             )
-        taken = len(replies) - len(refused)
-        self.published += taken
-        return taken
+        accepted = len(replies) - len(refused)
+        self.published += accepted
+        return accepted
 
     def lose(self, events: Sequence[Event], error: Exception) -> int:
-        """Count and log events that were not published; return 0, how many were."""
+        """Count and log events that were not published; return 0, the number of published ones."""
         self.failed += len(events)
         types = ", ".join(sorted({event.type for event in events}))
-        # Types and a count only: payloads and an error's text may tell on users or passwords.
+        # Only types and a count: payloads and error texts may contain names or passwords.
         log.warning("%d events not published (%s): %s", len(events), types, type(error).__name__)
         return 0
 
 
 class Publisher(_Counts):
-    """Publishes events through a `redis.Redis`, whose timeouts bound what a call may take.
+    """Publishes events through a `redis.Redis`, whose timeouts bound the duration of a call.
 
-    `enabled` defaults to the switch `BACKGROUND_STATS_ENABLED`, read once, here. `published`
-    and `failed` count events since the start; an event whose answer did not come is counted as
+    `enabled` defaults to the switch `BACKGROUND_STATS_ENABLED`, which is read once, here.
+    `published` and `failed` count events since the start. An event without a reply counts as
     failed, though Redis may have it.
     """
 
@@ -143,19 +144,19 @@ class Publisher(_Counts):
     def from_url(
         cls, url: str | None = None, *, enabled: bool | None = None, **options: Any
     ) -> Self:
-        """Make a publisher with a client of its own, to be closed with `close`.
+        """Return a publisher with a client of its own; close it with `close`.
 
-        Without `url` it is `REDIS_URL`, else `redis://cache:6379`. `options` go to
-        `redis.Redis.from_url`. Nothing is connected before the first event. Raises
-        SettingsError where the URL is none or the switch is neither on nor off.
+        `url` defaults to `REDIS_URL`, and that to `redis://cache:6379`. `options` go to
+        `redis.Redis.from_url`. It connects with the first event. Raises SettingsError for an
+        invalid URL, and for a switch that is neither on nor off.
         """
         return cls(sync_client(url, options), enabled=enabled)
 
     def publish(self, *events: Event) -> int:
         """Publish all events in one round trip; return how many Redis took.
 
-        Never raises for trouble with Redis: that is logged on `statsd.client` and counted in
-        `failed`. Raises TypeError for what is no event.
+        Errors of Redis are not raised, but logged on `statsd.client` and counted in `failed`.
+        Raises TypeError for arguments that are no events.
         """
         entries = self.entries(events)
         if not entries:
@@ -167,10 +168,10 @@ class Publisher(_Counts):
                 replies = pipeline.execute(raise_on_error=False)
         except TROUBLE as error:
             return self.lose(events, error)
-        return self.settle(events, replies)
+        return self.count(events, replies)
 
     def close(self) -> None:
-        """Close the client's connections; publishing again opens them again."""
+        """Close the client's connections. Publishing opens them again."""
         self._client.close()
 
 
@@ -185,11 +186,11 @@ class AsyncPublisher(_Counts):
     def from_url(
         cls, url: str | None = None, *, enabled: bool | None = None, **options: Any
     ) -> Self:
-        """As `Publisher.from_url`; to be closed with `aclose`."""
+        """As `Publisher.from_url`; close it with `aclose`."""
         return cls(async_client(url, options), enabled=enabled)
 
     async def publish(self, *events: Event) -> int:
-        """As `Publisher.publish`, within a second in all (for each 5,000 events)."""
+        """As `Publisher.publish`, within one second in all (for each 5,000 events)."""
         entries = self.entries(events)
         if not entries:
             return 0
@@ -203,8 +204,8 @@ class AsyncPublisher(_Counts):
                 replies = await pipeline.execute(raise_on_error=False)
         except ASYNC_TROUBLE as error:
             return self.lose(events, error)
-        return self.settle(events, replies)
+        return self.count(events, replies)
 
     async def aclose(self) -> None:
-        """Close the client's connections; publishing again opens them again."""
+        """Close the client's connections. Publishing opens them again."""
         await self._client.aclose()

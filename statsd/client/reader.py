@@ -1,17 +1,17 @@
-"""Reading statistics: one method for each, in a sync and an async form.
+"""Readers: a method for each statistic, in a sync and an async form.
 
-A dojo is named by its reference id (a text, as in its URL) or by `dojos.dojo_id` (an integer), as
-its contract's key is; what is of another type raises TypeError.
+A dojo is named like in its cache key: by its reference id (a text, as in its URL) or by
+`dojos.dojo_id` (an integer). Arguments of another type raise TypeError.
 
-Who may see a dojo is the caller's business. On a miss all values of the dojo and of that sort
-are computed, in which the one that is wanted is; that takes as long as the dojo is large.
+The caller decides who may see a dojo. On a miss, all values of the same job are computed, such as
+the scores of all modules of a dojo; that takes longer the larger the dojo is.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
 from statsd.calculators import belts, emojis
-from statsd.client.base_reader import AsyncReading, Reading
+from statsd.client.base_reader import AsyncBaseReader, BaseReader
 from statsd.client.cache_items import (
     activity_of,
     belts_of_all,
@@ -34,13 +34,14 @@ from statsd.client.pages import (
 )
 
 
-class Reader(Reading):
+class Reader(BaseReader):
     """Reads statistics through a `redis.Redis`; computes on connections of a SQLAlchemy engine."""
 
     def get_dojo_stats(self, reference_id: str) -> dict[str, Any]:
         """Return the statistics of the dojo of that reference id: the contract's `stats:dojo:`.
 
-        The empty default for a dojo that does not exist, and on a miss without the fallback.
+        A dojo that does not exist has the empty value, as every dojo has on a miss without the
+        fallback.
         """
         value: dict[str, Any] = self._value(dojo_stats_of(reference_id))
         return value
@@ -57,12 +58,12 @@ class Reader(Reading):
     ) -> ScoreboardPage:
         """Return a page of the scoreboard of a dojo, or of one of its modules.
 
-        `days` is the window, 7 or 30, or 0 for all time; pages are counted from 1; `me` is the
-        id of the user whose own entry is wanted beside the page. What is read is the live board,
-        where there is one, of which a page costs the same however long it is. Entries contain
-        e-mail addresses, as the cache does, which pages must not show. A page behind the last one
-        has no entries, and a dojo or module that does not exist has an empty board. Raises
-        ValueError for other windows, and for pages or sizes below 1.
+        `days` is the window: 7, 30, or 0 for all time. Pages count from 1. `me` is the id of a user
+        whose own entry is returned with the page. The page is read from the live board, if there is
+        one; that takes the same time however long the board is. Entries contain e-mail addresses,
+        as the cache does; do not show them. A page after the last one has no entries, and a dojo or
+        module that does not exist has an empty board. Raises ValueError for other windows, and for
+        pages or sizes below 1.
         """
         board = Board(dojo_id, module_index, days)
         return self._part(part_of(board, page, per_page, me))
@@ -70,7 +71,7 @@ class Reader(Reading):
     def get_rank(
         self, dojo_id: int, user_id: int, module_index: int | None = None, days: int = 0
     ) -> int | None:
-        """Return a user's rank on a scoreboard, from 1; None for a user who is not on it."""
+        """Return a user's rank on a scoreboard, from 1; None for a user without an entry."""
         board = Board(dojo_id, module_index, days)
         own = self._part(entry_alone(board, user_id)).me
         return None if own is None else own["rank"]
@@ -78,7 +79,7 @@ class Reader(Reading):
     def get_solves(
         self, dojo_id: int, user_id: int, module_index: int | None = None, days: int = 0
     ) -> int:
-        """Return a user's number of solves on a scoreboard; 0 for a user who is not on it."""
+        """Return a user's number of solves on a scoreboard; 0 for a user without an entry."""
         board = Board(dojo_id, module_index, days)
         own = self._part(entry_alone(board, user_id)).me
         return 0 if own is None else own["solves"]
@@ -95,18 +96,21 @@ class Reader(Reading):
     ) -> CrewPage:
         """Return a page of the crews on a scoreboard: the contract's `stats:crews:`.
 
-        Board and pages are those of `get_scoreboard`. They are ranked by the sum of their members'
-        solves or, in the mode `unique`, by the different challenges that any of them solved. Raises
-        ValueError for other modes.
+        The arguments are those of `get_scoreboard`. Crews are ranked by the sum of their members'
+        solves or, in the mode `unique`, by the number of different challenges that any member
+        solved. Raises ValueError for other modes.
         """
-        wanted, how = crews_of(Board(dojo_id, module_index, days)), mode_of(mode, page, per_page)
-        return how.cut(self._value(wanted))
+        item, crew_mode = (
+            crews_of(Board(dojo_id, module_index, days)),
+            mode_of(mode, page, per_page),
+        )
+        return crew_mode.cut(self._value(item))
 
     def get_dojo_scores(self, dojo_id: int) -> dict[str, Any]:
         """Return the scores in a public or official dojo: the contract's `stats:scores:dojo:`.
 
-        `ranks` has user ids, the best first; `solves` has counts by user id, as a text. Other
-        dojos have empty ones.
+        `ranks` has user ids, the best first; `solves` has counts by user id (a text). Both are
+        empty for other dojos.
         """
         value: dict[str, Any] = self._value(scores_of(dojo_id, None))
         return value
@@ -118,18 +122,18 @@ class Reader(Reading):
         return value
 
     def get_challenge_solves(self, dojo_id: int, module_index: int) -> dict[str, int]:
-        """Return how often each challenge of a module was solved, by its id, as a text.
+        """Return how often each challenge of a module was solved, by its id (a text).
 
-        A challenge that nobody solved is not there.
+        Challenges without solves are left out.
         """
         value: dict[str, int] = self._value(challenge_solves_of(dojo_id, module_index))
         return value
 
     def get_belts(self) -> dict[str, Any]:
-        """Return who has which belt: the contract's `stats:belts`.
+        """Return the belts of all users: the contract's `stats:belts`.
 
-        `dates`, by colour and user id (a text), of every belt; `users`, by user id, and `ranks`, by
-        colour, of everybody's highest one. All eight colours are always there.
+        `dates` has the date of every belt, by colour and user id (a text). `users`, by user id, and
+        `ranks`, by colour, have the highest belt of each user. All eight colours are always there.
         """
         value: dict[str, Any] = self._value(belts_of_all())
         return value
@@ -140,11 +144,11 @@ class Reader(Reading):
         return belts.user_of(self._value(belts_of_all()), user_id)
 
     def get_emojis(self, *, viewable: Iterable[int] = ()) -> dict[str, Any]:
-        """Return the emojis that somebody may see: the contract's `stats:emojis`, of these dojos.
+        """Return the emojis that a user may see: a part of the contract's `stats:emojis`.
 
-        `viewable` has the `dojo_id`s of the dojos that are not public and may be seen. Those of
-        public dojos, and those that belong to no dojo, are always there; those of a dojo that
-        awards none any more, or is gone, only where it is named.
+        `viewable` has the `dojo_id`s of the dojos that the user may see and that are not public.
+        Emojis of public dojos, and emojis that belong to no dojo, are always included. Emojis of a
+        dojo that awards none any more, or is deleted, are included if `viewable` has the dojo.
         """
         ids = distinct_integers(viewable=viewable)
         return emojis.viewable_in(self._value(emojis_of_all()), ids)
@@ -152,8 +156,8 @@ class Reader(Reading):
     def get_activity(self, user_id: int) -> dict[str, Any]:
         """Return a user's solves of the last 365 days: the contract's `stats:activity`.
 
-        `solve_timestamps` has dates (UTC, ISO with `Z`) in the order of solves' ids, and
-        `total_solves` their number. Whoever is hidden has them, too.
+        `solve_timestamps` has dates (UTC, ISO 8601 with `Z`) in the order of the ids of the solves,
+        and `total_solves` is their number. Hidden users have them too.
         """
         value: dict[str, Any] = self._value(activity_of(user_id))
         return value
@@ -161,14 +165,14 @@ class Reader(Reading):
     def get_containers(self) -> list[dict[str, str]]:
         """Return the running challenge containers: the contract's `stats:containers`.
 
-        Each has `dojo`, `module` and `challenge`, as the container's labels have them; those of one
-        dojo are who is hacking there now. There is no fallback: only the daemon knows them.
+        Each has `dojo`, `module` and `challenge` from the labels of the container. There is no
+        fallback: only the daemon asks the Docker engines.
         """
         value: list[dict[str, str]] = self._value(containers_of_all())
         return value
 
 
-class AsyncReader(AsyncReading):
+class AsyncReader(AsyncBaseReader):
     """`Reader` for a `redis.asyncio.Redis` and an `AsyncEngine`."""
 
     async def get_dojo_stats(self, reference_id: str) -> dict[str, Any]:
@@ -217,8 +221,11 @@ class AsyncReader(AsyncReading):
         per_page: int = 20,
     ) -> CrewPage:
         """As `Reader.get_crews`."""
-        wanted, how = crews_of(Board(dojo_id, module_index, days)), mode_of(mode, page, per_page)
-        return how.cut(await self._value(wanted))
+        item, crew_mode = (
+            crews_of(Board(dojo_id, module_index, days)),
+            mode_of(mode, page, per_page),
+        )
+        return crew_mode.cut(await self._value(item))
 
     async def get_dojo_scores(self, dojo_id: int) -> dict[str, Any]:
         """As `Reader.get_dojo_scores`."""

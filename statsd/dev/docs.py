@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from statsd.errors import StatsdError
+from statsd.handlers.effects import event_table
 
 PACKAGE = Path(__file__).parents[1]
 PAGE = PACKAGE.parent / "docs" / "architecture.md"
@@ -62,7 +63,10 @@ def rewritten(page: str, parts: Mapping[str, Callable[[], str]]) -> str:
     return page
 
 
-PARTS: Mapping[str, Callable[[], str]] = {"module map": module_map}
+PARTS: Mapping[str, Callable[[], str]] = {
+    "event table": event_table,
+    "module map": module_map,
+}
 """The generated parts of the page: the name in its comments, and the function that makes it."""
 
 

@@ -1,4 +1,4 @@
-"""Handlers say what is stale. Importing this package registers all of them."""
+"""Handlers: the function of each event type. Importing this package registers all of them."""
 
 from statsd.handlers import activity, awards, containers, dojo, scoreboard, scores, solve, user
 

@@ -1,6 +1,7 @@
-"""Handlers: one function for each type of event, which names what became stale.
+"""The registry of handlers: one function for each event type, which names jobs to enqueue.
 
-One for each type, so that all that an event touches is read in one place and looked up once.
+There is one for each type, so that the consequences of an event are found in one place, and ids
+are looked up once.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ E = TypeVar("E", bound=Event)
 
 
 class Lookup(Protocol):
-    """Reads the database as it is after the events were read."""
+    """Reads the database, in a snapshot that was opened after the events were read."""
 
     async def rows(self, statement: sa.Select[Any], parameters: Mapping[str, Any]) -> Sequence[Any]:
         """Return the statement's rows, whose columns are attributes."""
@@ -28,9 +29,9 @@ _handlers: dict[type[Event], Handler[Any]] = {}
 
 
 def handles(event: type[E]) -> Callable[[Handler[E]], Handler[E]]:
-    """Register the handler of an event type; it gets all events of the type in one batch.
+    """Register the handler of an event type. It gets all events of the type in a batch.
 
-    Raises DuplicateError, at import, where the type has a handler already.
+    Raises DuplicateError, at import, if the type has a handler already.
     """
 
     def register(handler: Handler[E]) -> Handler[E]:
@@ -38,7 +39,7 @@ def handles(event: type[E]) -> Callable[[Handler[E]], Handler[E]]:
             other = _handlers[event]
             raise DuplicateError(
                 f"{event.type} is handled by {other.__module__}.{other.__qualname__} already; "
-                f"name there what {handler.__module__}.{handler.__qualname__} would"
+                f"merge {handler.__module__}.{handler.__qualname__} into it"
             )
         _handlers[event] = handler
         return handler
@@ -47,5 +48,5 @@ def handles(event: type[E]) -> Callable[[Handler[E]], Handler[E]]:
 
 
 def handler_of(event: type[Event]) -> Handler[Any] | None:
-    """Return the handler of a type, or None where nothing depends on it yet."""
+    """Return the handler of an event type, or None."""
     return _handlers.get(event)

@@ -1,4 +1,4 @@
-"""What a solve makes stale."""
+"""The handler of solves."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -6,25 +6,26 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from statsd.calculators.activity import Activity
-from statsd.calculators.catalog import of_solver
 from statsd.calculators.counted import among, paired
 from statsd.events import ChallengeSolve
+from statsd.handlers.effects import EFFECTS
 from statsd.handlers.registry import Lookup, handles
+from statsd.job import Job
 from statsd.jobs.pending import RECHECK_DELAY, AcknowledgedSolve, Consequence, PendingJob
 from statsd.schema import CORRECT, dojo_challenges as row, submissions
+
+_SOLVER, _DOJO = EFFECTS[ChallengeSolve]
 
 
 @handles(ChallengeSolve)
 async def challenge_solved(
     events: Sequence[ChallengeSolve], lookup: Lookup
 ) -> Iterable[Consequence]:
-    """Mark the solver's activity, and what the solver has in dojos that require the challenge.
+    """Enqueue the statistics of the solvers and of the dojos that require the challenges.
 
-    The dojo's statistics and its exported scoreboards are marked by the step that puts the solver's
-    entries on its boards, if that changes anything. A solve that is not in the database yet was
-    published before its commit (or is deleted, or never came to be): all is marked once more, when
-    it has had time to land.
+    Statistics that follow from live boards are enqueued when the boards change. An event may be
+    published before its commit, so a solve that is not in the database yet enqueues its jobs once
+    more, a little later. (Its event may also be that of a deleted solve.)
     """
     pairs = {(event.challenge_id, event.user_id) for event in events}
     challenge_ids, user_ids = zip(*pairs, strict=True)
@@ -35,42 +36,48 @@ async def challenge_solved(
     }
     found = await lookup.rows(LANDED_AND_DOJOS, parameters)
     landed = [each for each in found if each.dojo_id is None]
-    late = pairs - {(each.challenge_id, each.user_id) for each in landed}
-    consequences: set[Consequence] = {AcknowledgedSolve(each.submission_id) for each in landed}
-    consequences.update(PendingJob(Activity(user_id)) for user_id in user_ids)
-    consequences.update(PendingJob(Activity(user_id), RECHECK_DELAY) for _, user_id in late)
-    solvers = defaultdict(list)
-    for challenge_id, user_id in pairs:
-        solvers[challenge_id].append(user_id)
+    dojos = defaultdict(list)
     for each in found:
-        for user_id in solvers[each.challenge_id] if each.dojo_id is not None else ():
-            stale = of_solver(each.dojo_id, user_id)
-            consequences.update(map(PendingJob, stale))
-            if (each.challenge_id, user_id) in late:
-                consequences.update(PendingJob(job, RECHECK_DELAY) for job in stale)
-    return consequences
+        if each.dojo_id is not None:
+            dojos[each.challenge_id].append(each.dojo_id)
+    jobs: set[Job] = set()
+    recheck: set[Job] = set()
+    is_landed = {(each.challenge_id, each.user_id) for each in landed}
+    for challenge_id, user_id in pairs:
+        own = _SOLVER.jobs(user_id=user_id)
+        for dojo_id in dojos[challenge_id]:
+            own += _DOJO.jobs(dojo_id=dojo_id, user_id=user_id)
+        jobs.update(own)
+        if (challenge_id, user_id) not in is_landed:
+            recheck.update(own)
+    return [
+        *(AcknowledgedSolve(each.submission_id) for each in landed),
+        *map(PendingJob, jobs),
+        *(PendingJob(job, RECHECK_DELAY) for job in recheck),
+    ]
 
 
 def _landed() -> sa.Select[Any]:
-    """Select the solves among the (challenge_id, user_id) given that are there."""
-    wanted = paired(challenge_id="challenge_ids", user_id="user_ids")
-    # The limit is a fence: many pairs joined plainly make the planner read all submissions.
+    """Select the solves in the database among pairs of a challenge and a user."""
+    pair = paired(challenge_id="challenge_ids", user_id="user_ids")
+    # The LIMIT keeps the LATERAL apart: with a plain join of many pairs the planner would read all
+    # submissions.
     solve = (
         sa.select(submissions.c.id.label("submission_id"))
         .where(
-            submissions.c.challenge_id == wanted.c.challenge_id,
-            submissions.c.user_id == wanted.c.user_id,
+            submissions.c.challenge_id == pair.c.challenge_id,
+            submissions.c.user_id == pair.c.user_id,
             submissions.c.type == CORRECT,
         )
         .limit(1)
         .lateral()
     )
     return sa.select(
-        wanted.c.challenge_id,
-        wanted.c.user_id,
+        pair.c.challenge_id,
+        pair.c.user_id,
         solve.c.submission_id,
         sa.cast(sa.null(), sa.Integer).label("dojo_id"),
-    ).select_from(wanted.join(solve, sa.true()))
+    ).select_from(pair.join(solve, sa.true()))
 
 
 def _dojos() -> sa.Select[Any]:
@@ -83,6 +90,6 @@ def _dojos() -> sa.Select[Any]:
     )
 
 
-# One statement: its way to the server and back takes longer than finding all of it.
+# One statement, since a round trip takes longer than finding the rows.
 _FOUND = _landed().union_all(_dojos()).subquery()
 LANDED_AND_DOJOS = sa.select(_FOUND)

@@ -1,48 +1,55 @@
-"""What a change of a user makes stale."""
+"""The handler of changed and deleted users."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from statsd.calculators.activity import Activity
-from statsd.calculators.belts import Belts
-from statsd.calculators.catalog import of_dojo, of_solver
 from statsd.calculators.counted import among
-from statsd.calculators.emojis import Emojis
 from statsd.events import UserUpdate
+from statsd.handlers.effects import EFFECTS
 from statsd.handlers.registry import Lookup, handles
 from statsd.job import Job
 from statsd.jobs.pending import PendingJob, now_and_again
-from statsd.schema import CORRECT, dojo_challenges as row, dojos, submissions, users
+from statsd.schema import (
+    CORRECT,
+    dojo_challenges as row,
+    dojo_users as membership,
+    dojos,
+    submissions,
+    users,
+)
+
+_USER, _DOJO, _EVERY_DOJO = EFFECTS[UserUpdate]
 
 
 @handles(UserUpdate)
 async def user_changed(events: Sequence[UserUpdate], lookup: Lookup) -> Iterable[PendingJob]:
-    """Mark what the users have in every dojo in which they solved anything, and awards.
+    """Enqueue the statistics of the users, of the site, and of the dojos that they are in.
 
-    Scores too, though they have neither names nor hidden users: the event may be that of a
-    deletion which is not committed yet. A deleted user's solves are gone with them, and nothing
-    says which dojos had counted them: then every dojo is marked. Deleting users is rare, and
-    equal marks are one.
+    The event may be that of a deletion that is not committed yet, so statistics without names
+    are among them. The solves and memberships of a deleted user are gone, and nothing tells in
+    which dojos they were: then every dojo is enqueued. Deleted users are rare.
     """
     user_ids = sorted({event.user_id for event in events})
     parameters = {"user_ids": user_ids}
-    stale: list[Job] = [Belts(), Emojis(), *map(Activity, user_ids)]
-    # In this order: who is there after the solves were read had them all then.
+    jobs: set[Job] = {job for user_id in user_ids for job in _USER.jobs(user_id=user_id)}
+    # The order matters: a user who is there after the solves were read had them all then.
     found = await lookup.rows(_DOJOS, parameters)
-    some_are_gone = len(await lookup.rows(_USERS, parameters)) < len(user_ids)
-    if some_are_gone:
-        every = await lookup.rows(_ALL_DOJOS, parameters)
-        stale += [job for each in every for job in of_dojo(each.dojo_id)]
+    some_are_deleted = len(await lookup.rows(_USERS, parameters)) < len(user_ids)
+    if some_are_deleted:
+        for each in await lookup.rows(_ALL_DOJOS, parameters):
+            jobs.update(_EVERY_DOJO.jobs(dojo_id=each.dojo_id))
     else:
-        stale += [job for each in found for job in of_solver(each.dojo_id, each.user_id)]
-    return now_and_again(stale)
+        for each in found:
+            jobs.update(_DOJO.jobs(dojo_id=each.dojo_id, user_id=each.user_id))
+    return now_and_again(jobs)
 
 
 def _dojos_of_users() -> sa.Select[Any]:
-    # Solves have no index by user alone. By challenge and user they have one, and the fence of
-    # a LATERAL keeps the planner to it, where it would otherwise read all submissions.
+    """Select the pairs of a dojo and a user with solves or a membership there."""
+    # No index of the solves has the user first. The OFFSET keeps the LATERAL apart, so that the
+    # planner uses the index by challenge and user instead of reading all submissions.
     solved = (
         sa.select(submissions.c.user_id)
         .where(
@@ -53,12 +60,15 @@ def _dojos_of_users() -> sa.Select[Any]:
         .offset(sa.literal_column("0"))
         .lateral()
     )
-    return (
+    with_solves = (
         sa.select(row.c.dojo_id, solved.c.user_id)
         .select_from(row.join(solved, sa.true()))
         .where(row.c.required)
-        .distinct()
     )
+    with_membership = sa.select(membership.c.dojo_id, membership.c.user_id).where(
+        among(membership.c.user_id, "user_ids")
+    )
+    return sa.select(with_solves.union(with_membership).subquery())
 
 
 _USERS = sa.select(users.c.id).where(among(users.c.id, "user_ids"))

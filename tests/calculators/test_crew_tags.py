@@ -106,4 +106,4 @@ def test_of_equal_crews_the_one_with_fewer_members_comes_first_then_the_better_o
             member(4, 2, "d [later]", 1, 2),
         ]
     )
-    assert [crew["key"] for crew in found] == ["stale", "later", "two"]
+    assert [crew["key"] for crew in found] == ["late", "later", "two"]

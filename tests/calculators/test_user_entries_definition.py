@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 
 from statsd.calculators import crews, dojo_boards, dojo_stats, scoreboard, user_entries
 from statsd.calculators.dojo_boards import Boards
-from statsd.calculators.dojo_stats import RECENT_SOLVES, Totals
+from statsd.calculators.dojo_stats import Totals
 from statsd.calculators.user_entries import Entries, UserEntries
+from statsd.definitions import RECENT_SOLVES, WINDOWS
 from statsd.keys import DOJO
 from tests.oracles import naive
 from tests.oracles.naive import World
@@ -122,7 +123,7 @@ def _check_users(own: Boards, users: dict[int, Entries]) -> None:
     scores: dict[tuple[str, int], dict[int, int]] = {key: {} for key in own.scores}
     for user_id, entries in users.items():
         for scope, numbers in entries.scores.items():
-            for days, number in zip(scoreboard.WINDOWS, numbers, strict=True):
+            for days, number in zip(WINDOWS, numbers, strict=True):
                 if number:
                     scores[scope, days][user_id] = number
     assert scores == own.scores

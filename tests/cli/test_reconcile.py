@@ -7,11 +7,10 @@ import pytest
 import redis
 
 from statsd import keys
-from statsd.calculators.catalog import of_dojo
 from statsd.calculators.dojo_stats import DojoStats
 from tests.support.commands import Run
 from tests.support.daemon_parts import Parts
-from tests.support.job_names import all_of_dojos, of_all
+from tests.support.job_names import all_of_dojos, of_all, of_dojo
 from tests.support.processes import daemon, eventually
 from tests.support.webapp import Dojo, WebApp, cached, publish, solves_of, webapp_of
 

@@ -8,7 +8,6 @@ import sqlalchemy as sa
 
 from statsd import keys
 from statsd.calculators.activity import Activity
-from statsd.calculators.catalog import of_dojo
 from statsd.calculators.challenge_solves import ChallengeSolves
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
@@ -23,7 +22,7 @@ from statsd.consistency.verify import (
 from statsd.jobs.pending import PendingJob
 from tests.support.commands import Run
 from tests.support.daemon_parts import Parts
-from tests.support.job_names import all_of_dojos, named, of_all
+from tests.support.job_names import all_of_dojos, named, of_all, of_dojo
 from tests.support.webapp import Dojo, User, WebApp
 
 BREAKS = """

@@ -41,11 +41,11 @@ def unfinished(cache: "redis.Redis") -> Unfinished:
         pipeline.hget(keys.CLOCK, "offset")
         pipeline.xlen(keys.STREAM)
         pipeline.xpending(keys.STREAM, keys.GROUP)
-        pipeline.hkeys(f"{keys.INTERNAL}leases")
-        pipeline.keys(f"{keys.JOB}*")
+        pipeline.hkeys(keys.LEASES)
+        pipeline.keys(keys.job("*"))
         pipeline.zrange(keys.DELAYED, 0, -1, withscores=True)
         for priority in Priority:
-            pipeline.zrange(f"{keys.INTERNAL}due:{int(priority)}", 0, -1, withscores=True)
+            pipeline.zrange(keys.due(priority), 0, -1, withscores=True)
         offset, entries, group, leases, hashes, delayed, *due = pipeline.execute(
             raise_on_error=False
         )
@@ -53,7 +53,7 @@ def unfinished(cache: "redis.Redis") -> Unfinished:
     pending = -1 if isinstance(group, redis.ResponseError) else int(group["pending"])
     soon = (time() + SOON) * 1_000_000 + int(offset or 0)
     queue = dict(pair for pairs in due for pair in pairs)
-    enqueued = {name.removeprefix(f"{keys.JOB}".encode()) for name in hashes}
+    enqueued = {name.removeprefix(keys.JOB.encode()) for name in hashes}
     names = {name for name, score in [*queue.items(), *delayed] if score <= soon}
     names |= set(leases) | (enqueued ^ queue.keys())  # a job is in both places, or it is lost
     names |= {name for name in queue.keys() - names if _has_failed(cache, name)}
@@ -62,7 +62,7 @@ def unfinished(cache: "redis.Redis") -> Unfinished:
 
 
 def _has_failed(cache: "redis.Redis", name: bytes) -> bool:
-    return bool(cache.hget(f"{keys.JOB}".encode() + name, "attempts"))
+    return bool(cache.hget(keys.job(name.decode()), "attempts"))
 
 
 def watched(cache: "redis.Redis") -> int | None:

@@ -1,4 +1,4 @@
-"""What each type of event makes stale, through the stream; and what becomes of the values."""
+"""The jobs that each type of event enqueues, through the stream, and the values they write."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,8 +10,6 @@ import sqlalchemy as sa
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.calculators.activity import Activity
-from statsd.calculators.catalog import of_solver
 from statsd.calculators.challenge_solves import ChallengeSolves
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.scores import Scores
@@ -20,15 +18,15 @@ from statsd.dev import embedded
 from statsd.job import Priority
 from statsd.servers.database import Database
 from tests.support.daemon_parts import Parts
-from tests.support.job_names import after_change, after_solve, of_dojos
-from tests.support.webapp import Dojo, DojoChallenge, Module, User, WebApp
+from tests.support.job_names import after_change, after_solve, of_dojos, of_solve
+from tests.support.webapp import Dojo, DojoChallenge, Membership, Module, User, WebApp
 
 NOBODY = 2**31 - 1
 AWARDS = {"belts", "emojis"}
 
 
 class Site(Parts):
-    """A daemon's parts, and an application with two dojos, of which one user knows the first."""
+    """A daemon's parts, and an application with three dojos; one user solved in the first."""
 
     def __init__(self, cache: Redis, database: Database, webapp: WebApp) -> None:
         super().__init__(cache, database)
@@ -41,7 +39,7 @@ class Site(Parts):
         webapp.solve(self.user, self.challenges[0])
 
     async def stale_after(self, kind: str, **payload: object) -> set[str]:
-        """Publish an event, accept it, and return what is owed for it."""
+        """Publish an event, accept it, and return the jobs that are pending for it."""
         await self.accept(kind, **payload)
         pending: set[str] = set()
         for priority in Priority:
@@ -57,8 +55,8 @@ class Site(Parts):
             await self.consumer.step()
 
     async def pending_again(self) -> set[str]:
-        """Return what is owed once more, when a commit has had time to land."""
-        delayed: Any = await self.cache.zrange(f"{keys.INTERNAL}later", 0, -1)
+        """Return the jobs that are enqueued once more, after a delay."""
+        delayed: Any = await self.cache.zrange(keys.DELAYED, 0, -1)
         return {entry.decode().split("|")[2] for entry in delayed}
 
     async def value(self, key: str) -> Any:
@@ -79,7 +77,7 @@ async def site(async_cache: Redis, snapshots: Database, webapp: WebApp) -> Site:
 
 @pytest.fixture
 def publishing(site: Site, redis_server: embedded.Redis) -> Iterator[None]:
-    """Let the application publish what it commits, from when the cache is filled."""
+    """Let the application publish what it commits, once the cache is filled."""
     publisher = Publisher.from_url(redis_server.url)
     forget = listen(site.webapp.sessions, publisher)
     yield
@@ -87,18 +85,12 @@ def publishing(site: Site, redis_server: embedded.Redis) -> Iterator[None]:
     publisher.close()
 
 
-def of_solve(user: User, *dojos: Dojo) -> set[str]:
-    """What a solve of a user makes stale by itself."""
-    stale = {job.name for dojo in dojos for job in of_solver(dojo.dojo_id, user.id)}
-    return stale | {Activity(user.id).name}
-
-
 # --- events
 
 
 async def test_a_solve_concerns_the_dojos_that_require_the_challenge(site: Site) -> None:
-    place = {"module_index": 0, "challenge_index": 9, "id": "same"}
-    row = {"challenge_id": site.challenges[0]} | place
+    position = {"module_index": 0, "challenge_index": 9, "id": "same"}
+    row = {"challenge_id": site.challenges[0]} | position
     site.webapp.add(
         DojoChallenge(dojo_id=site.other.dojo_id, required=False, **row),
         DojoChallenge(dojo_id=site.private.dojo_id, required=True, **row),
@@ -109,7 +101,7 @@ async def test_a_solve_concerns_the_dojos_that_require_the_challenge(site: Site)
     assert await site.pending_again() == set()
 
 
-async def test_a_solve_that_changes_the_boards_concerns_what_follows_from_them(site: Site) -> None:
+async def test_a_solve_that_changes_the_boards_concerns_the_jobs_that_follow_from_them(site: Site) -> None:
     await site.answer()
     site.webapp.solve(site.user, site.challenges[1])
     solve = {"user_id": site.user.id, "challenge_id": site.challenges[1]}
@@ -120,7 +112,7 @@ async def test_a_solve_that_changes_the_boards_concerns_what_follows_from_them(s
     assert await site.answer() == stale - {Scoreboard(site.dojo.dojo_id).name}
 
 
-async def test_a_solve_that_is_not_there_yet_is_looked_at_again(site: Site) -> None:
+async def test_the_jobs_of_a_solve_before_its_commit_are_enqueued_twice(site: Site) -> None:
     solve = {"user_id": site.user.id, "challenge_id": site.challenges[1]}
     stale = await site.stale_after("challenge_solve", **solve)
     assert stale == await site.pending_again() == of_solve(site.user, site.dojo)
@@ -151,7 +143,7 @@ async def test_scores_of_a_dojo_are_that_alone(site: Site) -> None:
     assert stale == await site.pending_again() == {Scores(site.dojo.dojo_id).name}
 
 
-async def test_scores_of_no_dojo_are_those_of_all_that_have_any(site: Site) -> None:
+async def test_scores_of_no_dojo_are_those_of_all_dojos_with_scores(site: Site) -> None:
     expected = {Scores(dojo.dojo_id).name for dojo in (site.dojo, site.other)}
     assert await site.stale_after("scores_update") == expected
     assert await site.pending_again() == expected
@@ -162,7 +154,13 @@ async def test_a_changed_user_concerns_the_dojos_in_which_they_solved(site: Site
     assert stale == await site.pending_again() == of_solve(site.user, site.dojo) | AWARDS
 
 
-async def test_a_user_who_is_gone_concerns_all_dojos(site: Site) -> None:
+async def test_a_changed_user_concerns_the_dojos_of_their_memberships(site: Site) -> None:
+    site.webapp.add(Membership(dojo_id=site.private.dojo_id, user_id=site.user.id, type="member"))
+    stale = await site.stale_after("user_update", user_id=site.user.id)
+    assert stale == of_solve(site.user, site.dojo, site.private) | AWARDS
+
+
+async def test_a_deleted_user_concerns_all_dojos(site: Site) -> None:
     stale = await site.stale_after("user_update", user_id=NOBODY)
     of_all_dojos = after_change(site.dojo, site.other, site.private)
     assert stale == await site.pending_again() == of_all_dojos | {"belts", f"activity:{NOBODY}"}
@@ -178,14 +176,14 @@ async def test_a_user_who_is_gone_concerns_all_dojos(site: Site) -> None:
         ("challenge_solve", {"user_id": 1, "challenge_id": NOBODY}, "activity:1"),
     ],
 )
-async def test_what_concerns_no_dojo_is_one_value(
+async def test_an_event_that_concerns_no_dojo_is_one_job(
     site: Site, kind: str, payload: dict[str, int], stale: str
 ) -> None:
     assert await site.stale_after(kind, **payload) == {stale}
     assert await site.pending_again() == {stale}
 
 
-async def test_large_values_wait_for_what_is_urgent(site: Site, cache: "redis.Redis") -> None:
+async def test_large_values_are_in_a_less_urgent_class(site: Site, cache: "redis.Redis") -> None:
     await site.accept("dojo_stats_update", dojo_id=site.dojo.dojo_id)
     names = of_dojos(site.dojo)
     classes = {name: cache.hget(keys.job(name), "class") for name in names}
@@ -252,7 +250,7 @@ async def test_a_deleted_user_is_nowhere(site: Site) -> None:
     assert await site.value(keys.scores(dojo_id, 0)) == {"ranks": [], "solves": {}}
 
 
-async def test_solves_that_outlive_their_user_count_for_scores_alone(site: Site) -> None:
+async def test_solves_that_outlive_their_user_count_only_for_scores(site: Site) -> None:
     """A database may keep them; ours takes them along."""
     dojo_id = site.dojo.dojo_id
     with site.webapp.engine.begin() as connection:

@@ -20,7 +20,7 @@ from statsd.jobs.pending import PendingJob
 
 SECOND_HANDLER = """
 from statsd.events import ChallengeSolve
-from statsd.registry import handles
+from statsd.handlers.registry import handles
 
 
 @handles(ChallengeSolve)

@@ -30,11 +30,11 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import DeclarativeBase
 
 from statsd import keys, schema, urls
-from statsd.calculators import dojo_stats, through
+from statsd.calculators import dojo_stats, fetch_with
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.client import AsyncPublisher
 from statsd.client.listeners.sessions import listen
-from statsd.dev import embedded
+from statsd.dev import MALLOC, embedded
 from statsd.dev.demo.view import DemoProgress, say, show
 from statsd.dev.sample import load
 from statsd.errors import StatsdError
@@ -141,7 +141,7 @@ def _daemon(servers: embedded.EmbeddedServers) -> Iterator["subprocess.Popen[byt
     with path.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "statsd", "run"],
-            env=inherited | variables,
+            env=inherited | MALLOC | variables,
             stdout=log,
             stderr=log,
             start_new_session=True,  # Ctrl-C reaches the demonstration only, which stops the daemon
@@ -293,7 +293,7 @@ async def _differences(engine: AsyncEngine, cache: "Redis", platform: Platform) 
         moment = datetime.fromtimestamp(float(as_of or 0), UTC).replace(tzinfo=None)
         job = DojoStats(dojo_id)
         async with engine.connect() as connection:
-            computed = await dojo_stats.calculator.acompute(through(connection), [job], moment)
+            computed = await dojo_stats.calculator.acompute(fetch_with(connection), [job], moment)
         if computed[job] != {key: orjson.loads(raw or b"0")}:
             wrong.append(reference)
     return wrong

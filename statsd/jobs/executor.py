@@ -1,0 +1,96 @@
+"""Executors: how the jobs of each kind are answered."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec.structs import astuple
+
+from statsd.calculators import Calculator, R
+from statsd.jobs.parts import Execute, Parts, at_once
+from statsd.jobs.queue import Answer, Attempt
+from statsd.servers.database import Database
+from statsd.servers.snapshot import Snapshot
+
+COOLDOWN_FACTOR = 10  # a cooldown is so many times the duration of the job
+PAGE = 100  # rows that are read at a time of a statement whose answers come in parts
+
+
+@dataclass(frozen=True)
+class Executor:
+    """How the jobs of one kind are answered."""
+
+    execute: Execute
+    batch: int
+    """Jobs that are leased and answered together."""
+    log_level: int = logging.INFO
+    costly: bool = False
+    """Whether a job has a cooldown after it, in proportion to its duration."""
+    interval: float = 0.0
+    """The least cooldown in seconds, unless a page waits for the value."""
+    is_large: bool = False
+    """Whether load shedding puts the jobs off; see `statsd/jobs/load_shedder.py`."""
+
+    def cooldown(self, took: float) -> float | None:
+        """Return the cooldown of a job that took so many seconds, in seconds, or None."""
+        cooldown = max(COOLDOWN_FACTOR * took if self.costly else 0.0, self.interval)
+        return cooldown or None
+
+
+async def calculated(
+    calculator: Calculator[R], snapshot: Snapshot, jobs: Sequence[R], attempt: Attempt
+) -> Mapping[R, Answer]:
+    """Return the answers of a calculator, with the moments at which they next change."""
+    results = await calculator.read(snapshot.rows, jobs, attempt.now)
+    if calculator.cost.full_pass:  # shaping takes long: in a thread it does not block the loop
+        return await asyncio.to_thread(_answers, calculator, results, attempt)
+    return _answers(calculator, results, attempt)
+
+
+def _answers(
+    calculator: Calculator[R], results: Sequence[Sequence[Any]], attempt: Attempt
+) -> Mapping[R, Answer]:
+    until = calculator.changes(results, attempt.now) if calculator.changes else {}
+    return {
+        job: Answer(values, until=until.get(job))
+        for job, values in calculator.shape(results).items()
+    }
+
+
+async def calculated_in_parts(
+    calculator: Calculator[Any], database: Database, jobs: Sequence[Any], attempt: Attempt
+) -> Parts:
+    """Yield the answers of a calculator for some jobs at a time, all from one snapshot."""
+    parameters = calculator.parameters(jobs, attempt.now)
+    ids = sorted(number for job in jobs for number in astuple(job))
+    part = calculator.cost.part
+    async with database.snapshot(considerate=True) as snapshot:
+        found = [
+            await snapshot.groups(statement, parameters, page=PAGE)
+            for statement in calculator.statements
+        ]
+        for first in range(0, len(ids), part):
+            some = ids[first : first + part]
+            results = [[row for number in some for row in await each.of(number)] for each in found]
+            yield await asyncio.to_thread(_answers, calculator, results, attempt)
+
+
+def calculate(calculator: Calculator[Any], database: Database) -> Executor:
+    """Return the executor of a statistic: its calculator, on one snapshot for each batch."""
+
+    async def answer(jobs: Sequence[Any], attempt: Attempt) -> Mapping[Any, Answer]:
+        async with database.snapshot() as snapshot:
+            return await calculated(calculator, snapshot, jobs, attempt)
+
+    def execute(jobs: Sequence[Any], attempt: Attempt) -> Parts:
+        return calculated_in_parts(calculator, database, jobs, attempt)
+
+    return Executor(
+        execute if calculator.cost.part else at_once(answer),
+        calculator.cost.batch,
+        costly=calculator.cost.full_pass,
+        interval=calculator.least_cooldown,
+        is_large=calculator.is_large,
+    )
