@@ -1,4 +1,4 @@
-"""Events that come twice, late, in any order, too soon or never; changes between them."""
+"""Events that come twice, late, in random order, before their commits, or never."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(900)
 
 LOAD = sized(2.0, 20.0)  # seconds
 RESTLESS = {"unsolve": 30, "hide": 20, "join": 30, "leave": 15, "shut": 25, "replace_dojo": 4}
-"""Weights of a load in which what a solve counts for changes as often as solves come."""
+"""Weights of a load that changes memberships, users and visibilities as often as it solves."""
 
 
 def stats(site: Site, dojo: Dojo) -> dict[str, object]:
@@ -35,7 +35,7 @@ def unread(site: Site) -> int:
 
 
 def test_every_event_comes_twice(site: Site) -> None:
-    """At once, and again, as they were, when all is over."""
+    """The second copy comes at once; the first ones come once more after all others."""
     site.publisher.twice = True
     with site.load.running():
         pass_time(LOAD / 2)
@@ -44,18 +44,18 @@ def test_every_event_comes_twice(site: Site) -> None:
     with site.load.running():
         pass_time(LOAD / 2)
     site.faults["duplicates"] = site.publisher.published // 2
-    eventually(lambda: unread(site) == 0, "all is read")
+    eventually(lambda: unread(site) == 0, "all entries are read")
     for _, fields in copies:
         site.cache.xadd(keys.STREAM, fields)
     site.faults["duplicates"] += len(copies)
     site.finish()
 
 
-def test_the_events_of_a_run_come_shuffled(site: Site) -> None:
-    """Deletions, memberships, visibilities and hidden users lie between a change and its event.
+def test_events_come_shuffled(site: Site) -> None:
+    """Other changes of the same rows lie between a change and its event.
 
-    The events of one part come when all has changed, those of the other while all changes. Some
-    come later than an audit gives them time for; without one, they alone put values right.
+    The events of the first part come after all changes, those of the second part during other
+    changes. The audit is off, so that only events make values right.
     """
     site.start(STATSD_AUDIT_INTERVAL="0").started()
     site.publisher.kept = []
@@ -77,7 +77,7 @@ def test_the_events_of_a_run_come_shuffled(site: Site) -> None:
 
 
 def test_events_come_before_their_commits(site: Site) -> None:
-    """All of them are handled when the commits land."""
+    """All events are handled before their transactions are committed."""
     site.start().started()
     site.complete()
     for _ in range(sized(3, 10)):
@@ -109,7 +109,7 @@ def test_a_solve_whose_event_never_comes(site: Site) -> None:
 
 
 def test_a_membership_whose_event_never_comes(site: Site) -> None:
-    """Nothing but an audit can find it: it has neither an event nor a row of its own."""
+    """Only the audit can find it: a membership is no submission."""
     private = site.webapp.create_dojo(data={})
     user = site.webapp.create_user()
     site.webapp.solve(user, site.webapp.challenge_ids(private)[0])
@@ -123,8 +123,8 @@ def test_a_membership_whose_event_never_comes(site: Site) -> None:
     assert counted(site, private, 1)
 
 
-def test_what_is_rolled_back_publishes_nothing(site: Site) -> None:
-    """Neither flushes nor savepoints of a transaction that is rolled back in the end."""
+def test_a_rolled_back_transaction_publishes_nothing(site: Site) -> None:
+    """Neither do its flushes and savepoints."""
     before = site.publisher.published
     entries = unread(site)
     for _ in range(sized(50, 500)):
@@ -158,8 +158,8 @@ def test_a_deleted_solve_makes_the_numbers_go_down(site: Site) -> None:
 def test_a_solve_committed_while_its_dojo_is_computed_counts_once(site: Site) -> None:
     """The calculation has its token and snapshot, and waits for a table when the solve commits.
 
-    In every other round its dojo is marked meanwhile too; in the others all comes when the
-    calculation is over.
+    In every other round the job is enqueued again during the calculation; in the others, all
+    events come after it.
     """
     daemon = site.start().started()
     rounds = sized(6, 60)
@@ -167,7 +167,7 @@ def test_a_solve_committed_while_its_dojo_is_computed_counts_once(site: Site) ->
     name = DojoStats(site.quiet.dojo_id).name
     for number in range(1, rounds + 1):
         user = site.webapp.create_user()
-        site.complete()  # else what waits for the table may be something from the round before
+        site.complete()  # so that no calculation of the round before waits for the table
         with site.webapp.engine.begin() as connection:
             connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))
             site.publisher.publish(stale)
@@ -175,9 +175,9 @@ def test_a_solve_committed_while_its_dojo_is_computed_counts_once(site: Site) ->
             eventually(lambda: site.execute(BLOCKED), "the calculation waits")
             site.publisher.kept = [] if number % 2 else None
             site.webapp.solve(user, site.webapp.challenge_ids(site.quiet)[0])
-            if number % 2 == 0:  # the solve marks only its standing, whose answer waits too
+            if number % 2 == 0:  # the solve enqueues only user entries, which wait too
                 site.publisher.publish(stale)
-            eventually(lambda: unread(site) == 0, "what was published is marks")
+            eventually(lambda: unread(site) == 0, "all events are handled")
         if number % 2:
             site.publisher.release(site.chance)
         eventually(lambda n=number: counted(site, site.quiet, n), "the solve is counted")  # type: ignore[misc]

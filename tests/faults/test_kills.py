@@ -1,4 +1,4 @@
-"""Daemons that are killed at random moments under load lose nothing."""
+"""Daemons that are killed at random moments, under load, lose nothing."""
 
 from itertools import count
 
@@ -16,10 +16,10 @@ _numbers = count(1)
 
 
 def start_again(site: Site, name: str) -> tuple[str, Daemon]:
-    """Start a daemon, now and then under the name of the one before, else under a new one.
+    """Start a daemon, sometimes under the name of the one before, else under a new name.
 
-    Under the old name it waits until the dead one is known to be dead, and finds the entries
-    that it had read; under a new one they are taken over when they were pending long enough.
+    Under the old name it waits until the name is free, and then finds its pending entries. Under a
+    new name it takes them over when they have been pending for long enough.
     """
     if not name or site.chance.random() < 0.8:
         name = f"d{next(_numbers)}"
@@ -27,7 +27,7 @@ def start_again(site: Site, name: str) -> tuple[str, Daemon]:
 
 
 def wait_for_a_bad_moment(site: Site, *daemons: Daemon) -> None:
-    """Wait for some moment of their start, or, more often, of their work."""
+    """Wait for a random moment during their start or, more often, during their work."""
     if site.chance.random() < 0.25:
         pass_time(site.chance.uniform(0.2, 1.2))
     else:
@@ -69,7 +69,7 @@ def test_one_of_two_daemons_and_then_all_killed_again_and_again(site: Site) -> N
 
 
 def test_four_daemons_share_a_cold_start_and_the_load(site: Site) -> None:
-    """Nothing is in Redis but what the load publishes while they start."""
+    """Redis is empty, except for the events that the load publishes while they start."""
     site.plant(dojos=sized(100, 1000))
     with site.load.running():
         daemons = [site.start(f"d{number}") for number in range(4)]

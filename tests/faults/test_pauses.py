@@ -1,4 +1,4 @@
-"""Daemons that stand still, and go on as if nothing had happened since."""
+"""Daemons that are paused, and continue with leases that have expired."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ from tests.faults.harness import Site
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_one_of_two_daemons_stands_still_for_longer_than_its_leases(site: Site) -> None:
-    """Its work is done by the other one meanwhile; the answers that it comes back with are old."""
+def test_one_of_two_daemons_is_paused_for_longer_than_its_leases(site: Site) -> None:
+    """The other one does its work; the answers of the paused one are too old."""
     daemons = [site.start(name).started() for name in ("a", "b")]
     with site.load.running():
         for seconds in sized((3.0,), (2.5, 3.5, 5.0, 17.0, 25.0, 3.0)):

@@ -1,4 +1,4 @@
-"""PostgreSQL away, and its sessions ended, under load."""
+"""PostgreSQL stops, and its sessions are ended, under load."""
 
 import pytest
 
@@ -15,7 +15,7 @@ WHERE usename = 'statsd' AND state = 'active' AND query ~ 'submissions'
 
 
 def test_postgresql_stopped_and_restarted_and_then_killed(site: Site) -> None:
-    """Changes are refused meanwhile; what was published before is handled after."""
+    """Changes fail during the outage; events from before are handled after it."""
     site.start().started()
     with site.load.running():
         site.outage(site.servers.postgres)
@@ -27,7 +27,7 @@ def test_postgresql_stopped_and_restarted_and_then_killed(site: Site) -> None:
     site.finish()
 
 
-def test_sessions_ended_in_the_midst_of_a_query(site: Site) -> None:
+def test_sessions_ended_during_a_query(site: Site) -> None:
     site.plant(solves=sized(20_000, 60_000))
     site.start().started()
 

@@ -1,4 +1,4 @@
-"""A burst in which one dojo takes half: exports lag and catch up, the solves of others do not."""
+"""A burst of solves, half of them in one dojo: exports are late, and other solves are not."""
 
 import statistics
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ SOON = 3.0  # seconds; on two idle cores it is a twentieth of a second
 
 @contextmanager
 def burst(site: Site) -> Iterator[None]:
-    """Publish solves all the time, of users and challenges that exist, half of them of one dojo."""
+    """Publish events of solves while the block runs, half of them in one dojo."""
     users = [user for (user,) in site.execute("SELECT id FROM users WHERE NOT hidden")]
     hot, *others = [site.webapp.challenge_ids(dojo) for dojo in site.load.dojos]
     calm = [challenge for dojo in others for challenge in dojo]
@@ -50,12 +50,12 @@ def burst(site: Site) -> Iterator[None]:
 
 
 def exported(site: Site) -> int:
-    """Return how many are on the exported scoreboard of the quiet dojo."""
+    """Return how many users are on the exported scoreboard of the quiet dojo."""
     raw: Any = site.cache.get(keys.scoreboard(site.quiet.dojo_id))
     return len(orjson.loads(raw or b"[]"))
 
 
-def test_exports_lag_and_catch_up_and_solves_are_soon_there(site: Site) -> None:
+def test_under_pressure_exports_are_late_and_solves_are_not(site: Site) -> None:
     site.start().started()
     site.probe()
     site.complete()

@@ -1,4 +1,4 @@
-"""Redis away, back with all, some or none of its data, and its contents destroyed, under load."""
+"""Redis stops and returns with all, some or none of its data; its contents are destroyed."""
 
 import signal
 
@@ -28,7 +28,7 @@ def test_redis_stopped_and_restarted_empty(site: Site) -> None:
 
 @pytest.mark.parametrize("site", [KEEPS_ALL], indirect=True, ids=["appendonly"])
 def test_redis_stopped_and_restarted_with_its_data(site: Site) -> None:
-    """The events of the time between were not published; their changes are in the values."""
+    """Events during the outage are not published; the values have their changes all the same."""
     site.start().started()
     with site.load.running():
         site.outage(site.servers.redis)
@@ -39,7 +39,7 @@ def test_redis_stopped_and_restarted_with_its_data(site: Site) -> None:
 
 
 def test_redis_restarted_with_older_data(site: Site) -> None:
-    """The queue, the marks, the clock and the values are those of some time before."""
+    """The stream, the queue, the clock and the values are those of an earlier moment."""
     site.start().started()
     with site.load.running():
         for _ in range(sized(2, 5)):
@@ -56,10 +56,13 @@ def test_redis_restarted_with_older_data(site: Site) -> None:
     site.finish(heals=True)
 
 
-def test_redis_restarted_with_older_data_while_nobody_waits_for_it(site: Site) -> None:
-    """The consumer waits for PostgreSQL just then; later its connections are made anew, unseen.
+def test_redis_restarted_with_older_data_while_the_consumer_waits_for_postgresql(
+    site: Site,
+) -> None:
+    """No loop sees the restart; connections are made again later.
 
-    What changed since is a name, which neither a watch over solves nor another event tells.
+    The lost change is a dojo's name, which neither the search for missed solves nor another event
+    finds.
     """
     daemon = site.start(STATSD_AUDIT_INTERVAL="0").started()
     site.complete()
@@ -78,7 +81,7 @@ def test_redis_restarted_with_older_data_while_nobody_waits_for_it(site: Site) -
         site.faults["returns with older data"] += 1
     site.finish(heals=True)
     lost = [line["loop"] for line in daemon.lines("lost a server")]
-    site.notes.append(f"loops that saw it go: {lost}")
+    site.notes.append(f"loops that lost Redis: {lost}")
 
 
 def test_connections_to_redis_are_killed(site: Site) -> None:
@@ -96,7 +99,7 @@ def test_connections_to_redis_are_killed(site: Site) -> None:
 
 
 def destroy_group(site: Site) -> None:
-    """Its entries stay in the stream, and are read once more."""
+    """Destroy the group; its entries stay in the stream, and are read again."""
     try:
         site.faults["groups destroyed"] += site.cache.xgroup_destroy(keys.STREAM, keys.GROUP)
     except redis.ResponseError:
@@ -122,14 +125,14 @@ def destroy_all(site: Site) -> None:
 
 
 def destroy_values(site: Site) -> None:
-    """Also the marks and the clock: `stats:*`, as an operator would."""
+    """Delete `stats:*`, with the queue and the clock, as an operator would."""
     names = list(site.cache.scan_iter("stats:*", count=1000))
     site.faults["DEL stats:*"] += 1
     site.faults["keys destroyed"] += int(site.cache.delete(*names)) if names else 0
 
 
-def test_what_lies_in_redis_is_destroyed_again_and_again(site: Site) -> None:
-    """One kind after the other, and then all kinds in any order, with two daemons."""
+def test_the_contents_of_redis_destroyed_again_and_again(site: Site) -> None:
+    """One kind after the other; then all kinds in random order, with two daemons."""
     kinds = [destroy_group, destroy_stream, destroy_all, destroy_values]
     site.start("a").started()
     for destroy in kinds:
@@ -137,7 +140,7 @@ def test_what_lies_in_redis_is_destroyed_again_and_again(site: Site) -> None:
             for _ in range(sized(5, 40)):
                 pass_time(site.chance.uniform(0.0, 0.4))
                 destroy(site)
-        if FULL:  # else all in one go, which leaves it open which kind broke what
+        if FULL:  # the short form does not tell which kind broke a value
             site.complete(heals=True)
     site.start("b").started()
     with site.load.running():

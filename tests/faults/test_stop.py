@@ -1,4 +1,4 @@
-"""SIGTERM under load: exit code 0 within the deadline, and nothing is lost."""
+"""After SIGTERM under load the exit code is 0, the deadline is kept, and nothing is lost."""
 
 import pytest
 import sqlalchemy as sa
@@ -30,7 +30,7 @@ def test_stopped_at_random_moments_under_load(site: Site) -> None:
 
 
 def test_stopped_while_calculations_hang(site: Site) -> None:
-    """What cannot be finished within the deadline is given back, and stays owed."""
+    """At the deadline leases are released, and their jobs stay pending."""
     deadline = 1.5
     daemon = site.start("hangs", STATSD_DRAIN_DEADLINE=str(deadline)).started()
     site.complete()
@@ -46,7 +46,7 @@ def test_stopped_while_calculations_hang(site: Site) -> None:
     site.notes.append(
         f"stopped in {seconds:.2f} s of {deadline}, "
         f"{stopped['unfinished_tasks']} calculations unfinished, "
-        f"{stopped['leases_released']} leases given back"
+        f"{stopped['leases_released']} leases released"
     )
     assert seconds < deadline + MARGIN
     site.start()
