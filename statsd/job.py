@@ -1,7 +1,7 @@
-"""Refreshes: the names of what can be stale, and the marks that say it is.
+"""Jobs: the identity of one thing to compute.
 
-A refresh is one stale thing, named by its kind and a few integers: `dojo_stats:-5`. Equal
-names are one. A statistic declares its own kind, in its calculator's file.
+A job has a kind and a few integers, and so a name: `dojo_stats:-5`. Two jobs of one name are one
+job. Each statistic declares its job class in its calculator's file.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ from statsd.errors import DuplicateError, StatsdError
 
 
 class Priority(IntEnum):
-    """The class of a mark; what is more urgent comes first. The numbers are those in Lua."""
+    """The class of a pending job, the most urgent first."""
 
     MISSED = 0
     INTERACTIVE = 1
@@ -26,34 +26,37 @@ class Priority(IntEnum):
     IDLE = 5
 
 
+AFTER_LOSS = "reconcile"
+"""The job that scripts enqueue when events or jobs may have been lost."""
+
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive UTC
 TICK = timedelta(microseconds=1)
 """The unit of tokens."""
 
 
 def microseconds(moment: datetime) -> int:
-    """Return a moment (naive UTC) in the unit of tokens; a double holds them."""
+    """Return a moment (naive UTC) in microseconds since 1970; a double holds them exactly."""
     return (moment - _EPOCH) // TICK
 
 
 class UnknownKindError(StatsdError):
-    """A mark names a kind that this version does not know; a newer one may have made it."""
+    """The kind of a job is unknown to this version; a newer version may have enqueued it."""
 
 
 class Job(msgspec.Struct, frozen=True):
-    """One stale thing. Subclasses name a kind and the integers that tell one from another."""
+    """One thing to compute. A subclass declares its kind, and its integers as fields."""
 
     kind: ClassVar[str]
     priority: ClassVar[Priority] = Priority.INTERACTIVE
 
     @property
     def name(self) -> str:
-        """The name under which the refresh is owed."""
+        """The name of the job in the queue: the kind and the integers."""
         return ":".join((self.kind, *map(str, msgspec.structs.astuple(self))))
 
     @classmethod
     def of(cls, *numbers: int) -> Self:
-        """Make a refresh of this kind from its integers, in the order of its fields."""
+        """Make a job of this kind from its integers, in the order of its fields."""
         return msgspec.convert(dict(zip(cls.__struct_fields__, numbers, strict=True)), cls)
 
 
@@ -61,14 +64,14 @@ _kinds: dict[str, type[Job]] = {}
 
 
 def register_kind(job: type[Job]) -> None:
-    """Make the kind known to `parse`; twice the same kind is an error."""
+    """Make a kind known to `parse`. Raises DuplicateError where two classes have one kind."""
     if job.kind in _kinds:
         raise DuplicateError(f"two statistics are of kind {job.kind!r}; rename one")
     _kinds[job.kind] = job
 
 
 def parse(name: str) -> Job:
-    """Return the refresh called `name`.
+    """Return the job of a name.
 
     Raises UnknownKindError, also where another version gave the kind other fields.
     """
@@ -78,23 +81,26 @@ def parse(name: str) -> Job:
     try:
         return _kinds[kind].of(*map(int, numbers))
     except ValueError as error:
-        raise UnknownKindError(f"{name!r} is of a kind that is made otherwise here") from error
+        raise UnknownKindError(f"{name!r} does not have the fields that this version knows") from error
 
 
 def known(names: Iterable[str]) -> Iterator[Job]:
-    """Yield the refreshes of those names that this version knows; a newer one may have others."""
+    """Yield the jobs of those names that this version knows."""
     for name in names:
         try:
             yield parse(name)
         except UnknownKindError:
-            continue  # that version's daemon sees to it
+            continue  # a job of a newer version; its daemon answers it
 
 
 def enqueue_once_request(job: Job, priority: Priority, interval: float) -> dict[str, Any]:
-    """Return what the script `ask` takes; `interval`, in seconds, is how often it may be owed."""
+    """Return the request of the script `jobs/enqueue_once`.
+
+    The job is enqueued at most once in `interval` seconds.
+    """
     return {
         "name": job.name,
         "class": int(priority),
-        "asked": keys.asked(job.name),
+        "requested": keys.requested(job.name),
         "milliseconds": int(interval * 1000),
     }

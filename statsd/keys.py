@@ -1,28 +1,43 @@
-"""Every Redis key, built in one place.
+"""Every Redis key.
 
-The public ones are those of the contract, section 2; what is private to the daemons lies
-under `stats:internal:`.
+The public keys are those of the contract, section 2. The private keys of the daemons lie under
+`stats:internal:` and `stats:boards:`; the scripts get their names from here
+(`statsd/scripts.py`).
 """
 
 STREAM = "stat:events"
 GROUP = "stats-workers"
 DEAD_LETTERS = "stat:events:dead"
 
-INTERNAL = "stats:internal:"
-WATERMARK = f"{INTERNAL}watermark"
-ACKNOWLEDGED_SOLVES = f"{INTERNAL}covered"
-DELAYED = f"{INTERNAL}later"
-LEASES = f"{INTERNAL}leases"
-LAST_RUNS = f"{INTERNAL}runs"
-DAEMONS = f"{INTERNAL}daemons"
-AUDIT = f"{INTERNAL}audit"
-KEY_INDEX = f"{INTERNAL}holdings"
-KEY_OWNERS = f"{INTERNAL}owners"
 BELTS = "stats:belts"
 EMOJIS = "stats:emojis"
 CONTAINERS = "stats:containers"
 
-BOARDS = "stats:boards:2:"  # with the version of their form
+AS_OF = ":updated"
+"""Ends the key that holds the moment for which a value is true."""
+
+INTERNAL = "stats:internal:"
+CLOCK = f"{INTERNAL}clock"
+DUE = f"{INTERNAL}due:"
+JOB = f"{INTERNAL}job:"
+DELAYED = f"{INTERNAL}delayed"
+LEASES = f"{INTERNAL}leases"
+COOLDOWNS = f"{INTERNAL}cooldowns"
+CHANGES = f"{INTERNAL}changes"
+LAST_RUNS = f"{INTERNAL}last_runs"
+KEY_INDEX = f"{INTERNAL}key_index"
+KEY_OWNERS = f"{INTERNAL}key_owners"
+ACKNOWLEDGED_SOLVES = f"{INTERNAL}acknowledged_solves"
+WATERMARK = f"{INTERNAL}watermark"
+AUDIT = f"{INTERNAL}audit"
+DAEMONS = f"{INTERNAL}daemons"
+
+BOARDS = "stats:boards:2:"
+"""Begins the keys of live boards; the number is the version of their form."""
+BOARD_CHANGES = f"{INTERNAL}board_changes"
+
+SCOREBOARD_ARRAY, CREWS_ARRAY = "stats:scoreboard:dojo:", "stats:crews:dojo:"
+"""Begin the keys of a whole dojo's arrays; `{dojo_id}:{days}` follows."""
 
 
 def reference_id(dojo_id: int, slug: str, *, official: bool) -> str:
@@ -85,21 +100,21 @@ def _scope(dojo_id: int, module_index: int | None) -> str:
 
 
 DOJO = "dojo"
-"""How live boards call the place that is a whole dojo."""
+"""The scope that is a whole dojo, as live boards name it."""
 
 
 def scope(module_index: int | None) -> str:
-    """Return how live boards call a place: a module is its index."""
+    """Return a scope as live boards name it: a module by its index."""
     return DOJO if module_index is None else str(module_index)
 
 
 def module_index_of(scope: str) -> int | None:
-    """Return the index of the module that a place is; None for a whole dojo."""
+    """Return the index of the module that a scope is; None for a whole dojo."""
     return None if scope == DOJO else int(scope)
 
 
 def boards(dojo_id: int) -> str:
-    """Return what the keys of a dojo's live boards begin with; see `statsd/lua/boards.lua`."""
+    """Return what the keys of a dojo's live boards begin with; see `statsd/boards/lua/state.lua`."""
     return f"{BOARDS}{dojo_id}"
 
 
@@ -110,24 +125,24 @@ def crews(dojo_id: int, module_index: int | None = None, days: int = 0) -> str:
 
 def updated(key: str) -> str:
     """Return the key that holds the moment `key`'s value is true for, in Redis seconds."""
-    return f"{key}:updated"
+    return f"{key}{AS_OF}"
 
 
 def job(name: str) -> str:
-    """Return the key of the mark of a refresh."""
-    return f"{INTERNAL}mark:{name}"
+    """Return the key of the hash of a pending job."""
+    return f"{JOB}{name}"
 
 
 def due(priority: int) -> str:
-    """Return the key of what is owed in a class."""
-    return f"{INTERNAL}due:{priority:d}"
+    """Return the key of the pending jobs of a class, by the time they are due."""
+    return f"{DUE}{priority:d}"
 
 
 def heartbeat(consumer: str) -> str:
-    """Return the key by which a daemon says that it still consumes."""
-    return f"{INTERNAL}alive:{consumer}"
+    """Return the key by which a daemon shows that it lives, and holds its name."""
+    return f"{INTERNAL}heartbeat:{consumer}"
 
 
-def asked(name: str) -> str:
-    """Return the key that remembers, for a few seconds, that a reader asked for a refresh."""
-    return f"{INTERNAL}asked:{name}"
+def requested(name: str) -> str:
+    """Return the key that remembers, for some seconds, that a job was enqueued on request."""
+    return f"{INTERNAL}requested:{name}"

@@ -14,8 +14,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any
+from itertools import count
+from typing import Any, TypeVar
 
+import msgspec
 import orjson
 from redis.asyncio import Redis
 
@@ -23,17 +25,17 @@ from statsd import keys, scripts
 from statsd.calculators import crews, dojo_boards, dojo_stats, scoreboard, user_entries
 from statsd.calculators.crews import Crews
 from statsd.calculators.dojo_boards import Boards
-from statsd.calculators.dojo_stats import RECENT, RECENT_SOLVES, DojoStats, Newest, Totals
+from statsd.calculators.dojo_stats import RECENT, DojoStats, Newest, Totals
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.user_entries import UserEntries
+from statsd.definitions import RECENT_SOLVES, SENTINEL
 from statsd.job import microseconds
+from statsd.jobs.executor import calculated, calculated_in_parts
 from statsd.jobs.parts import Parts
-from statsd.jobs.queue import Answer, Attempt
-from statsd.jobs.worker import calculated, calculated_in_parts
+from statsd.jobs.queue import Answer, Attempt, PrefetchedTotals
 from statsd.servers.database import Database
 from statsd.servers.snapshot import Groups
 
-SENTINEL = "-"
 EXPIRE = "EXPIRE"
 UPLOAD_TTL = 600  # seconds until boards that were never put in place go
 CHUNK = 1000  # entries in one command
@@ -42,8 +44,10 @@ USERS_PAGE = 500  # other rows that are read at once, most of them of a user eac
 MEMBERS = 200  # of crews, of whom Redis is asked at once: some milliseconds
 TRIES = 3  # at reading all members of a dojo while nothing is put down
 
-Member = tuple[int, bytes, dict[str, Sequence[int]]]
-"""A user, the JSON that is kept of it, and by place its ranks, from 0, in the windows."""
+R = TypeVar("R")
+
+Member = tuple[int, str, dict[str, Sequence[int]]]
+"""A user, the JSON that is kept of it, and by scope its ranks, from 0, in the windows."""
 
 
 class LiveBoards:
@@ -52,7 +56,7 @@ class LiveBoards:
     def __init__(self, redis: Redis, database: Database) -> None:
         self._redis = redis
         self._database = database
-        self._members = redis.register_script(scripts.source("members"))
+        self._members = redis.register_script(scripts.source("boards/members"))
 
     async def rebuild(self, wanted: Sequence[Scoreboard], attempt: Attempt) -> Parts:
         """Compute all scoreboards of dojos anew, from one pass: the arrays, and the boards.
@@ -74,10 +78,10 @@ class LiveBoards:
         """Return the arrays of a dojo, and its boards, which lie beside those in place by now."""
         shaped = await _shaped(dojo_id, found)
         if not shaped:
-            return Answer({}, boards={"gone": str(dojo_id)})
+            return Answer({}, boards={"no_boards": {"dojo": str(dojo_id)}})
         values, built = shaped
         prefix = await self._upload(dojo_id, built, attempt)
-        return Answer(values, boards={"install": [str(dojo_id), prefix]})
+        return Answer(values, boards={"new_boards": {"dojo": str(dojo_id), "prefix": prefix}})
 
     async def _upload(self, dojo_id: int, boards: Boards, attempt: Attempt) -> str:
         """Write boards beside those in place; return what their keys begin with."""
@@ -100,16 +104,16 @@ class LiveBoards:
         answers = {}
         for job in wanted:
             own = found.get(job, user_entries.NOTHING)
-            action: list[Any] = [
-                str(job.dojo_id),
-                str(job.user_id),
-                day,
-                own.scores,
-                own.record.decode() or False,
-                own.crew.decode() or False,
-                own.until is not None and microseconds(own.until),
-            ]
-            answers[job] = Answer({}, boards={"stand": action})
+            new = {
+                "dojo": str(job.dojo_id),
+                "user": str(job.user_id),
+                "day": day,
+                "scores": own.scores,
+                "record": own.record.decode() or None,
+                "crew": own.crew.decode() or None,
+                "leaving": None if own.until is None else microseconds(own.until),
+            }
+            answers[job] = Answer({}, boards={"user_entries": new})
         return answers
 
     async def dojo_stats(
@@ -157,41 +161,68 @@ class LiveBoards:
                     yield answers
 
     async def _members_of(self, dojo: str) -> tuple[list[str], list[Member]] | None:
-        """Return the places of a dojo's boards and who has a tag; None where they do not say.
+        """Return the scopes of a dojo's boards, and its users with a tag.
 
-        There may be many, of whom Redis is asked in parts. If something was put down meanwhile they
-        are asked for again, some times; what was put down owes them anyhow.
+        None where the boards are missing or doubtful. Redis is asked for some users at a time, and
+        anew when the boards changed between two replies. After some tries a mixture is returned:
+        the change has enqueued the crews again.
         """
-        for _ in range(TRIES):
-            first = await self._members(args=[scripts.encode({"dojo": dojo})])
-            if not first:
+        for tries in count(1):
+            first = await self._read_members(_Users, dojo=dojo)
+            if first is None:
                 return None
-            state, scopes, users = first
-            people: list[Member] = []
-            states = {state}
-            for start in range(0, len(users), MEMBERS):
-                some = [user.decode() for user in users[start : start + MEMBERS]]
-                request = {"dojo": dojo, "users": some}
-                part = await self._members(args=[scripts.encode(request)])
-                if not part:
+            members: list[Member] = []
+            versions = {first.version}
+            for start in range(0, len(first.users), MEMBERS):
+                users = first.users[start : start + MEMBERS]
+                part = await self._read_members(_Members, dojo=dojo, users=users)
+                if part is None:
                     return None
-                states.add(part[0])
-                people += map(_member, part[1])
-            if len(states) == 1:
-                break
-        return [scope.decode() for scope in scopes], people
+                versions.add(part.version)
+                members += [each.member() for each in part.members]
+            if len(versions) == 1 or tries == TRIES:
+                return first.scopes, members
+        return None
+
+    async def _read_members(self, kind: type[R], **request: Any) -> R | None:
+        reply: bytes | None = await self._members(args=[scripts.encode(request)])
+        return None if reply is None else msgspec.msgpack.decode(reply, type=kind)
+
+
+class _Users(msgspec.Struct):
+    """A reply of the script `boards/members`: which users of a dojo have a tag."""
+
+    version: str
+    scopes: list[str]
+    users: list[str]
+
+
+class _Member(msgspec.Struct):
+    user: str
+    text: str
+    ranks: list[tuple[str, int, int, int]]
+
+    def member(self) -> Member:
+        return int(self.user), self.text, {scope: windows for scope, *windows in self.ranks}
+
+
+class _Members(msgspec.Struct):
+    """Another reply of that script: what the boards keep of some of those users."""
+
+    version: str
+    members: list[_Member]
 
 
 def _known(
     wanted: Sequence[DojoStats], attempt: Attempt
 ) -> dict[DojoStats, tuple[Totals, list[Newest]]]:
-    """Return what the boards said, of those dojos whose boards were whole and of this day."""
-    today = attempt.now.date().isoformat().encode()
+    """Return the prefetched totals of the dojos whose boards have a chart of this day."""
+    today = attempt.now.date().isoformat()
     found = [(job, attempt.prefetched.get(job.name)) for job in wanted]
     return {
-        job: _totals_in(prefetched, attempt.now)
-        for job, prefetched in found
-        if prefetched and prefetched[0] == today
+        job: _totals_in(totals, attempt.now)
+        for job, totals in found
+        if totals and totals.day == today
     }
 
 
@@ -216,24 +247,18 @@ def _arrays(scopes: Sequence[Any], rows: Sequence[Any]) -> Mapping[str, orjson.F
     return {key: orjson.Fragment(orjson.dumps(entries)) for _, key, entries in boards}
 
 
-def _totals_in(reply: Sequence[Any], now: datetime) -> tuple[Totals, list[Newest]]:
-    _, solves, users, chart, records = reply
+def _totals_in(found: PrefetchedTotals, now: datetime) -> tuple[Totals, list[Newest]]:
     newest = sorted(
         (
             solved
-            for record in filter(None, records)
-            for solved in user_entries.newest_in(record)
+            for record in filter(None, found.records)
+            for solved in user_entries.newest_in(record.encode())
             if solved.date >= now - RECENT
         ),
         key=lambda solved: solved.order,
         reverse=True,
     )
-    return Totals(solves, users, [tuple(day) for day in chart]), newest[:RECENT_SOLVES]
-
-
-def _member(found: Sequence[Any]) -> Member:
-    user, text, ranks = found
-    return int(user), text, {scope.decode(): of_windows for scope, *of_windows in ranks}
+    return Totals(found.solves, found.users, found.chart), newest[:RECENT_SOLVES]
 
 
 def _commands(prefix: str, boards: Boards, attempt: Attempt) -> Iterator[tuple[Any, ...]]:

@@ -1,6 +1,7 @@
-"""Do work on a batch; where it fails, halve the batch until what fails is alone.
+"""Bisect: where the work on a batch fails, halve the batch until the failing item is alone.
 
-The one place where failures are put aside. An outage is no failure and passes through.
+This is the one place where exceptions are turned into results. An outage is no failure of an item,
+and is raised.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,20 +16,20 @@ R = TypeVar("R")
 async def bisect(
     items: Sequence[T],
     work: Callable[[Sequence[T]], Awaitable[R]],
-    permit: Callable[[BaseException], bool] = is_outage,
+    is_raised: Callable[[BaseException], bool] = is_outage,
 ) -> tuple[list[R], list[tuple[T, Exception]]]:
-    """Return the results of the parts that succeeded, and the items that failed with why.
+    """Return the results of the parts that succeeded, and each failed item with its error.
 
-    An error that is `permit` is nobody's failure, and is raised.
+    An error for which `is_raised` returns true is no failure of an item.
     """
     try:
         return [await work(items)], []
     except Exception as error:
-        if permit(error):
+        if is_raised(error):
             raise
         if len(items) == 1:
             return [], [(items[0], error)]
     middle = len(items) // 2
-    results, failures = await bisect(items[:middle], work, permit)
-    more_results, more_failures = await bisect(items[middle:], work, permit)
+    results, failures = await bisect(items[:middle], work, is_raised)
+    more_results, more_failures = await bisect(items[middle:], work, is_raised)
     return results + more_results, failures + more_failures

@@ -1,4 +1,4 @@
-"""The dead letters, for the operator: what could not be handled, and putting it back to work."""
+"""The dead letters, as an operator sees them: list, replay and drop."""
 
 import re
 import sys
@@ -12,12 +12,12 @@ from statsd.errors import StatsdError
 from statsd.job import Priority
 from statsd.stream.event_stream import CUT
 
-PAGE = 100  # letters read at once
+PAGE = 100  # dead letters read at once
 _ID = re.compile(r"\d{1,20}-\d{1,20}")
 
 
 class Letter(NamedTuple):
-    """One dead letter: an entry of the stream, or a refresh."""
+    """One dead letter: an entry of the stream, or a job."""
 
     id: str
     fields: dict[str, bytes]
@@ -32,7 +32,7 @@ class Letter(NamedTuple):
 
     @property
     def subject(self) -> str:
-        """What it was: the refresh's name, or the entry's id in the stream."""
+        """The name of the job, or the id that the entry had in the stream."""
         return self.text("name") or f"event {self.text('id')}"
 
 
@@ -41,10 +41,10 @@ class DeadLetters:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._replay = redis.register_script(scripts.source("replay"))
+        self._replay = redis.register_script(scripts.source("jobs/replay"))
 
     async def newest(self, limit: int | None = None) -> AsyncIterator[Letter]:
-        """Yield letters, the newest first, all of them or so many."""
+        """Yield dead letters, the newest first; all of them, or up to `limit`."""
         end = "+"
         left = sys.maxsize if limit is None else limit
         while left and (page := await self._page(end, min(left, PAGE))):
@@ -58,16 +58,16 @@ class DeadLetters:
         return [_letter(letter_id, fields) for letter_id, fields in page]
 
     async def get(self, letter_id: str) -> Letter | None:
-        """Return one letter, None where there is none of this id."""
+        """Return the dead letter of an id; None where there is none."""
         checked = _checked(letter_id)
         found: Any = await self._redis.xrange(keys.DEAD_LETTERS, checked, checked)
         return _letter(*found[0]) if found else None
 
     async def replay(self, letter_id: str) -> str:
-        """Put a letter back to work and remove it, in one step.
+        """Replay a dead letter and remove it, in one step.
 
-        Return `replayed`, `gone` (there is none of this id) or `incomplete` (an entry whose data
-        was too large to be kept, or that had none).
+        Return `replayed`, `gone` (there is none of this id) or `incomplete` (the data of the entry
+        was too large to be kept, or the entry had none).
         """
         request = {
             "id": _checked(letter_id),
@@ -78,7 +78,7 @@ class DeadLetters:
         return str(reply.decode())
 
     async def drop(self, letter_id: str) -> str:
-        """Remove a letter. Return `dropped`, or `gone` where there is none of this id."""
+        """Remove a dead letter. Return `dropped`, or `gone` where there is none of this id."""
         removed = await self._redis.xdel(keys.DEAD_LETTERS, _checked(letter_id))
         return "dropped" if removed else "gone"
 

@@ -1,7 +1,6 @@
-"""Answers that come in parts, each settled before the next is asked for.
+"""Answers in parts: each part is completed before the next one is computed.
 
-So of a batch of large values no more than a part is held in memory, and what is ready first is
-cached first.
+So only one part of a batch of large values is in memory, and the first values are cached early.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -11,14 +10,14 @@ from typing import Any
 from statsd.jobs.queue import Answer, Attempt
 
 Parts = AsyncGenerator[Mapping[Any, Answer], None]
-"""Answers, some at a time. What has none in the end stands for something that is gone."""
+"""Yields answers by job, some at a time. A job without an answer is gone."""
 
 Execute = Callable[[Sequence[Any], Attempt], Parts]
-"""Answers refreshes of one kind from what was true after the attempt's token."""
+"""Answers jobs of one kind, from data read after the attempt's token."""
 
 
 def at_once(answer: Callable[[Sequence[Any], Attempt], Awaitable[Mapping[Any, Answer]]]) -> Execute:
-    """Give the answers of a function that has all of them together as the only part."""
+    """Return a function that yields all answers of another function as one part."""
 
     async def execute(wanted: Sequence[Any], attempt: Attempt) -> Parts:
         yield await answer(wanted, attempt)
@@ -26,21 +25,21 @@ def at_once(answer: Callable[[Sequence[Any], Attempt], Awaitable[Mapping[Any, An
     return execute
 
 
-class Spent:
-    """The seconds that each of some refreshes took, which are answered in parts.
+class TimeSpent:
+    """Measures the seconds that each job of a batch takes, when answers come in parts.
 
-    What it takes until there is a first part is shared by all.
+    The time until the first part is shared by all jobs.
     """
 
     def __init__(self, jobs: int, clock: Callable[[], float] = monotonic) -> None:
-        """Take how many they are, and what tells the time, in seconds."""
+        """`jobs` is their number; `clock` returns seconds."""
         self._jobs = jobs
         self._clock = clock
         self._shared: float | None = None
         self._began = clock()
 
     def on(self, answers: int) -> float:
-        """Return what each of so many took, which are answered now."""
+        """Return the seconds that each of `answers` jobs took, which are answered now."""
         seconds = self._clock() - self._began
         if self._shared is None:
             self._shared = seconds / self._jobs
@@ -48,5 +47,5 @@ class Spent:
         return self._shared + seconds / answers
 
     def go_on(self) -> None:
-        """Let the work on the next part begin now."""
+        """Begin the next part."""
         self._began = self._clock()

@@ -1,7 +1,7 @@
 """What handlers return: jobs to enqueue, and solves to acknowledge."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from statsd.job import Job, Priority
 from statsd.jobs.provenance import Provenance
@@ -10,35 +10,42 @@ RECHECK_DELAY = 2.0  # seconds: an event may be published a moment before its co
 
 
 class PendingJob(NamedTuple):
-    """A refresh that is owed: now, or again after `delay` seconds, whatever runs until then."""
+    """A job to enqueue: now, or after a delay, whatever is completed until then."""
 
     job: Job
     delay: float = 0.0
+    """Seconds."""
     priority: Priority | None = None
+    """None: the job's own class."""
 
-    def packed(self, provenance: Provenance | None = None) -> tuple[str | int, ...]:
-        """Return what the scripts take: name, class, delay in microseconds, and the cause."""
+    def packed(self, provenance: Provenance | None = None) -> dict[str, Any]:
+        """Return the job as the scripts take it, with the events that it is enqueued for."""
         priority = self.job.priority if self.priority is None else self.priority
-        return self.job.name, int(priority), int(self.delay * 1_000_000), *(provenance or ())
+        found = {
+            "name": self.job.name,
+            "class": int(priority),
+            "delay": int(self.delay * 1_000_000),
+        }
+        return found | {"provenance": provenance._asdict()} if provenance else found
 
 
 class AcknowledgedSolve(NamedTuple):
-    """A solve that the marks beside it answer for: it was in the database before they were set.
+    """A solve whose jobs are enqueued in the same step, after it was in the database.
 
-    By this the watch over the database knows whose event came.
+    The search for missed solves skips it.
     """
 
     submission_id: int
 
 
 Consequence = PendingJob | AcknowledgedSolve
-"""What is put down in the step that acknowledges events or answers marks."""
+"""What the step that acknowledges events, or completes jobs, writes to the queue."""
 
 
 def now_and_again(jobs: Iterable[Job], priority: Priority | None = None) -> Iterator[PendingJob]:
-    """Mark each refresh now, and once more when a commit that was under way has landed.
+    """Enqueue each job now, and again when a commit that was under way has landed.
 
-    With a priority, in that class and not in its own.
+    `priority` replaces the jobs' own class.
     """
     for job in jobs:
         yield PendingJob(job, priority=priority)

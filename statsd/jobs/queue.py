@@ -1,14 +1,14 @@
-"""Marks: what is owed, in Redis, shared by all daemons.
+"""The job queue in Redis, shared by all daemons.
 
-A mark is set (in the step that acknowledges its event), leased by a worker together with a
-token, and goes when an answer with a newer token than the mark was written. See
-`statsd/lua/common.lua` for how it lies in Redis.
+A job is enqueued (for an event: in the step that acknowledges it), leased by a worker together
+with a token, and completed: its values are written, and it leaves the queue, unless it was
+enqueued again after the token. `statsd/jobs/lua/queue.lua` describes how it lies in Redis.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 import orjson
@@ -23,6 +23,8 @@ SECOND = 1_000_000  # microseconds
 PART = 1_000_000  # characters of values that are written at once, about
 OLDEST_TOKEN = 60.0  # seconds; an answer whose token is older is refused
 
+R = TypeVar("R")
+
 
 class EventRef(NamedTuple):
     """An event as log lines name it."""
@@ -31,33 +33,46 @@ class EventRef(NamedTuple):
     event_type: str
 
 
+class PrefetchedTotals(msgspec.Struct, frozen=True):
+    """The totals of a dojo from its live boards (`statsd/boards/lua/totals.lua`)."""
+
+    day: str
+    """The day of the chart, as an ISO date."""
+    solves: int
+    users: int
+    chart: list[tuple[int, int]]
+    """Solves and users on each day of the chart."""
+    records: list[str]
+    """The records of the users with the newest solves."""
+
+
 @dataclass(frozen=True)
 class Attempt:
-    """Leased names and the token of one try at answering them."""
+    """Leased jobs, and the token of one try at answering them."""
 
     names: tuple[str, ...]
     token: int
-    """Microseconds of the server's clock: what the answer is true for."""
+    """Microseconds of the server's clock: the moment for which the answer is true."""
     moment: int
-    """Microseconds of scheduling time, which no step of that clock moves: for measuring waits."""
+    """Microseconds of the queue's own time, which no step of that clock moves."""
     epoch: str
-    """Which life of the clock the token is from."""
+    """The life of the clock that the token belongs to."""
     lease: str
     queued: float = 0.0
-    """Seconds for which the oldest had been due."""
+    """Seconds for which the oldest job was due."""
     events: Mapping[str, EventRef] = field(default_factory=dict)
-    """By name, the newest event that it is owed for, where there is one."""
-    prefetched: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """By name of dojos' statistics, what live boards said at the token: see `facts.lua`."""
+    """By job name, the newest event that it is pending for."""
+    prefetched: Mapping[str, PrefetchedTotals] = field(default_factory=dict)
+    """By job name of a dojo's statistics, its totals at the token."""
 
     @property
     def kind(self) -> str:
-        """The kind that all names are of."""
+        """The kind of all its jobs."""
         return self.names[0].partition(":")[0]
 
     @property
     def newest_event(self) -> dict[str, str]:
-        """The newest of them, as fields of a log line; empty where there is none."""
+        """The newest event of all, as fields of a log line; empty where there is none."""
         events = (self.events[name] for name in self.names if name in self.events)
         newest = max(events, key=lambda event: id_of(event.entry), default=None)
         return newest._asdict() if newest else {}
@@ -70,104 +85,127 @@ class Attempt:
 
 @dataclass(frozen=True)
 class LeaseRequest:
-    """What a worker takes: the oldest of a class, and more of its kind.
+    """Which jobs a worker leases: the oldest job of a class, and more jobs of its kind.
 
-    It is the most urgent class, unless another has waited for long.
+    The class is the most urgent one, unless priority aging puts another one first.
     """
 
     batches: Mapping[str, int]
-    """How many of each kind are taken at once; of others none are."""
+    """How many jobs of each kind are leased at once; jobs of other kinds are not leased."""
     least: Priority = Priority.IDLE
-    """What is less urgent is not looked at."""
+    """The least urgent class that is considered."""
     debounce: float = 0.0
-    """Seconds that large values (the class EXPORT) wait beyond their due time."""
+    """Seconds that jobs of class EXPORT wait beyond their due time."""
     strict: bool = False
-    """Whether it is the most urgent class in any case."""
+    """Whether the most urgent class comes first, without priority aging."""
     shed: Collection[str] = ()
-    """Kinds of which only what a page waits for is taken."""
+    """Kinds of which only class MISSED is leased."""
 
 
 class Leased(NamedTuple):
-    """What `take` found."""
+    """What a lease request found."""
 
     attempt: Attempt | None
     more: bool
-    """Others are due already."""
+    """Whether other jobs are due already."""
     wait: float | None
-    """Seconds until something is due; None where nothing is owed."""
+    """Seconds until another job is due; None where none is pending."""
 
 
 class Answer(NamedTuple):
-    """What is true for one refresh: its keys with their values, and what to put down."""
+    """The result of one job: its keys with their values, and what follows."""
 
     values: Mapping[str, Any]
     consequences: Sequence[Consequence] = ()
-    boards: Mapping[str, Any] | None = None
-    """What becomes of a dojo's live boards: see `statsd/lua/settle.lua`."""
+    boards: Mapping[str, Any] = {}
+    """What changes on live boards: see `statsd/boards/lua/hooks.lua`."""
     until: datetime | None = None
-    """When it changes by itself (naive UTC), and is owed again."""
+    """When the answer changes by itself (naive UTC), so that the job is enqueued again."""
 
 
 class Completion(NamedTuple):
     """What became of one answer."""
 
     status: str
-    """`completed`; `again`, for what was marked meanwhile; `late` and `lost`, for answers that were
-    refused, because too old or because the lease is another's."""
+    """`completed`; `requeued`: written, and the job was enqueued meanwhile; `stale` or `fenced`:
+    refused, because the token is too old, or the lease is another worker's."""
     waited: float | None = None
-    """Seconds since the oldest event it answers was published; None where there was none."""
+    """Seconds since the oldest event was published that it answers; None: for no event."""
     unchanged: int = 0
-    """How many values were what the cache had, and were not written again."""
+    """How many values were in the cache already, and were not written again."""
 
 
 class Queue:
-    """The marks, seen by one daemon, the `owner` of the leases it takes."""
+    """The queue, seen by one daemon, which owns the leases that it takes."""
 
     def __init__(self, redis: Redis, owner: str, *, lease: float, dead_limit: int) -> None:
+        """`lease` is in seconds; `dead_limit` is how many dead letters are kept."""
         self._redis = redis
         self._owner = owner
         self._lease = int(lease * SECOND)
         self._dead_limit = dead_limit
         self._scripts = {
             name: redis.register_script(scripts.source(name))
-            for name in ("take", "renew", "settle", "fail", "release", "mark", "ask", "sweep")
+            for name in (
+                "jobs/complete",
+                "jobs/enqueue",
+                "jobs/enqueue_once",
+                "jobs/fail",
+                "jobs/lease",
+                "jobs/release",
+                "jobs/renew",
+                "consistency/sweep",
+            )
         }
 
-    async def _run(self, script: str, request: Mapping[str, Any], *key_names: str) -> Any:
+    async def _run(self, script: str, *key_names: str, **request: Any) -> Any:
         return await self._scripts[script](key_names, [scripts.encode(request)])
 
+    async def _reply(self, kind: type[R], script: str, *key_names: str, **request: Any) -> R:
+        reply: bytes = await self._run(script, *key_names, **request)
+        return msgspec.msgpack.decode(reply, type=kind)
+
     async def enqueue(self, jobs: Sequence[PendingJob]) -> None:
-        """Set marks."""
-        await self._run("mark", {"marks": [job.packed() for job in jobs]})
+        """Enqueue jobs."""
+        await self._run("jobs/enqueue", jobs=[job.packed() for job in jobs])
 
     async def enqueue_once(self, job: Job, interval: float) -> bool:
-        """Owe a refresh, once in `interval` seconds for all who ask; return whether it was now."""
-        return bool(await self._run("ask", enqueue_once_request(job, job.priority, interval)))
+        """Enqueue a job at most once in `interval` seconds, for all daemons.
 
-    async def lease(self, choice: LeaseRequest) -> Leased:
-        """Lease what is due."""
-        return _leased_from(await self._run("take", self._wanted(choice)))
+        Return whether it was enqueued now.
+        """
+        request = enqueue_once_request(job, job.priority, interval)
+        return bool(await self._run("jobs/enqueue_once", **request))
 
-    def _wanted(self, choice: LeaseRequest) -> Mapping[str, Any]:
+    async def lease(self, wanted: LeaseRequest) -> Leased:
+        """Lease due jobs."""
+        return (await self._reply(_LeaseReply, "jobs/lease", **self._packed(wanted))).leased()
+
+    def _packed(self, wanted: LeaseRequest) -> dict[str, Any]:
         return {
             "owner": self._owner,
-            "lease": self._lease,
-            "batches": choice.batches,
-            "least": int(choice.least),
-            "lull": int(choice.debounce * SECOND),
-            "strict": choice.strict,
-            "held": dict.fromkeys(choice.shed, True),
+            "duration": self._lease,
+            "batches": wanted.batches,
+            "least": int(wanted.least),
+            "debounce": int(wanted.debounce * SECOND),
+            "strict": wanted.strict,
+            "shed": dict.fromkeys(wanted.shed, True),
         }
 
     async def renew(self, attempt: Attempt) -> Attempt:
-        """Prolong the lease; return the attempt with a newer token, for another try.
+        """Renew the lease; return the attempt with a newer token, for another try.
 
-        It has no facts: those were of the older one.
+        Its prefetched totals go: they were those of the older token.
         """
-        request = {"lease": attempt.lease, "names": attempt.names, "duration": self._lease}
-        token, moment, epoch = await self._run("renew", request)
+        renewed = await self._reply(
+            _Renewed, "jobs/renew", lease=attempt.lease, names=attempt.names, duration=self._lease
+        )
         return replace(
-            attempt, token=int(token), moment=int(moment), epoch=epoch.decode(), prefetched={}
+            attempt,
+            token=renewed.token,
+            moment=renewed.moment,
+            epoch=renewed.epoch,
+            prefetched={},
         )
 
     async def complete(
@@ -178,9 +216,9 @@ class Queue:
         took: float = 0.0,
         cooldown: float | None = None,
     ) -> list[Completion]:
-        """Write the answers and remove the marks they answer; return what became of each.
+        """Write answers, by job name, and remove their jobs; return what became of each.
 
-        In seconds: what each of them took, and how long it has to rest, where it has to.
+        `took` and `cooldown` are seconds, for each of the jobs; None: no cooldown.
         """
         completed, _ = await self._complete(attempt, answers, None, took, cooldown)
         return completed
@@ -189,38 +227,46 @@ class Queue:
         self,
         attempt: Attempt,
         answers: Mapping[str, Answer],
-        choice: LeaseRequest,
+        wanted: LeaseRequest,
         *,
         took: float = 0.0,
         cooldown: float | None = None,
     ) -> tuple[list[Completion], Leased | None]:
-        """Do the same, and lease what is due then in the same step; None: one was late."""
-        return await self._complete(attempt, answers, choice, took, cooldown)
+        """Complete, and lease the jobs that are due then, in one step.
+
+        Nothing (None) is leased where an answer was stale, since that one comes first.
+        """
+        return await self._complete(attempt, answers, wanted, took, cooldown)
 
     async def _complete(
         self,
         attempt: Attempt,
         answers: Mapping[str, Answer],
-        choice: LeaseRequest | None,
+        wanted: LeaseRequest | None,
         took: float,
         cooldown: float | None,
     ) -> tuple[list[Completion], Leased | None]:
-        request = {
-            "token": str(attempt.token),
+        common = {
+            "token": attempt.token,
             "epoch": attempt.epoch,
             "lease": attempt.lease,
             "oldest": int(OLDEST_TOKEN * SECOND),
         }
-        times = (int(took * SECOND), None if cooldown is None else int(cooldown * SECOND))
-        packed = ((*_packed(*each), *times, _until(each[1])) for each in answers.items())
+        costs = {
+            "took": int(took * SECOND),
+            "cooldown": None if cooldown is None else int(cooldown * SECOND),
+        }
         completed: list[Completion] = []
-        leased: list[Any] = []
-        for part in _in_parts(packed):
+        leased: Leased | None = None
+        for part in _in_parts(_packed(name, each) | costs for name, each in answers.items()):
             is_last = len(completed) + len(part) == len(answers)
-            following = {"next": self._wanted(choice)} if choice and is_last else {}
-            reply, leased = await self._run("settle", request | {"answers": part} | following)
-            completed.extend(map(_completion, reply[::3], reply[1::3], reply[2::3]))
-        return completed, _leased_from(leased) if leased else None
+            following = {"next": self._packed(wanted)} if wanted and is_last else {}
+            reply = await self._reply(
+                _CompleteReply, "jobs/complete", **common, answers=part, **following
+            )
+            completed.extend(outcome.completion() for outcome in reply.outcomes)
+            leased = reply.leased.leased() if reply.leased else None
+        return completed, leased
 
     async def fail(
         self,
@@ -228,51 +274,50 @@ class Queue:
         delays: Sequence[float],
         reason: Mapping[str, str],
         *,
-        patient: bool = False,
+        unlimited: bool = False,
     ) -> tuple[int, float | None]:
-        """Put one failed refresh off, or, when its `delays` are used up, bury it.
+        """Put one failed job off or, when its `delays` are used up, bury it as a dead letter.
 
-        With `patient` the last delay is used again instead.
-        Return how many attempts it had (0: the lease is another's) and the delay in seconds
-        (None: buried).
+        With `unlimited` the last delay is used again and again. Return how many attempts it had
+        (0: the lease is another worker's) and the delay in seconds (None: buried).
         """
         [name] = attempt.names
         fields = {"name": name, "consumer": self._owner, "failed_at": timestamp(), **reason}
-        attempts, delay = await self._run(
-            "fail",
-            {
-                "token": str(attempt.token),
-                "lease": attempt.lease,
-                "name": name,
-                "delays": [int(delay * SECOND) for delay in delays],
-                "patient": patient,
-                "error": reason.get("error", ""),
-                "dead": [part for field in fields.items() for part in field],
-                "dead_limit": self._dead_limit,
-            },
+        failed = await self._reply(
+            _Failed,
+            "jobs/fail",
             keys.DEAD_LETTERS,
+            name=name,
+            token=attempt.token,
+            lease=attempt.lease,
+            delays=[int(delay * SECOND) for delay in delays],
+            unlimited=unlimited,
+            error=reason.get("error", ""),
+            dead=[part for field in fields.items() for part in field],
+            dead_limit=self._dead_limit,
         )
-        return int(attempts), None if int(delay) < 0 else int(delay) / SECOND
+        return failed.attempts, None if failed.delay is None else failed.delay / SECOND
 
     async def release(self, names: Sequence[str] | None = None) -> int:
-        """Give leases of this owner back, all of them or those on `names`; return how many."""
+        """Release this owner's leases, all of them or those on `names`; return how many."""
         request = {"owner": self._owner} | ({} if names is None else {"names": names})
-        return int(await self._run("release", request))
+        return int(await self._run("jobs/release", **request))
 
     async def sweep(self, cursor: str, count: int) -> tuple[str, int]:
-        """Mark what lost a key, among about `count` refreshes from a cursor on ("0": the first).
+        """Enqueue the jobs of which a key is missing, among about `count` from a cursor on.
 
-        Return the next cursor ("0": that was all) and how many were marked.
+        The first cursor is "0". Return the next cursor ("0": that was all) and how many were
+        enqueued.
         """
-        following, missing = await self._run("sweep", {"cursor": cursor, "count": count})
-        return following.decode(), int(missing)
+        swept = await self._reply(_Swept, "consistency/sweep", cursor=cursor, count=count)
+        return swept.cursor, swept.missing
 
     async def pending(self, priority: Priority) -> int:
-        """Return how many refreshes of a class are owed."""
+        """Return how many jobs of a class are pending."""
         return int(await self._redis.zcard(keys.due(priority)))
 
     async def jobs_with_keys(self) -> list[str]:
-        """Return the names of all refreshes that have keys in the cache."""
+        """Return the names of all jobs that have keys in the cache."""
         names: list[bytes] = await self._redis.hkeys(keys.KEY_INDEX)  # type: ignore[assignment]
         return [name.decode() for name in names]
 
@@ -284,8 +329,8 @@ def timestamp() -> str:
 
 def packed(
     consequences: Iterable[tuple[Consequence, Provenance | None]],
-) -> tuple[list[tuple[str | int, ...]], list[int]]:
-    """Return what the scripts take: the marks, and the ids of the solves they answer for."""
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """Return what the scripts take: the jobs, and the ids of the acknowledged solves."""
     jobs, acknowledged = [], []
     for consequence, provenance in consequences:
         if isinstance(consequence, PendingJob):
@@ -295,12 +340,26 @@ def packed(
     return jobs, acknowledged
 
 
-def _in_parts(answers: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+def _packed(name: str, answer: Answer) -> dict[str, Any]:
+    jobs, acknowledged = packed((each, None) for each in answer.consequences)
+    return {
+        "name": name,
+        "key_index": msgspec.json.encode(sorted(answer.values)).decode(),
+        # As text: Lua in Redis knows no binaries of MessagePack.
+        "values": [(key, orjson.dumps(value).decode()) for key, value in answer.values.items()],
+        "jobs": jobs,
+        "acknowledged": acknowledged,
+        "changes_at": None if answer.until is None else microseconds(answer.until),
+        **answer.boards,
+    }
+
+
+def _in_parts(answers: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Yield answers in parts: Redis does nothing else while a script writes one."""
     part, size = [], 0
     for answer in answers:
         part.append(answer)
-        size += sum(len(value) for _, value in answer[2])
+        size += sum(len(value) for _, value in answer["values"])
         if size >= PART:
             yield part
             part, size = [], 0
@@ -308,36 +367,72 @@ def _in_parts(answers: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ..
         yield part
 
 
-def _leased_from(reply: Sequence[Any]) -> Leased:
-    token, moment, epoch, lease, wait, more, queued, leased, events, known = reply
-    attempt = None
-    if leased:
-        names = tuple(name.decode() for name in leased)
-        for_events = zip(*[(text.decode() for text in events)] * 3, strict=True)
+# --- replies of the scripts, each described on top of its file
+
+
+class _Event(msgspec.Struct):
+    name: str
+    entry: str
+    type: str
+
+
+class _LeaseReply(msgspec.Struct):
+    token: int
+    moment: int
+    epoch: str
+    lease: str
+    names: list[str]
+    events: list[_Event]
+    queued: int
+    more: bool
+    wait: float | None = None
+    prefetched: list[PrefetchedTotals | Literal[False]] = []
+
+    def leased(self) -> Leased:
         attempt = Attempt(
-            names,
-            int(token),
-            int(moment),
-            epoch.decode(),
-            lease.decode(),
-            int(queued) / SECOND,
-            {name: EventRef(*event) for name, *event in for_events},
-            dict(zip(names, known, strict=False)),  # of other kinds there are none
+            tuple(self.names),
+            self.token,
+            self.moment,
+            self.epoch,
+            self.lease,
+            self.queued / SECOND,
+            {event.name: EventRef(event.entry, event.type) for event in self.events},
+            {
+                name: totals
+                for name, totals in zip(self.names, self.prefetched, strict=False)
+                if totals
+            },
         )
-    return Leased(attempt, bool(more), None if int(wait) < 0 else int(wait) / SECOND)
+        wait = None if self.wait is None else self.wait / SECOND
+        return Leased(attempt if self.names else None, self.more, wait)
 
 
-def _completion(status: bytes, waited: int, unchanged: int) -> Completion:
-    return Completion(status.decode(), None if waited < 0 else waited / 1000, unchanged)
+class _Outcome(msgspec.Struct):
+    status: str
+    unchanged: int
+    waited: int | None = None
+
+    def completion(self) -> Completion:
+        waited = None if self.waited is None else self.waited / 1000
+        return Completion(self.status, waited, self.unchanged)
 
 
-def _until(answer: Answer) -> int | None:
-    return None if answer.until is None else microseconds(answer.until)
+class _CompleteReply(msgspec.Struct):
+    outcomes: list[_Outcome]
+    leased: _LeaseReply | None = None
 
 
-def _packed(name: str, answer: Answer) -> tuple[Any, ...]:
-    key_index = msgspec.json.encode(sorted(answer.values)).decode()
-    # As text: Redis knows no binaries of MessagePack.
-    values = [(key, orjson.dumps(value).decode()) for key, value in answer.values.items()]
-    consequences = ((consequence, None) for consequence in answer.consequences)
-    return name, key_index, values, *packed(consequences), answer.boards
+class _Renewed(msgspec.Struct):
+    token: int
+    moment: int
+    epoch: str
+
+
+class _Failed(msgspec.Struct):
+    attempts: int
+    delay: float | None = None
+
+
+class _Swept(msgspec.Struct):
+    cursor: str
+    missing: int

@@ -1,4 +1,4 @@
-"""Refreshes that are owed again and again."""
+"""Jobs that are enqueued at intervals."""
 
 import asyncio
 
@@ -8,20 +8,20 @@ from statsd.jobs.wakeup import Wakes
 
 
 class Schedule:
-    """Owes one refresh at intervals; once for all daemons whose timers are the same."""
+    """Enqueues one job at intervals, once for all daemons with the same schedule."""
 
     def __init__(self, queue: Queue, wake_up: Wakes, job: Job, interval: float) -> None:
-        """`interval` is in seconds; `wake_up` is rung when the refresh is owed."""
+        """`interval` is in seconds; `wake_up` is woken when the job was enqueued."""
         self._queue = queue
         self._wake_up = wake_up
         self._job = job
         self._interval = interval
 
     async def step(self) -> None:
-        """Rest; then owe it, unless another daemon has done so lately."""
+        """Wait, then enqueue the job, unless another daemon has done so within the interval."""
         await asyncio.sleep(self._interval)
         if await self._queue.enqueue_once(self._job, self._interval):
             self._wake_up.wake()
 
     async def recover(self) -> None:
-        """Nothing is to be put right."""
+        """Nothing has to be restored."""

@@ -1,55 +1,55 @@
-"""Wake one sleeping worker at a time."""
+"""Wake-ups: a signal wakes one sleeping worker."""
 
 import asyncio
 from typing import Protocol
 
 
 class Wakes(Protocol):
-    """Whatever can be rung."""
+    """Anything that wakes workers."""
 
     def wake(self) -> "WakeUp":
-        """Wake somebody; return the bell that rang."""
+        """Wake one worker; return the wake-up that was used."""
 
     def repeat(self, woken: "WakeUp") -> None:
-        """Wake who may have looked too soon after the ring of `woken`."""
+        """Wake once more: the worker woken through `woken` may have looked too soon."""
 
 
 class WakeUp:
-    """Each ring wakes one sleeper. Rings while nobody sleeps are kept, all as one."""
+    """Each signal wakes one sleeper. Signals while no worker sleeps count as one, and are kept."""
 
     def __init__(self) -> None:
-        self._wakes: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
+        self._signals: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
         self._sleepers = 0
 
     @property
     def has_sleeper(self) -> bool:
-        """Whether a ring would wake somebody now."""
-        return self._sleepers > 0 and self._wakes.empty()
+        """Whether a signal would wake a worker now."""
+        return self._sleepers > 0 and self._signals.empty()
 
     def wake(self) -> "WakeUp":
-        """Wake one sleeper, or the next to lie down."""
-        if self._wakes.empty():
-            self._wakes.put_nowait(None)
+        """Wake one sleeper, or the next worker that is about to sleep."""
+        if self._signals.empty():
+            self._signals.put_nowait(None)
         return self
 
     def repeat(self, woken: "WakeUp") -> None:
-        """Do the same once more; it is no other bell that rang."""
+        """Wake one sleeper again."""
         woken.wake()
 
     async def sleep(self, seconds: float) -> None:
-        """Return at the next ring, or after so many seconds."""
+        """Return at the next signal, or after so many seconds."""
         self._sleepers += 1
         try:
             async with asyncio.timeout(seconds):
-                await self._wakes.get()
+                await self._signals.get()
         except TimeoutError:
             return
         finally:
             self._sleepers -= 1
 
 
-class FirstOf:
-    """Two bells, of which the second is rung where nobody sleeps at the first."""
+class PreferFirst:
+    """Wakes a sleeper of the first wake-up; where none sleeps there, one of the second."""
 
     def __init__(self, first: WakeUp, second: WakeUp) -> None:
         self._first = first
@@ -60,5 +60,5 @@ class FirstOf:
         return (self._first if self._first.has_sleeper else self._second).wake()
 
     def repeat(self, woken: WakeUp) -> None:
-        """Ring what rang; but who has lain down at the first bell meanwhile comes before others."""
+        """Use the same wake-up again, unless a worker sleeps at the first one by now."""
         (self._first if self._first.has_sleeper else woken).wake()

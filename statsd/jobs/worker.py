@@ -1,4 +1,4 @@
-"""Marks become values: lease what is due, read one snapshot, write, and settle the debt."""
+"""The worker: lease due jobs, compute their answers on one snapshot, and complete them."""
 
 import asyncio
 import logging
@@ -7,114 +7,30 @@ import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic
-from typing import Any
 
-from msgspec.structs import astuple
-
-from statsd.calculators import Calculator, R
 from statsd.errors import StatsdError
 from statsd.job import Priority, parse
 from statsd.jobs.bisect import bisect
+from statsd.jobs.executor import Executor
 from statsd.jobs.load_shedder import LoadShedder
-from statsd.jobs.parts import Execute, Parts, Spent, at_once
+from statsd.jobs.parts import TimeSpent
 from statsd.jobs.queue import Answer, Attempt, Completion, Leased, LeaseRequest, Queue
 from statsd.jobs.wakeup import Wakes, WakeUp
 from statsd.observability.counters import Counters
-from statsd.servers.database import Database
 from statsd.servers.outages import brief, is_transient
-from statsd.servers.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
 JITTER = 0.2  # each delay before another attempt is longer by up to this part
-COOLDOWN_FACTOR = 10  # times what it took, a costly refresh rests
 SLOW = 1.0  # seconds
-NAMED = 5  # refreshes that a line names, of those that were slow together
-PAGE = 100  # rows that are read at once of what is answered in parts
-LONGEST_NAP = 1.0  # seconds until marks set by others are looked for
+NAMED = 5  # jobs that a log line names, of a slow batch
+LONGEST_NAP = 1.0  # seconds; other daemons enqueue jobs without waking this one
 
 
-@dataclass(frozen=True)
-class Executor:
-    """How refreshes of one kind are answered, how many at once, and whether that is news."""
-
-    execute: Execute
-    batch: int
-    log_level: int = logging.INFO
-    costly: bool = False
-    """Whether each has to rest for what it took, before it is answered again."""
-    interval: float = 0.0
-    """The least seconds between two answers of one, unless a page waits for it."""
-    is_large: bool = False
-    """Whether this can wait under pressure: see `statsd/gate.py`."""
-
-    def cooldown(self, took: float) -> float | None:
-        """Return for how long one rests that took so long, in seconds; None: not at all."""
-        cooldown = max(COOLDOWN_FACTOR * took if self.costly else 0.0, self.interval)
-        return cooldown or None
-
-
-async def calculated(
-    calculator: Calculator[R], snapshot: Snapshot, wanted: Sequence[R], attempt: Attempt
-) -> Mapping[R, Answer]:
-    """Return what a calculator says, and when it changes by itself."""
-    results = await calculator.read(snapshot.rows, wanted, attempt.now)
-    # In a thread, if it takes long, so that the loop goes on meanwhile.
-    if calculator.costly:
-        return await asyncio.to_thread(_answers, calculator, results, attempt)
-    return _answers(calculator, results, attempt)
-
-
-def _answers(
-    calculator: Calculator[R], results: Sequence[Sequence[Any]], attempt: Attempt
-) -> Mapping[R, Answer]:
-    until = calculator.changes(results, attempt.now) if calculator.changes else {}
-    return {
-        job: Answer(values, until=until.get(job))
-        for job, values in calculator.shape(results).items()
-    }
-
-
-async def calculated_in_parts(
-    calculator: Calculator[Any], database: Database, wanted: Sequence[Any], attempt: Attempt
-) -> Parts:
-    """Give the same, some refreshes at a time, all from one snapshot."""
-    parameters = calculator.parameters(wanted, attempt.now)
-    values = sorted(value for job in wanted for value in astuple(job))
-    async with database.snapshot(considerate=True) as snapshot:
-        found = [
-            await snapshot.groups(statement, parameters, page=PAGE)
-            for statement in calculator.statements
-        ]
-        for first in range(0, len(values), calculator.together):
-            some = values[first : first + calculator.together]
-            results = [[row for value in some for row in await each.of(value)] for each in found]
-            yield await asyncio.to_thread(_answers, calculator, results, attempt)
-
-
-def calculate(calculator: Calculator[Any], database: Database) -> Executor:
-    """Answer the refreshes of one kind with its calculator, from one snapshot."""
-
-    async def answer(wanted: Sequence[Any], attempt: Attempt) -> Mapping[Any, Answer]:
-        async with database.snapshot() as snapshot:
-            return await calculated(calculator, snapshot, wanted, attempt)
-
-    def execute(wanted: Sequence[Any], attempt: Attempt) -> Parts:
-        return calculated_in_parts(calculator, database, wanted, attempt)
-
-    return Executor(
-        execute if calculator.together else at_once(answer),
-        calculator.batch,
-        costly=calculator.costly,
-        interval=calculator.interval,
-        is_large=calculator.is_large,
-    )
-
-
-class TooLateError(StatsdError):
-    """The work took over a minute, and its answer was refused; less at once may do."""
+class StaleAnswerError(StatsdError):
+    """An answer took over a minute and was refused; the batch is halved and tried again."""
 
 
 class Worker:
@@ -135,13 +51,12 @@ class Worker:
         load_shedder: LoadShedder | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Take how to answer each kind, and what rings when there is work.
+        """Take the executors by kind, and what wakes this worker.
 
         `lease` is in seconds, as are `retry_delays`, one for each attempt after the first, and
-        `slow`, after which a batch is told of as slow. With `others` this worker is for what is
-        urgent: it takes the most urgent first, however old the rest is, leaves what is less urgent
-        than `least` to the others, and wakes them when it lies down. When it is `stopping` it takes
-        nothing with an answer.
+        `slow`, from which on a batch is logged as slow. With `others` this is the urgent worker: it
+        leases the most urgent class first, without priority aging, leaves classes below `least` to
+        the others, and wakes them before it sleeps. While `stopping()` it leases nothing ahead.
         """
         self._counters = counters or Counters()
         self._load_shedder = load_shedder or LoadShedder()
@@ -157,10 +72,10 @@ class Worker:
         self._lease = lease
         self._retry_delays = retry_delays
         self._leased: set[str] = set()
-        self._ahead: Leased | None = None  # what was taken with the last answer
+        self._ahead: Leased | None = None  # leased in the step that completed the last batch
 
     async def step(self) -> None:
-        """Answer one batch, or nap until something may be due."""
+        """Answer one batch, or sleep until a job may be due."""
         with self._load_shedder.permit(wanted=bool(self._large)) as large:
             attempt, more, wait = await self._next(may_be_large=large.is_valid)
             if more:
@@ -177,11 +92,11 @@ class Worker:
                 self._leased = set()
 
     async def _next(self, *, may_be_large: bool) -> Leased:
-        """Return what was taken with the last answer; else take what is due."""
+        """Return the jobs that were leased ahead; else lease due jobs."""
         leased, self._ahead = self._ahead, None
-        return leased or await self._queue.lease(self._choice(may_be_large=may_be_large))
+        return leased or await self._queue.lease(self._request(may_be_large=may_be_large))
 
-    def _choice(self, *, may_be_large: bool) -> LeaseRequest:
+    def _request(self, *, may_be_large: bool) -> LeaseRequest:
         return LeaseRequest(
             self._batches,
             self._least,
@@ -191,7 +106,7 @@ class Worker:
         )
 
     async def recover(self) -> None:
-        """Give back what was under way when a server was lost: that was no attempt."""
+        """Release all leases after a server was lost: that was no attempt."""
         ahead = self._ahead.attempt if self._ahead else None
         names = [*self._leased, *(ahead.names if ahead else ())]
         if names:
@@ -213,45 +128,49 @@ class Worker:
             await self._fail(replace(leased, names=(name,)), error)
 
     async def _attempt(self, attempt: Attempt) -> None:
-        """Answer the names of an attempt, part by part; all is read after its token.
+        """Answer the jobs of an attempt, part by part, from a snapshot after its token.
 
-        What was settled stays so, whatever fails later on.
+        Completed jobs stay completed, whatever fails later on. A job without an answer stands for
+        something that is gone: its keys are deleted.
         """
         began = monotonic()
         names = {parse(name): name for name in attempt.names}
-        spent = Spent(len(names))
+        spent = TimeSpent(len(names))
         completed: list[Completion] = []
         try:
             async with aclosing(self._executors[attempt.kind].execute([*names], attempt)) as parts:
                 async for found in parts:
                     answers = {names.pop(job): answer for job, answer in found.items()}
                     await self._complete(attempt, answers, spent, completed)
-                    del found, answers  # before the next part is made
+                    del found, answers  # their memory is free before the next part is computed
             await self._complete(attempt, dict.fromkeys(names.values(), GONE), spent, completed)
         finally:
             if completed:
-                self._tell(attempt, completed, monotonic() - began)
+                self._report(attempt, completed, monotonic() - began)
 
     async def _complete(
         self,
         attempt: Attempt,
         answers: Mapping[str, Answer],
-        spent: Spent,
+        spent: TimeSpent,
         completed: list[Completion],
     ) -> None:
-        """Write a part of the answers, which nobody works on then, and add what became of them.
+        """Complete a part of the jobs, and add what became of them.
 
-        With the last of what it leased the worker for what is urgent takes what is due then, which
-        mostly follows from it.
+        With its last part the urgent worker leases the jobs that are due then: mostly they follow
+        from this part, and one round trip to Redis is saved.
         """
         if not answers:
             return
         took = spent.on(len(answers))
         cooldown = self._executors[attempt.kind].cooldown(took)
         if self._others and self._leased <= answers.keys() and not self._stopping():
-            choice = self._choice(may_be_large=False)
             found, self._ahead = await self._queue.complete_and_lease(
-                attempt, answers, choice, took=took, cooldown=cooldown
+                attempt,
+                answers,
+                self._request(may_be_large=False),
+                took=took,
+                cooldown=cooldown,
             )
         else:
             found = await self._queue.complete(attempt, answers, took=took, cooldown=cooldown)
@@ -259,10 +178,10 @@ class Worker:
         self._leased -= answers.keys() - stale
         completed += [each for each in found if each.status != "stale"]
         if stale:
-            raise TooLateError
+            raise StaleAnswerError
         spent.go_on()
 
-    def _tell(self, attempt: Attempt, completed: Sequence[Completion], seconds: float) -> None:
+    def _report(self, attempt: Attempt, completed: Sequence[Completion], seconds: float) -> None:
         kind = attempt.kind
         self._counters.answered(kind, completed, queued=attempt.queued, took=seconds)
         if attempt.events and kind not in self._large:
@@ -281,14 +200,14 @@ class Worker:
         if seconds >= self._slow:
             self._counters.slow[kind] += len(completed)
             some = list(attempt.names[:NAMED])
-            log.warning("refreshed, slowly", extra={"names": some, **fields})
+            log.warning("jobs completed slowly", extra={"names": some, **fields})
         else:
-            log.log(level, "refreshed", extra=fields)
+            log.log(level, "jobs completed", extra=fields)
 
     @asynccontextmanager
     async def _renewing(self, attempt: Attempt) -> AsyncIterator[None]:
-        """Prolong the leases for as long as the work goes on."""
-        over = asyncio.Event()  # and no cancellation, which a client may lose
+        """Renew the leases for as long as the work goes on."""
+        over = asyncio.Event()  # not a cancellation: a client may swallow it
 
         async def renew() -> None:
             while not over.is_set():
@@ -302,7 +221,7 @@ class Worker:
         def begin() -> None:
             renewals.append(asyncio.create_task(renew(), name="renew leases"))
 
-        # Most work is done long before: a timer costs it less than a task.
+        # Most batches end long before that, and a timer costs less than a task.
         timer = asyncio.get_running_loop().call_later(self._lease / 3, begin)
         try:
             yield
@@ -311,16 +230,16 @@ class Worker:
             over.set()
             failures = await asyncio.gather(*renewals, return_exceptions=True)
         for failure in filter(None, failures):
-            raise failure  # what was settled is settled, the rest is put right
+            raise failure  # the loop recovers; completed jobs stay completed
 
     async def _fail(self, attempt: Attempt, error: Exception) -> None:
         delays = [delay * random.uniform(1, 1 + JITTER) for delay in self._retry_delays]  # noqa: S311 - no secret
         reason = {"error": brief(error), "traceback": "".join(traceback.format_exception(error))}
-        # What lies with the server's moment, or with the load on it, is never given up.
-        patient = is_transient(error) or isinstance(error, TooLateError)
-        attempts, delay = await self._queue.fail(attempt, delays, reason, patient=patient)
+        # A transient error, or a server under load, is no reason to bury a job.
+        unlimited = is_transient(error) or isinstance(error, StaleAnswerError)
+        attempts, delay = await self._queue.fail(attempt, delays, reason, unlimited=unlimited)
         if not attempts:
-            return  # the lease is another's by now, and so is the failure
+            return  # another worker has the lease by now, and handles the failure
         kind = attempt.kind
         fields = {
             "job": attempt.names[0],
@@ -330,14 +249,14 @@ class Worker:
         }
         if delay is None:
             self._counters.buried[kind] += 1
-            log.error("a refresh went to the dead letters", extra=fields)
+            log.error("a job went to the dead letters", extra=fields)
         else:
             self._counters.failures[kind] += 1
-            log.error("a refresh failed", extra={"retry_in": delay, **fields})
+            log.error("a job failed", extra={"retry_in": delay, **fields})
 
 
 def _longest(completed: Sequence[Completion]) -> float | None:
-    """Return the milliseconds that the oldest event waited; None where none did."""
+    """Return the milliseconds since the oldest event was published; None: no event."""
     waited = [each.waited for each in completed if each.waited is not None]
     return round(max(waited) * 1000, 1) if waited else None
 

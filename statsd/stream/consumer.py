@@ -1,4 +1,4 @@
-"""Events become marks: read a batch, ask the handlers what is stale, mark and acknowledge."""
+"""The consumer: read a batch of events, ask the handlers for jobs, enqueue and acknowledge."""
 
 import logging
 import traceback
@@ -27,13 +27,13 @@ log = logging.getLogger(__name__)
 
 Decoded = tuple[Entry, Event]
 Planned = tuple[Iterable[Consequence], Provenance]
-"""What some events made stale, and those events."""
+"""What follows from some events, and those events."""
 
-LOOK_INTERVAL = 10.0  # seconds between two looks at the server
+CHECK_INTERVAL = 10.0  # seconds between two checks of group and server
 
 
 class Consumer:
-    """Reads the stream, its own pending entries first; sets marks; acknowledges."""
+    """Reads the stream, its own pending entries first, and turns events into jobs."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Consumer:
         batch_size: int,
         counters: Counters | None = None,
     ) -> None:
-        """Take what to ring when there are new marks, and how many events to read at once."""
+        """`wake_up` is woken when jobs were enqueued; `batch_size` is events at once."""
         self._counters = counters or Counters()
         self._stream = stream
         self._queue = queue
@@ -53,50 +53,50 @@ class Consumer:
         self._wake_up = wake_up
         self._cursor = StreamCursor(batch_size)
         self._suspect = False
-        self._looked = 0.0
+        self._checked = 0.0
         self.last_turn = monotonic()
-        """When the loop last came round (monotonic): by this others see that it turns."""
+        """When the loop last did something (monotonic); liveness is judged by it."""
 
     def _turn(self) -> None:
         self.last_turn = monotonic()
 
     def read_again(self) -> None:
-        """Read the own pending entries, from the first, before new ones."""
+        """Read the own pending entries from the first one on, before new ones."""
         self._cursor.again()
 
     @property
     def kept(self) -> Collection[str]:
-        """Ids of the pending entries in hand, and of those that are left alone for a while."""
+        """Ids of the pending entries in this batch, and of those that are put off."""
         return self._cursor.kept
 
     async def recover(self) -> None:
-        """Begin with the own pending entries again, as after any error."""
+        """Begin with the own pending entries, as after any error."""
         self._turn()
         self._cursor.failed(suspect=self._suspect)
         self._suspect = False
-        await self._look()
+        await self._check()
 
-    async def _look(self) -> None:
-        """See whether the group is there and the server the one that it was.
+    async def _check(self) -> None:
+        """Make the group where it is missing, and notice a restart of the server.
 
-        A restart may break no call of ours: connections that nobody waits on are made anew.
+        A restart does not always break a call: idle connections are simply opened again.
         """
-        first, self._looked = not self._looked, monotonic()
-        if await self._stream.prepare():
+        is_first, self._checked = not self._checked, monotonic()
+        if await self._stream.ensure_group():
             log.log(
-                logging.INFO if first else logging.WARNING,
-                "the group is new, or Redis is another; reconciling",
+                logging.INFO if is_first else logging.WARNING,
+                "the consumer group is new, or Redis was restarted; reconciling",
             )
             self.read_again()
-            # Older data may hold leases of this daemon that it no longer works on. What it does
-            # work on is refused when it comes, and done again.
+            # Older data may have leases of this daemon that it no longer works on. The answers of
+            # jobs that it does work on are fenced, and those jobs are leased again.
             await self._queue.release()
 
     async def step(self) -> None:
         """Handle one batch."""
         self._turn()
-        if monotonic() - self._looked > LOOK_INTERVAL:
-            await self._look()
+        if monotonic() - self._checked > CHECK_INTERVAL:
+            await self._check()
         self._turn()
         self._cursor.begin()
         page = await self._stream.read(self._cursor.start, self._cursor.count)
@@ -106,7 +106,7 @@ class Consumer:
         self._cursor.done()
 
     def _is_transient(self, error: BaseException) -> bool:
-        """As `is_transient`; remembers an error that may be due to the very events in hand."""
+        """As `is_transient`; remembers an error that the events of this batch may have caused."""
         self._suspect = is_transient(error) and not is_outage(error)
         return is_transient(error)
 
@@ -126,11 +126,11 @@ class Consumer:
                     _add(provenances, consequences, provenance)
                 dead += [_letter(entry, error, event_type) for (entry, _), error in failed]
         jobs = sum(isinstance(consequence, PendingJob) for consequence in provenances)
-        # Who wakes now sends its request right behind this one, and does not wait for the reply.
+        # A worker that wakes now sends its request right behind this one: no round trip is lost.
         woken = self._wake_up.wake() if jobs else None
         merged = await self._stream.accept([entry.id for entry in entries], provenances, dead)
         if woken:
-            self._wake_up.repeat(woken)  # it may have been before, and have seen none of the marks
+            self._wake_up.repeat(woken)  # its request may have come first, and found no job
         types = Counter(event.type for _, event in decoded)
         self._counters.accepted(types, dead=len(dead), enqueued=jobs, merged=merged)
         for letter in dead:
@@ -172,7 +172,7 @@ def _add(
     consequences: Iterable[Consequence],
     provenance: Provenance,
 ) -> None:
-    """Note what events are the cause of; more than one type may be."""
+    """Add the provenance of each consequence; events of several types may lead to one."""
     for consequence in consequences:
         before = provenances.get(consequence)
         provenances[consequence] = joined(before, provenance) if before else provenance

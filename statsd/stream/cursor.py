@@ -1,4 +1,4 @@
-"""What the consumer reads next: its own pending entries in pages, then new ones."""
+"""The cursor of the consumer: its own pending entries in pages, then new ones."""
 
 from collections.abc import Collection, Sequence
 from time import monotonic
@@ -7,80 +7,79 @@ from statsd.stream.event_stream import NEW, PENDING, Entry
 
 FIRST_COUNT = 50  # entries read at first, and after an error
 LARGE_BATCH = 4 * 1024 * 1024  # bytes
-SHORTEST, LONGEST = 2.0, 300.0  # seconds for which an entry that held up the others is left
+SHORTEST, LONGEST = 2.0, 300.0  # seconds for which an entry that delays others is put off
 
 
 class StreamCursor:
-    """Where to read, and how much; and what to leave alone for now.
+    """Where to read, how much, and which entries are put off.
 
-    An entry may hold up all others: looking up what it touches takes longer than a statement
-    may, time and again. That is an error of the moment, after which the same entries are read
-    again. So fewer are read each time, and the one that is alone with the error at last is left
-    pending for a while, which gets longer.
+    One entry may delay all others: its look-up exceeds the statement timeout each time. That is a
+    transient error, after which the same entries are read again. So fewer are read each time, until
+    the entry is alone with the error. Then it stays pending, for a growing time.
     """
 
     def __init__(self, batch_size: int) -> None:
         """`batch_size` is how many entries are read at the most."""
         self._batch_size = batch_size
         self._page: Sequence[Entry] = ()
-        self._in_hand: Sequence[Entry] = ()
-        self._anew = False
-        self._left: dict[str, float] = {}
-        self._leave_for = SHORTEST
+        self._batch: Sequence[Entry] = ()
+        self._restarted = False
+        self._put_off: dict[str, float] = {}  # until when (monotonic), by entry id
+        self._delay = SHORTEST
         self._careful = False
         self.start = PENDING
         self.count = min(FIRST_COUNT, batch_size)
 
     @property
     def kept(self) -> Collection[str]:
-        """Ids of the entries in hand, and of those that are left alone for now."""
-        return {*self._left, *(entry.id for entry in self._in_hand)}
+        """Ids of the entries in this batch, and of those that are put off."""
+        return {*self._put_off, *(entry.id for entry in self._batch)}
 
     def again(self) -> None:
-        """Read the own pending entries, from the first, before new ones."""
+        """Read the own pending entries from the first one on, before new ones."""
         self.start = PENDING
-        self._anew = True
+        self._restarted = True
 
     def begin(self) -> None:
-        """Prepare for a read: what was left alone may be due."""
+        """Prepare for a read: entries that were put off may be due."""
         now = monotonic()
-        waiting = {entry: until for entry, until in self._left.items() if until > now}
-        if len(waiting) < len(self._left):
-            self._left = waiting
+        waiting = {entry: until for entry, until in self._put_off.items() if until > now}
+        if len(waiting) < len(self._put_off):
+            self._put_off = waiting
             self.start = PENDING
-        self._anew = False
+        self._restarted = False
 
     def take(self, page: Sequence[Entry]) -> Sequence[Entry]:
-        """Return those entries of a page that shall be handled now."""
+        """Return the entries of a page that are to be handled now."""
         self._page = page
-        self._in_hand = [entry for entry in page if entry.id not in self._left]
-        return self._in_hand
+        self._batch = [entry for entry in page if entry.id not in self._put_off]
+        return self._batch
 
     def done(self) -> None:
-        """Go on after the page: what was to be handled is acknowledged."""
+        """Go on after the page: its entries are acknowledged or put off."""
         self.count = self._next_count()
-        # Pending entries are read in pages to the end; anew if others came in meanwhile.
-        if self.start != NEW and not self._anew:
+        # Pending entries are read in pages to the end, unless `again` was called meanwhile.
+        if self.start != NEW and not self._restarted:
             self.start = self._page[-1].id if self._page else NEW
             if not self._page:
                 self._careful = False
-                self._leave_for = self._leave_for if self._left else SHORTEST
-        self._page = self._in_hand = ()
+                self._delay = self._delay if self._put_off else SHORTEST
+        self._page = self._batch = ()
 
     def failed(self, *, suspect: bool) -> None:
-        """Read again what could not be handled; `suspect`: that may be due to what it is."""
-        entries, self._in_hand = self._in_hand, ()
+        """Read the batch again; `suspect`: one of its entries may have caused the error."""
+        entries, self._batch = self._batch, ()
         self.again()
         self.count = min(FIRST_COUNT, self.count)  # a page that was too large is not read again
-        self._careful = suspect  # others of the kind may follow
+        self._careful = suspect  # similar entries may follow
         if suspect and len(entries) > 1:
             self.count = max(1, len(entries) // 4)
         elif suspect and entries:
-            self._left[entries[0].id] = monotonic() + self._leave_for
-            self._leave_for = min(2 * self._leave_for, LONGEST)
+            self._put_off[entries[0].id] = monotonic() + self._delay
+            self._delay = min(2 * self._delay, LONGEST)
 
     def _next_count(self) -> int:
-        """Return how many entries to read next: fewer after large ones, which fill memory."""
+        """Return how many entries to read next: fewer after large ones, which take memory."""
         if self._careful:
             return self.count
         size = sum(len(entry.data or b"") for entry in self._page)

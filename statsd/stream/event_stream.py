@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
@@ -20,27 +21,27 @@ UNSAFE_ACKDEL = ("8.2.0", "8.2.1", "8.2.2")
 
 
 class Entry(NamedTuple):
-    """One stream entry."""
+    """One entry of the stream."""
 
     id: str
     data: bytes | None
-    """Its field `data`; None where it has none."""
+    """The field `data`; None where the entry has none."""
     deleted: bool
-    """Whether somebody removed it from the stream after it was read and before it was handled."""
+    """Whether the entry was deleted from the stream after it was read."""
 
 
 class DeadEntry(NamedTuple):
-    """An entry that cannot become marks, and why."""
+    """An entry that no job can be made from, and why."""
 
     entry: Entry
     error: str
     traceback: str
     event_type: str | None
-    """None where that could not be read."""
+    """None where it could not be decoded."""
 
     @property
     def data(self) -> bytes:
-        """What the entry held, cut and marked where it is large."""
+        """The data of the entry; large data is cut, and marked as such."""
         data = self.entry.data or b""
         return data if len(data) <= LARGEST_DATA else data[:LARGEST_DATA] + CUT
 
@@ -57,17 +58,17 @@ class DeadEntry(NamedTuple):
         return [part for field in kept.items() for part in field]
 
 
-class Claim(NamedTuple):
-    """What a look through the group's pending entries gave."""
+class TakenOver(msgspec.Struct, frozen=True):
+    """The result of a search for abandoned entries."""
 
     cursor: str
-    """Where the next look begins."""
+    """Where the next search begins; "0-0": this one came to the end."""
     taken: int
-    """How many entries are this consumer's now."""
+    """How many entries moved from other consumers to this one."""
     deleted: int
-    """How many were no longer in the stream."""
-    dismissed: list[str]
-    """Consumers that held nothing and had been silent for long."""
+    """How many entries were no longer in the stream."""
+    removed: list[str]
+    """Consumers that were removed: they had no entries and had been silent for long."""
 
 
 class Stream:
@@ -85,9 +86,9 @@ class Stream:
         self.consumer = consumer
         self._block = int(block * 1000)
         self._dead_limit = dead_limit
-        self._accept = redis.register_script(scripts.source("accept"))
-        self._claim = redis.register_script(scripts.source("claim"))
-        self._prepare = redis.register_script(scripts.source("prepare"))
+        self._accept = redis.register_script(scripts.source("stream/accept"))
+        self._take_over = redis.register_script(scripts.source("stream/take_over"))
+        self._ensure_group = redis.register_script(scripts.source("stream/ensure_group"))
         self._has_ackdel = False
         self._run_id: str | None = None
         self.server_version = ""
@@ -97,12 +98,12 @@ class Stream:
         """The commands by which entries are acknowledged and removed."""
         return "XACKDEL" if self._has_ackdel else "XACK and XDEL"
 
-    async def prepare(self) -> bool:
-        """See what the server can do; make the group, with the stream, where it is not there.
+    async def ensure_group(self) -> bool:
+        """Find out what the server can do; make the group, with the stream, where it is missing.
 
-        Return whether events or marks may have been lost: the group was not there, or the
-        server is another than before, and may have come back with older data. Everything is
-        owed then, from the same step on: nobody may be left to owe it after that.
+        Return whether events or jobs may have been lost: the group was missing, or the server was
+        restarted, and may have come back with older data. The script enqueues a reconcile then, in
+        the same step, since this daemon may die before it could do so.
         """
         server = await self._redis.info("server")
         run_id = str(server.get("run_id"))
@@ -112,7 +113,7 @@ class Stream:
         )
         before = self._run_id
         request = {"group": keys.GROUP, "run": run_id} | ({"before": before} if before else {})
-        in_doubt = await self._prepare([keys.STREAM], [scripts.encode(request)])
+        in_doubt = await self._ensure_group([keys.STREAM], [scripts.encode(request)])
         self._run_id = run_id
         return bool(in_doubt) or before not in {None, run_id}
 
@@ -130,14 +131,14 @@ class Stream:
             for entry_id, fields in entries
         ]
 
-    async def claim(
+    async def take_over(
         self, cursor: str, *, idle: float, gone: float, kept: Collection[str] = ()
-    ) -> Claim:
-        """Take over what others have had pending for `idle` seconds, a page from a cursor on.
+    ) -> TakenOver:
+        """Take over entries that other consumers have had pending for `idle` seconds.
 
-        They are this consumer's pending entries then. Those `kept` are its own, which others
-        shall not take over yet. Consumers that hold nothing and were silent for `gone` seconds
-        are dismissed.
+        One page from a cursor on becomes this consumer's pending entries. The entries `kept` are
+        its own, which other consumers shall not take over yet. Consumers without pending entries
+        that were silent for `gone` seconds are removed.
         """
         request = {
             "group": keys.GROUP,
@@ -148,9 +149,8 @@ class Stream:
             "cursor": cursor,
             "count": CLAIMED_AT_ONCE,
         }
-        reply = await self._claim([keys.STREAM], [scripts.encode(request)])
-        following, taken, deleted, dismissed = reply
-        return Claim(following.decode(), taken, deleted, [name.decode() for name in dismissed])
+        reply: bytes = await self._take_over([keys.STREAM], [scripts.encode(request)])
+        return msgspec.msgpack.decode(reply, type=TakenOver)
 
     async def accept(
         self,
@@ -158,17 +158,17 @@ class Stream:
         consequences: Mapping[Consequence, Provenance | None],
         dead: Sequence[DeadEntry],
     ) -> int:
-        """Put records down, bury dead entries and acknowledge all of `ids`, in one step.
+        """Enqueue jobs, bury dead entries and acknowledge all of `ids`, in one step.
 
-        Each record has the events beside it that it is for. Return how many of the marks were there
-        already.
+        Beside each consequence are the events that it follows from. Return how many of the jobs
+        were pending already.
         """
         jobs, acknowledged = packed(consequences.items())
         request: dict[str, Any] = {
             "group": keys.GROUP,
             "ids": ids,
             "ackdel": self._has_ackdel,
-            "marks": jobs,
+            "jobs": jobs,
             "acknowledged": acknowledged,
             "dead": [letter.fields(self.consumer) for letter in dead],
             "dead_limit": self._dead_limit,

@@ -12,24 +12,24 @@ from statsd.stream.event_stream import FIRST, Stream
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 5.0  # seconds between two looks
-IDLE = 15.0  # seconds an entry must have been pending; setting marks takes far less
-GONE = 3600.0  # seconds after which a silent consumer that holds nothing is dismissed
+INTERVAL = 5.0  # seconds between two searches
+IDLE = 15.0  # seconds that an entry must have been pending; accepting one takes far less
+GONE = 3600.0  # seconds after which a silent consumer without entries is removed
 
 
 class PendingReader(Protocol):
-    """Whoever reads the entries that are pending here."""
+    """The reader of this consumer's pending entries."""
 
     @property
     def kept(self) -> Collection[str]:
-        """Ids of pending entries that others shall not take over while this daemon lives."""
+        """Ids of pending entries that other daemons shall not take over while this one lives."""
 
     def read_again(self) -> None:
-        """Read the pending entries: there are some that were not read."""
+        """Read the pending entries anew: some of them were not read yet."""
 
 
 class Takeover:
-    """Looks through the group's pending entries on a timer, whether or not new ones come."""
+    """Searches the pending entries of other consumers at intervals."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Takeover:
         idle: float = IDLE,
         gone: float = GONE,
     ) -> None:
-        """Take who reads here; durations are in seconds."""
+        """`reader` reads the entries that are taken over; durations are in seconds."""
         self._stream = stream
         self._queue = queue
         self._reader = reader
@@ -51,22 +51,22 @@ class Takeover:
         self._cursor = FIRST
 
     async def step(self) -> None:
-        """Look once, from where the last look ended."""
+        """Search one page, from where the last search ended."""
         await asyncio.sleep(self._interval)
-        claim = await self._stream.claim(
+        found = await self._stream.take_over(
             self._cursor, idle=self._idle, gone=self._gone, kept=self._reader.kept
         )
-        self._cursor = claim.cursor
-        if claim.taken:
-            log.warning("took over events of another consumer", extra={"events": claim.taken})
-        if claim.taken or claim.deleted:  # which make up for each other in the count
+        self._cursor = found.cursor
+        if found.taken:
+            log.warning("took over events of another consumer", extra={"events": found.taken})
+        if found.taken or found.deleted:  # deleted entries lower the count of those taken
             self._reader.read_again()
-        if claim.deleted:
-            log.warning("pending events were deleted; reconciling", extra={"events": claim.deleted})
+        if found.deleted:
+            log.warning("pending events were deleted; reconciling", extra={"events": found.deleted})
             await self._queue.enqueue([PendingJob(Reconcile())])
-        if claim.dismissed:
-            log.info("dismissed silent consumers", extra={"consumers": claim.dismissed})
+        if found.removed:
+            log.info("removed silent consumers", extra={"consumers": found.removed})
 
     async def recover(self) -> None:
-        """Begin anew."""
+        """Search from the beginning."""
         self._cursor = FIRST

@@ -80,7 +80,7 @@ async def test_boards_that_cannot_be_read_hold_up_no_lease(
     await dojo_site.answer()
     cache.hset(dojo_site.prefix, "modules", "no JSON")
     attempt = await dojo_site.lease(dojo_site.stats)
-    assert attempt.prefetched == {dojo_site.stats.name: []}
+    assert attempt.prefetched == {}
     await dojo_site.queue.release()
     await dojo_site.answer({dojo_site.stats.kind})
     dojo_site.check_stats(cache)
@@ -95,7 +95,7 @@ async def test_what_boards_say_is_true_for_one_token(
     await dojo_site.answer({UserEntries.kind})
     attempt = (await dojo_site.queue.lease(LeaseRequest({dojo_site.stats.kind: 1}))).attempt
     assert attempt is not None
-    assert attempt.prefetched[dojo_site.stats.name]
+    assert attempt.prefetched[dojo_site.stats.name].users == 2
     renewed = await dojo_site.queue.renew(attempt)
     assert renewed.prefetched == {}
     found = await dojo_site.boards.dojo_stats([dojo_site.stats], renewed)

@@ -1,4 +1,4 @@
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, strategies as st
@@ -76,16 +76,20 @@ def test_a_kind_is_registered_once() -> None:
     assert parse("pair_of_this_test:1:2") == Pair(1, 2)
 
 
+def packed(name: str, priority: int, delay: int) -> dict[str, Any]:
+    return {"name": name, "class": priority, "delay": delay}
+
+
 def test_a_job_is_packed_as_name_class_and_microseconds() -> None:
-    assert PendingJob(Pair(1, 2)).packed() == ("pair_of_this_test:1:2", 3, 0)
-    assert PendingJob(DojoStats(5), 2.5).packed() == ("dojo_stats:5", 1, 2_500_000)
+    assert PendingJob(Pair(1, 2)).packed() == packed("pair_of_this_test:1:2", 3, 0)
+    assert PendingJob(DojoStats(5), 2.5).packed() == packed("dojo_stats:5", 1, 2_500_000)
 
 
 @pytest.mark.parametrize("priority", Priority)
 def test_a_job_may_have_another_class_than_its_job(priority: Priority) -> None:
-    packed = PendingJob(Pair(1, 2), priority=priority).packed()
-    assert packed == ("pair_of_this_test:1:2", int(priority), 0)
-    assert all(type(part) in {str, int} for part in packed)
+    found = PendingJob(Pair(1, 2), priority=priority).packed()
+    assert found == packed("pair_of_this_test:1:2", int(priority), 0)
+    assert all(type(part) in {str, int} for part in found.values())
 
 
 def test_classes_are_those_that_the_scripts_know() -> None:
@@ -100,10 +104,11 @@ def test_classes_are_those_that_the_scripts_know() -> None:
 
 
 def test_what_may_not_have_landed_is_enqueued_now_and_once_more() -> None:
-    queue = list(now_and_again([DojoStats(1), DojoStats(2)]))
-    assert sorted(job.packed() for job in queue) == [
-        ("dojo_stats:1", 1, 0),
-        ("dojo_stats:1", 1, int(RECHECK_DELAY * 1_000_000)),
-        ("dojo_stats:2", 1, 0),
-        ("dojo_stats:2", 1, int(RECHECK_DELAY * 1_000_000)),
+    jobs = list(now_and_again([DojoStats(1), DojoStats(2)]))
+    later = int(RECHECK_DELAY * 1_000_000)
+    assert [job.packed() for job in jobs] == [
+        packed("dojo_stats:1", 1, 0),
+        packed("dojo_stats:1", 1, later),
+        packed("dojo_stats:2", 1, 0),
+        packed("dojo_stats:2", 1, later),
     ]

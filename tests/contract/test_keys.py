@@ -105,6 +105,6 @@ def test_the_public_keys_are_those_of_the_contract() -> None:
 
 
 def test_private_keys_lie_under_stats_apart_from_the_public_ones() -> None:
-    for key in (keys.heartbeat("host"), keys.asked("dojo_stats:1")):
+    for key in (keys.heartbeat("host"), keys.requested("dojo_stats:1")):
         assert key.startswith("stats:internal:")
-    assert keys.heartbeat("host") != keys.asked("host")
+    assert keys.heartbeat("host") != keys.requested("host")

@@ -47,9 +47,9 @@ def unfinished(world: World) -> Unfinished:
     with world.cache.pipeline() as pipeline:
         for priority in Priority:
             pipeline.zrange(f"{keys.INTERNAL}due:{priority}", 0, -1)
-        pipeline.zrange(f"{keys.INTERNAL}later", 0, -1)
+        pipeline.zrange(keys.DELAYED, 0, -1)
         pipeline.xrange(keys.STREAM)
-        pipeline.hgetall(f"{keys.INTERNAL}holdings")
+        pipeline.hgetall(keys.KEY_INDEX)
         pipeline.hkeys(f"{keys.INTERNAL}leases")
         pipeline.exists(CLOCK)
         *due, delayed, entries, key_index, leases, clock = pipeline.execute()
@@ -138,6 +138,6 @@ class Checks:
         assert not pending.published
         # Of a mark whose due time was evicted the rest stays, if the thing is gone.
         assert world.evicted or not pending.leased
-        assert world.evicted or world.names(f"{keys.INTERNAL}mark:*") == ["none"]
+        assert world.evicted or world.names(f"{keys.JOB}*") == ["none"]
         assert world.cache.xlen(keys.STREAM) == 0
         assert world.cache.xpending(keys.STREAM, keys.GROUP)["pending"] == 0

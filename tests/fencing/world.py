@@ -24,8 +24,8 @@ from tests.support.processes import statuses
 PLACES = ("a", "b")
 LEASE = 30.0  # seconds
 RECONCILE = Reconcile().name
-CLOCK = f"{keys.INTERNAL}clock"
-BOOKS = (f"{keys.INTERNAL}holdings", f"{keys.INTERNAL}owners")
+CLOCK = keys.CLOCK
+BOOKS = (keys.KEY_INDEX, keys.KEY_OWNERS)
 
 
 class Thing(Job, frozen=True):
@@ -109,7 +109,7 @@ class World:
             Queue(self.client, owner, lease=LEASE, dead_limit=1000) for owner in ("one", "two")
         ]
         self.stream = Stream(self.client, self.client, "one", block=0.001, dead_limit=1000)
-        self.run(self.stream.prepare())
+        self.run(self.stream.ensure_group())
         self.enqueue(Reconcile())
         self.begin(dict(enumerate(PLACES, 1)), publish_first=False)
         self.land()
@@ -160,7 +160,7 @@ class World:
     def read(self, start: str = NEW) -> None:
         """Read what is new, or, as one that has just started, what is pending."""
         if self.group_lost:
-            if self.run(self.stream.prepare()):
+            if self.run(self.stream.ensure_group()):
                 self.enqueue(Reconcile())
             self.group_lost = False
         if start == NEW and not self.unread:
@@ -277,7 +277,7 @@ class World:
         for name in work.attempt.names:
             attempt = replace(work.attempt, names=(name,))
             buries = last and name != RECONCILE
-            failing = work.queue.fail(attempt, [] if buries else [5.0], {}, patient=not buries)
+            failing = work.queue.fail(attempt, [] if buries else [5.0], {}, unlimited=not buries)
             attempts, _ = self.run(failing)
             if buries and attempts:
                 self.buried[number_of(name)] = work.began.get(number_of(name))
@@ -317,11 +317,11 @@ class World:
             if as_of:
                 whole, rest = as_of.decode().split(".")
                 self.cache.set(name, f"{int(whole) + seconds}.{rest}")
-        for name in (*self.names(f"{keys.INTERNAL}due:*"), f"{keys.INTERNAL}later"):
+        for name in (*self.names(f"{keys.INTERNAL}due:*"), keys.DELAYED):
             members: Any = self.cache.zrange(name, 0, -1)
             for member in members:
                 self.cache.zincrby(name, shift, member)
-        hashes = dict.fromkeys(self.names(f"{keys.INTERNAL}mark:*"), ("marked", "retry_at"))
+        hashes = dict.fromkeys(self.names(f"{keys.JOB}*"), ("enqueued", "retry_at"))
         for name, told in (hashes | {CLOCK: ("last", "seen")}).items():
             for moment in told:
                 if self.cache.hexists(name, moment):

@@ -81,7 +81,7 @@ async def test_what_an_answer_enqueues_is_leased_with_it(queue: Queue, cache: re
     assert leased.attempt.names == ("other:1",)
     assert leased.attempt.token > attempt.token
     assert leased_names(cache) == {b"other:1"}
-    enqueued: Any = cache.hget(keys.job("other:1"), "marked")
+    enqueued: Any = cache.hget(keys.job("other:1"), "enqueued")
     assert leased.attempt.token > int(enqueued)
     assert statuses(await queue.complete(leased.attempt, {"other:1": Answer({})})) == ["completed"]
     assert await nothing_due(queue)
@@ -142,7 +142,7 @@ async def test_nothing_is_leased_ahead_while_others_of_the_batch_are_left(
     queue: Queue, cache: redis.Redis
 ) -> None:
     """The first answer comes too late: it is refused, halved and tried again."""
-    clock = f"{keys.INTERNAL}clock"
+    clock = keys.CLOCK
     hours = iter([3600])
 
     def lose_an_hour() -> None:

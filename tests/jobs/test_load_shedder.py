@@ -2,7 +2,7 @@
 
 import pytest
 
-from statsd.jobs.load_shedder import BUSY, DEBOUNCE, HELD, LoadShedder
+from statsd.jobs.load_shedder import BUSY, DEBOUNCE, LONGEST_WAIT, LoadShedder
 
 MANY = int(BUSY * 10)
 
@@ -37,7 +37,7 @@ def test_under_pressure_none_is_until_it_has_lasted_and_then_one_at_a_time(
     load_shedder: LoadShedder, clock: Clock
 ) -> None:
     load_shedder.add_load(MANY)
-    for _ in range(int(HELD)):
+    for _ in range(int(LONGEST_WAIT)):
         with load_shedder.permit() as early:
             assert not early.is_valid
         clock.now += 1
@@ -52,7 +52,7 @@ def test_under_pressure_none_is_until_it_has_lasted_and_then_one_at_a_time(
 
 def test_pressure_fades_and_what_waited_goes_on(load_shedder: LoadShedder, clock: Clock) -> None:
     load_shedder.add_load(MANY)
-    clock.now += 2 * HELD
+    clock.now += 2 * LONGEST_WAIT
     with load_shedder.permit() as delayed, load_shedder.permit() as another:
         assert delayed.is_valid
         assert another.is_valid
@@ -64,18 +64,18 @@ def test_pressure_fades_and_what_waited_goes_on(load_shedder: LoadShedder, clock
 
 def test_a_dip_does_not_let_the_wait_begin_anew(load_shedder: LoadShedder, clock: Clock) -> None:
     refused = 0
-    for _ in range(int(2 * HELD / 0.4)):
+    for _ in range(int(2 * LONGEST_WAIT / 0.4)):
         load_shedder.add_load(45)  # about 112 a second, with dips below what counts as busy
         with load_shedder.permit() as each:
             refused += not each.is_valid
         clock.now += 0.4
-    assert refused < HELD / 0.4 + 1
+    assert refused < LONGEST_WAIT / 0.4 + 1
 
 
 def test_who_does_nothing_large_takes_nobody_s_pass(
     load_shedder: LoadShedder, clock: Clock
 ) -> None:
-    for _ in range(int(HELD) + 1):
+    for _ in range(int(LONGEST_WAIT) + 1):
         load_shedder.add_load(MANY)
         clock.now += 1
     with load_shedder.permit(wanted=False) as small, load_shedder.permit() as large:
@@ -114,6 +114,6 @@ def test_what_changes_while_a_cold_start_goes_on_waits_for_its_end(
 ) -> None:
     assert load_shedder.debounce == DEBOUNCE
     load_shedder.is_filling = True
-    assert load_shedder.debounce == HELD
+    assert load_shedder.debounce == LONGEST_WAIT
     load_shedder.is_filling = False
     assert load_shedder.debounce == DEBOUNCE

@@ -15,7 +15,7 @@ from tests.support.plain_jobs import BATCHES, KEY, Thing, answer, queue_of, take
 
 pytestmark = pytest.mark.every_redis
 
-CLOCK = f"{keys.INTERNAL}clock"
+CLOCK = keys.CLOCK
 HOUR = 3600 * SECOND
 
 

@@ -11,11 +11,12 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.job import Job, register_kind
+from statsd.jobs.executor import Executor
 from statsd.jobs.parts import Parts
 from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import SECOND, Answer, Attempt, LeaseRequest, Queue
 from statsd.jobs.wakeup import WakeUp
-from statsd.jobs.worker import Executor, Worker
+from statsd.jobs.worker import Worker
 from statsd.observability.counters import Counters
 
 TOO_LATE = 61 * SECOND
@@ -106,7 +107,7 @@ async def test_what_failed_takes_nothing_back_and_nothing_is_computed_twice(
 async def test_what_comes_after_a_minute_is_computed_again_and_what_came_before_is_not(
     queue: Queue, cache: "redis.Redis"
 ) -> None:
-    clock = f"{keys.INTERNAL}clock"
+    clock = keys.CLOCK
     pieces: Pieces
 
     def take_long(piece: Piece) -> None:

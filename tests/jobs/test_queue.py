@@ -120,7 +120,7 @@ async def test_tokens_never_go_back_whatever_the_clock_says(
     await queue.enqueue([PendingJob(Thing(1))])
     first = await take(queue)
     ahead = first.token + 3600 * SECOND
-    cache.hset(f"{keys.INTERNAL}clock", mapping={"last": ahead, "seen": ahead})
+    cache.hset(keys.CLOCK, mapping={"last": ahead, "seen": ahead})
     renewed = await queue.renew(first)
     again = await queue.renew(first)
     assert ahead < renewed.token < again.token
@@ -128,7 +128,7 @@ async def test_tokens_never_go_back_whatever_the_clock_says(
 
 async def test_work_stays_due_when_the_clock_is_set_back(queue: Queue, cache: redis.Redis) -> None:
     """The server's clock was an hour ahead when this was marked."""
-    clock = f"{keys.INTERNAL}clock"
+    clock = keys.CLOCK
     seconds, _ = cache.time()
     ahead = (seconds + 3600) * SECOND
     await queue.enqueue([PendingJob(Thing(1))])
@@ -177,9 +177,9 @@ async def test_a_delayed_job_waits_and_survives_an_earlier_answer(
     assert leased.attempt is None
     assert leased.wait is not None
     assert 3000 < leased.wait < 3602
-    delayed: Any = cache.zrange(f"{keys.INTERNAL}later", 0, 0)
+    delayed: Any = cache.zrange(keys.DELAYED, 0, 0)
     [entry] = delayed
-    cache.zadd(f"{keys.INTERNAL}later", {entry: 1})  # an hour later
+    cache.zadd(keys.DELAYED, {entry: 1})  # an hour later
     assert (await take(queue)).names == ("thing:1",)
 
 
@@ -291,7 +291,7 @@ async def test_a_job_that_lost_its_details_is_answered_all_the_same(
 ) -> None:
     """Redis may evict any key, the hash that tells a mark's class and moment among them."""
     await queue.enqueue([PendingJob(Thing(1))])
-    cache.delete(f"{keys.INTERNAL}mark:thing:1")
+    cache.delete(f"{keys.JOB}thing:1")
     assert statuses(await queue.complete(await take(queue), answer(1))) == ["completed"]
     assert await nothing_due(queue)
 
@@ -318,7 +318,7 @@ async def test_a_job_set_anew_does_not_cut_a_failure_s_delay_short(
     await queue.fail(await take(queue), [60.0], {"error": "no"})
     await queue.enqueue([PendingJob(Thing(1))])
     assert await nothing_due(queue)
-    cache.hdel(f"{keys.INTERNAL}mark:thing:1", "retry_at")  # a minute later
+    cache.hdel(f"{keys.JOB}thing:1", "retry_at")  # a minute later
     await queue.enqueue([PendingJob(Thing(1))])
     await queue.complete(await take(queue), answer(1))
     await queue.enqueue([PendingJob(Thing(1))])
@@ -331,7 +331,7 @@ async def test_what_is_never_given_up_is_put_off_again_and_again(
     await queue.enqueue([PendingJob(Thing(1))])
     for attempts in range(1, 8):
         attempt = await take(queue)
-        outcome = await queue.fail(attempt, [1.0, 60.0], {"error": "no"}, patient=True)
+        outcome = await queue.fail(attempt, [1.0, 60.0], {"error": "no"}, unlimited=True)
         assert outcome == (attempts, 1.0 if attempts == 1 else 60.0)
         cache.zadd(f"{keys.INTERNAL}due:1", {"thing:1": 1})  # later
     assert not cache.exists(keys.DEAD_LETTERS)

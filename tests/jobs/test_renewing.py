@@ -21,7 +21,7 @@ from tests.support.processes import DEADLINE
 
 LEASE = 600.0  # seconds
 RENEWED_AS_IF = 0.3  # seconds: the worker renews so often as if its leases were this short
-CLOCK = f"{keys.INTERNAL}clock"
+CLOCK = keys.CLOCK
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

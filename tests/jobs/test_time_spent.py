@@ -2,7 +2,7 @@
 
 import pytest
 
-from statsd.jobs.parts import Spent
+from statsd.jobs.parts import TimeSpent
 
 
 class Clock:
@@ -15,14 +15,14 @@ class Clock:
 
 def test_what_comes_in_one_part_is_shared_by_all() -> None:
     clock = Clock()
-    spent = Spent(4, clock)
+    spent = TimeSpent(4, clock)
     clock.seconds += 2
     assert spent.on(4) == pytest.approx(0.5)
 
 
 def test_a_part_costs_its_share_of_what_came_first_and_its_own() -> None:
     clock = Clock()
-    spent = Spent(4, clock)
+    spent = TimeSpent(4, clock)
     clock.seconds += 2
     assert spent.on(1) == pytest.approx(0.5)
     clock.seconds += 10  # until it is written

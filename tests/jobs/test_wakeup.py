@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from statsd.jobs.wakeup import FirstOf, WakeUp
+from statsd.jobs.wakeup import PreferFirst, WakeUp
 
 LONG = 60.0  # seconds: nobody wakes by himself
 
@@ -16,7 +16,7 @@ class Sleepers:
     def __init__(self) -> None:
         self.woken: list[str] = []
         self.first, self.second = WakeUp(), WakeUp()
-        self.both = FirstOf(self.first, self.second)
+        self.both = PreferFirst(self.first, self.second)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def sleep(self, name: str) -> None:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.every_redis
 @pytest.fixture
 async def stream(async_cache: Redis) -> Stream:
     stream = Stream(async_cache, async_cache, "one", block=0.05, dead_limit=10)
-    await stream.prepare()
+    await stream.ensure_group()
     return stream
 
 

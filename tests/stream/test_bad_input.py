@@ -141,7 +141,7 @@ def test_a_solve_published_before_its_commit_is_counted(site: Site) -> None:
     user, dojo = site.webapp.create_user(), site.webapp.create_dojo()
     [challenge_id, *_] = site.webapp.challenge_ids(dojo)
     publish(site, "challenge_solve", user_id=user.id, challenge_id=challenge_id)
-    delayed = f"{keys.INTERNAL}later"
+    delayed = keys.DELAYED
     eventually(
         lambda: site.cache.exists(delayed), "the event was handled, and leaves a second look"
     )

@@ -8,7 +8,7 @@ from statsd import keys
 from statsd.jobs.queue import Answer, LeaseRequest, Queue
 from statsd.stream.event_stream import Stream
 
-CLOCK = f"{keys.INTERNAL}clock"
+CLOCK = keys.CLOCK
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ async def queue(async_cache: Redis) -> Queue:
 
 async def a_look(cache: Redis) -> bool:
     """Look as a daemon does that has just started."""
-    return await Stream(cache, cache, "one", block=0.05, dead_limit=10).prepare()
+    return await Stream(cache, cache, "one", block=0.05, dead_limit=10).ensure_group()
 
 
 async def pending(queue: Queue) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class Consumer:
 @pytest.fixture
 async def stream(async_cache: Redis) -> Stream:
     stream = Stream(async_cache, async_cache, "living", block=0.05, dead_limit=10)
-    await stream.prepare()
+    await stream.ensure_group()
     return stream
 
 

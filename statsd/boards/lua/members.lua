@@ -1,23 +1,26 @@
--- Read what a dojo's live boards say of some of those who have a tag.
+-- Read the crew members of a dojo: its users with a tag, as its live boards have them.
 --
--- request: dojo, users (an array; may be nil: say who they are instead)
--- reply: nothing, where the boards are not whole, or doubtful; else what tells one state of them
---        from another, and either the places and the users, or for each user its id, the JSON that
---        is kept of it, and for each place where it has entries an array of that place and the
---        ranks, from 0, in the windows (-1: no entry)
+-- request: dojo, users (array; nil: return which users there are)
+-- reply: nil where the boards are missing or doubtful; else version (it changes with every write to
+--        the boards), and
+--          without `users`: scopes, users (with a tag)
+--          with `users`: members: array of {user, text (the JSON that is kept of it), ranks (array
+--            of {scope, and its ranks, from 0, in the windows; -1: no entry})}
+--
+-- include boards/state
 
-tick()
+next_token()
 
 local prefix = BOARDS .. request.dojo
 
--- None where what is kept of the user does not agree with the boards: a module came or went.
-local function ranks_of(user, places)
+-- nil where the kept windows do not agree with the boards: a module was added or removed.
+local function ranks_of(user, windows_of_scopes)
   local found = {}
-  for place, windows in places:gmatch('([^,:]+):(%d+)') do
-    local own = {place}
+  for scope, windows in windows_of_scopes:gmatch('([^,:]+):(%d+)') do
+    local own = {scope}
     for i, days in ipairs(WINDOWS) do
       local has_entry = windows:sub(i, i) == '1'
-      local rank = has_entry and redis.call('ZREVRANK', board(prefix, place, days), user)
+      local rank = has_entry and redis.call('ZREVRANK', board(prefix, scope, days), user)
       if has_entry and not rank then return nil end
       own[i + 1] = rank or -1
     end
@@ -26,23 +29,24 @@ local function ranks_of(user, places)
   return found
 end
 
-local places = whole(request.dojo)
-if not places or is_doubtful(request.dojo, 'crews:' .. request.dojo) then return {} end
-local state = table.concat(redis.call('HMGET', prefix, 'token', 'puts'), '/')
-local people = {}
+local scopes = whole(request.dojo)
+if not scopes or is_doubtful(request.dojo, 'crews:' .. request.dojo) then return nil end
+local version = table.concat(redis.call('HMGET', prefix, 'token', 'puts'), '/')
 if not request.users then
+  local users = {}
   for _, user in ipairs(redis.call('HKEYS', prefix .. ':crews')) do
-    if user ~= SENTINEL then people[#people + 1] = user end
+    if user ~= SENTINEL then users[#users + 1] = user end
   end
-  return {state, places, people}
+  return reply({version = version, scopes = scopes, users = users})
 end
+local members = {}
 for _, user in ipairs(request.users) do
   local kept = redis.call('HGET', prefix .. ':crews', user)
   if kept then
-    local own, text = kept:match('^([^|]*)|(.*)$')
-    local ranks = ranks_of(user, own)
-    if not ranks then return {} end
-    people[#people + 1] = {user, text, ranks}
+    local windows_of_scopes, text = kept:match('^([^|]*)|(.*)$')
+    local ranks = ranks_of(user, windows_of_scopes)
+    if not ranks then return nil end
+    members[#members + 1] = {user = user, text = text, ranks = ranks}
   end
 end
-return {state, people}
+return reply({version = version, members = members})

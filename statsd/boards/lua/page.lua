@@ -1,34 +1,38 @@
--- Read a part of a live board, and one user's own place on it.
+-- Read a page of a live board, and one user's own entry.
 --
--- request: dojo, place, days, first, last (ranks from 0), me (a user's id; may be nil)
--- reply: nothing where the board, or a record of one who is on it, is not there, else: how many are
---        on it, the entries (arrays of rank from 0, user, score, JSON of the record), the own one or
---        nothing
+-- request: dojo, scope, days, first, last (ranks from 0), me (a user's id; may be nil)
+-- reply: nil where the board, or the record of a user on it, is missing; else total (entries on the
+--        board), entries (array of entries in rank order), own (an entry; nil: the user has none).
+--        An entry is {rank (from 0), user, score (text), text (JSON of the record)}
+--
+-- include boards/state
 
 local prefix = BOARDS .. request.dojo
-local key = board(prefix, request.place, request.days)
+local key = board(prefix, request.scope, request.days)
 
-local function record(user)
-  local its = redis.call('HGET', prefix .. ':users', user)
-  return its and its:match('^[^|]*|%d*|(.*)$')
+local function text_of(user)
+  local record = redis.call('HGET', prefix .. ':users', user)
+  return record and record:match('^[^|]*|%d*|(.*)$')
 end
 
-if not is_a(prefix, 'hash') or is_outdone(request.dojo) then return {} end
+if not is_a(prefix, 'hash') or is_superseded(request.dojo) then return nil end
 local size = redis.call('ZCARD', key)
-if size == 0 then return {} end
-local entries, own = {}, {}
+if size == 0 then return nil end
+local entries, own = {}, nil
 local found = redis.call('ZREVRANGE', key, request.first, request.last, 'WITHSCORES')
 for i = 1, #found, 2 do
-  if found[i] ~= SENTINEL then
-    local its = record(found[i])
-    if not its then return {} end
-    entries[#entries + 1] = {request.first + #entries, found[i], found[i + 1], its}
+  local user = found[i]
+  if user ~= SENTINEL then
+    local text = text_of(user)
+    if not text then return nil end
+    entries[#entries + 1] =
+      {rank = request.first + #entries, user = user, score = found[i + 1], text = text}
   end
 end
 local rank = request.me and redis.call('ZREVRANK', key, request.me)
 if rank then
-  local its = record(request.me)
-  if not its then return {} end
-  own = {rank, request.me, redis.call('ZSCORE', key, request.me), its}
+  local text = text_of(request.me)
+  if not text then return nil end
+  own = {rank = rank, user = request.me, score = redis.call('ZSCORE', key, request.me), text = text}
 end
-return {size - 1, entries, own}
+return reply({total = size - 1, entries = entries, own = own})

@@ -1,6 +1,8 @@
--- Set marks, for those who are not handlers: a daemon that starts, an operator, a replay.
+-- Enqueue jobs for callers that are no handlers: a daemon that starts, an operator, a replay.
 --
--- request: marks (arrays of name, class, delay)
+-- request: jobs (as `enqueue_all` takes them)
+--
+-- include jobs/queue
 
-tick()
-set_marks(request.marks)
+next_token()
+enqueue_all(request.jobs)

@@ -1,3 +1,5 @@
--- Lease what is due. Request and reply: see `lease_due`.
+-- Lease due jobs. Request and reply: see `lease_due`.
+--
+-- include jobs/leasing
 
-return lease_due(request)
+return reply(lease_due(request))

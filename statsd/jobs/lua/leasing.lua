@@ -1,92 +1,85 @@
--- Stands after `facts.lua`: lease what is due, the oldest of the class whose turn it is, and more of
--- its kind.
+-- How jobs are leased: the oldest job of the class whose turn it is, and more jobs of its kind.
+--
+-- include jobs/hooks
 
-local SCAN = 1000 -- how many are looked at, or written, at once
-local DOJOS = 20 -- how many at once whose boards have changed by themselves
--- What has been due for so long (microseconds) comes before newer marks of more urgent classes,
--- unless only those are wanted: so nothing starves, however much of them there is.
-local PATIENCE = {[MISSED] = -LARGEST, [INTERACTIVE] = 0, [ORDINARY] = 1000000, [EXPORT] = 10000000,
-  [BACKGROUND] = 60000000, [IDLE] = 300000000}
+local PAGE = 1000 -- names that are read, or written, at once
 
--- Owe what was put off until now, and what time alone has changed.
-local function owe_by_time()
-  local now, past = digits(clock.now), digits(clock.token)
-  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', LATER, '-inf', now, 'LIMIT', 0, SCAN)) do
+-- Priority aging, in microseconds: a job that has been due for so long comes before newer jobs of
+-- more urgent classes, so that no class starves.
+local PRIORITY_AGING = {[MISSED] = -LARGEST, [INTERACTIVE] = 0, [ORDINARY] = 1000000,
+  [EXPORT] = 10000000, [BACKGROUND] = 60000000, [IDLE] = 300000000}
+
+-- Enqueue the delayed jobs that are due, and the jobs whose answers changed by themselves.
+local function enqueue_by_time()
+  local now = digits(clock.now)
+  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', 0, PAGE)) do
     local class, name = entry:match('^%d+|(%d+)|(.*)$')
-    owe(name, tonumber(class))
-    redis.call('ZREM', LATER, entry)
+    enqueue(name, tonumber(class))
+    redis.call('ZREM', DELAYED, entry)
   end
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', CHANGES, '-inf', past, 'LIMIT', 0, SCAN)) do
-    owe_derived(name, ORDINARY)
+  local token = digits(clock.token)
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', CHANGES, '-inf', token, 'LIMIT', 0, PAGE)) do
+    enqueue(name, ORDINARY, true)
     redis.call('ZREM', CHANGES, name)
   end
-  for _, dojo in ipairs(redis.call('ZRANGEBYSCORE', AGING, '-inf', past, 'LIMIT', 0, DOJOS)) do
-    local key = BOARDS .. dojo .. ':until'
-    if is_a(key, 'zset') then
-      for _, user in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', past, 'LIMIT', 0, SCAN)) do
-        owe('standing:' .. dojo .. ':' .. user, ORDINARY)
-        redis.call('ZREM', key, user) -- its answer says when the next one leaves
-      end
-      set_aging(dojo)
-    else
-      redis.call('ZREM', AGING, dojo)
-    end
-  end
+  hooks.time_passed()
 end
 
--- The newest moment at which something of a class was due, to be taken now.
+-- The newest due time of a class that is leased now.
 local function latest_of(class, wanted)
-  return clock.now - (class == EXPORT and wanted.lull or 0)
+  return clock.now - (class == EXPORT and wanted.debounce or 0)
 end
 
--- The classes in which something is due, in the order in which they are looked at.
+-- The classes in which a job is due, in the order in which they get their turn.
 local function turns(wanted)
   local found = {}
   for class = MISSED, wanted.least do
     local oldest = tonumber(redis.call('ZRANGE', DUE .. class, 0, 0, 'WITHSCORES')[2])
     if oldest and oldest <= latest_of(class, wanted) then
-      found[#found + 1] = {class = class, at = wanted.strict and class or oldest + PATIENCE[class]}
+      local order = wanted.strict and class or oldest + PRIORITY_AGING[class]
+      found[#found + 1] = {class = class, order = order}
     end
   end
   table.sort(found, function(one, other)
-    if one.at == other.at then return one.class < other.class end
-    return one.at < other.at
+    if one.order == other.order then return one.class < other.class end
+    return one.order < other.order
   end)
   return found
 end
 
--- What is to be taken of a class: the names, since when the oldest was due, and whether more is due.
+-- Choose jobs of a class. Returns their names, the oldest due time among them, and whether more
+-- jobs are due.
 local function choose(class, wanted)
-  local latest, names, kind, oldest, more = digits(latest_of(class, wanted)), {}, nil, clock.now, 0
+  local latest, names, kind, oldest, more = digits(latest_of(class, wanted)), {}, nil, clock.now, false
   local function consider(name, due)
     local its_kind = name:match('^[^:]+')
     local limit = wanted.batches[its_kind]
-    if not limit or (class > MISSED and wanted.held[its_kind]) then return end
+    if not limit or (class > MISSED and wanted.shed[its_kind]) then return end
     kind = kind or its_kind
     if its_kind == kind and #names < limit then
       names[#names + 1] = name
       oldest = math.min(oldest, due)
     else
-      more = 1
+      more = true
     end
   end
   local first, before = 0, nil
-  repeat -- as long as all that is seen is taken
+  repeat -- as long as every name of a page was chosen
     before = #names
     local due = redis.call('ZRANGEBYSCORE', DUE .. class, '-inf', latest, 'WITHSCORES',
-      'LIMIT', first, SCAN)
+      'LIMIT', first, PAGE)
     for i = 1, #due, 2 do consider(due[i], tonumber(due[i + 1])) end
-    first = first + SCAN
-  until #names < before + SCAN
+    first = first + PAGE
+  until #names < before + PAGE
   return names, oldest, more
 end
 
--- Thousands may be taken at once, so for each there is as little to do as can be.
+-- Thousands of jobs may be leased at once, so there are as few commands for each as can be.
 local function write_leases(class, names, duration, lease)
   local ends = digits(clock.now + duration)
-  for first = 1, #names, SCAN do
+  for first = 1, #names, PAGE do
     local due, leases = {}, {}
-    for i = first, math.min(first + SCAN - 1, #names) do
+    for i = first, math.min(first + PAGE - 1, #names) do
       due[#due + 1], due[#due + 2] = ends, names[i]
       leases[#leases + 1], leases[#leases + 2] = names[i], lease
     end
@@ -95,74 +88,71 @@ local function write_leases(class, names, duration, lease)
   end
 end
 
--- For each that is owed for an event three: its name, entry and type of the newest.
+-- The newest event of each job that is pending for one.
 local function events_of(names)
   local events = {}
   for _, name in ipairs(names) do
-    local found = redis.call('HMGET', MARK .. name, 'late_since', 'entry', 'type')
+    local found = redis.call('HMGET', JOB .. name, 'deferred_since', 'entry', 'type')
     if found[1] then
-      fold(name)
-      found = redis.call('HMGET', MARK .. name, 'late_since', 'entry', 'type')
+      merge_deferred(name)
+      found = redis.call('HMGET', JOB .. name, 'deferred_since', 'entry', 'type')
     end
     if found[2] then
-      events[#events + 1], events[#events + 2], events[#events + 3] = name, found[2], found[3] or ''
+      events[#events + 1] = {name = name, entry = found[2], type = found[3] or ''}
     end
   end
   return events
 end
 
--- For each dojo whose statistics were taken what its boards say; of other kinds nothing.
-local function facts_of(names)
-  local known = {}
-  for i, name in ipairs(names) do
-    local dojo = name:match('^dojo_stats:(.*)$')
-    if not dojo then break end
-    -- Boards that cannot be read are no reason not to lease.
-    local is_read, found = pcall(facts, dojo)
-    known[i] = is_read and found or {}
-  end
-  return known
-end
-
--- Microseconds until something more is due (-1: nothing is).
+-- Microseconds until another job is due; nil where none is pending.
 local function wait_for(wanted)
-  local wait = -1
-  local function next_of(key, latest)
+  local wait
+  local function consider(key, latest)
     local after = '(' .. digits(latest)
     local first = redis.call('ZRANGEBYSCORE', key, after, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
     local gap = first and tonumber(first) - latest
-    if gap and (wait < 0 or gap < wait) then wait = gap end
+    if gap and (not wait or gap < wait) then wait = gap end
   end
-  for class = MISSED, wanted.least do next_of(DUE .. class, latest_of(class, wanted)) end
-  next_of(LATER, clock.now)
+  for class = MISSED, wanted.least do consider(DUE .. class, latest_of(class, wanted)) end
+  consider(DELAYED, clock.now)
   return wait
 end
 
--- wanted: owner, lease (microseconds), least (the least urgent class that is looked at), strict
---         (the most urgent class always comes first), held (kind -> true: of it only what a page
---         waits for is taken), lull (microseconds that large values wait beyond their due time),
---         batches (kind -> how many are taken at once; a kind that is not there is one that this
---         daemon does not know, and is left to those that do)
--- Returns: token, now, epoch, lease, microseconds until something more is due (-1: nothing is),
---          more (1: others are due now), microseconds for which the oldest taken was due, the names
---          of what was taken, their events, and what boards say: see above
+-- wanted: owner, duration (of the lease, microseconds), least (the least urgent class that is
+--         considered), strict (the most urgent class comes first, without priority aging), shed
+--         (kind -> true: only class MISSED of it is leased), debounce (microseconds that exports
+--         wait beyond their due time), batches (kind -> how many jobs are leased at once; a kind
+--         that this daemon does not know is absent, and left to daemons that do)
+-- Returns: token, moment (`now`), epoch, lease, names, events (array of {name, entry, type}),
+--          prefetched (array of what hooks.prefetch gave, in the order of names; or nil),
+--          queued (microseconds that the oldest job was due), more (whether others are due now),
+--          wait (as `wait_for`)
 local function lease_due(wanted)
-  tick()
-  owe_by_time()
-  local token = tick() -- newer than the marks just set
+  next_token()
+  enqueue_by_time()
+  local token = next_token() -- newer than the jobs just enqueued
   local lease = wanted.owner .. '/' .. digits(token)
-  local names, oldest, more = {}, clock.now, 0
+  local names, oldest, more = {}, clock.now, false
   for _, turn in ipairs(turns(wanted)) do
     if #names > 0 then
-      more = 1
+      more = true
       break
     end
     local its_more
     names, oldest, its_more = choose(turn.class, wanted)
-    more = math.max(more, its_more)
-    write_leases(turn.class, names, wanted.lease, lease)
+    more = more or its_more
+    write_leases(turn.class, names, wanted.duration, lease)
   end
-  local events = events_of(names)
-  return {digits(token), digits(clock.now), clock.epoch, lease, digits(wait_for(wanted)), more,
-    digits(clock.now - oldest), names, events, facts_of(names)}
+  return {
+    token = token,
+    moment = clock.now,
+    epoch = clock.epoch,
+    lease = lease,
+    names = names,
+    events = events_of(names),
+    prefetched = hooks.prefetch(names),
+    queued = clock.now - oldest,
+    more = more,
+    wait = wait_for(wanted),
+  }
 end

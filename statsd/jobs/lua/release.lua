@@ -1,15 +1,17 @@
--- Give leases back unanswered, due at once: when a daemon starts (its own, from before), when
--- it leaves, and when a server it needs is gone.
+-- Release leases without an answer, so that their jobs are due at once: when a daemon starts (the
+-- leases of its former life), when it leaves, and when a server that the work needs is away.
 --
--- request: owner, names (absent: all that the owner has)
+-- request: owner, names (absent: all jobs that the owner has leased)
 -- reply: how many
+--
+-- include jobs/queue
 
-tick()
-local mine = request.owner .. '/'
+next_token()
+local own_prefix = request.owner .. '/'
 local released = 0
 local function release(name, lease)
-  if lease and lease:sub(1, #mine) == mine then
-    give_back(name, 0)
+  if lease and lease:sub(1, #own_prefix) == own_prefix then
+    release_lease(name, 0)
     released = released + 1
   end
 end

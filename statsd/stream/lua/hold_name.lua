@@ -1,8 +1,10 @@
--- Hold a consumer's name, or let it go.
+-- Hold a consumer's name by a heartbeat, or release it.
 --
--- request: key, holder (who holds it from now on), before (who may have held it; absent: nobody
---          else), milliseconds (for how long; 0: the name is let go)
--- reply: 1, or 0 where somebody else holds it
+-- request: key, holder (who holds it from now on), before (who may have held it until now; nil:
+--          nobody else), milliseconds (until the name is free again; 0: it is free at once)
+-- reply: 1, or 0 where somebody else holds the name
+--
+-- include jobs/queue
 
 local found = redis.call('GET', request.key)
 if found and found ~= request.holder and found ~= request.before then return 0 end

@@ -1,14 +1,17 @@
--- Take over what other consumers read and did not acknowledge for a while, and dismiss consumers
--- that are gone for good; both in one step, so that nobody is dismissed who holds anything.
+-- Take over the pending entries of other consumers that have been idle for a while, and remove
+-- consumers that are gone for good. Both happen in one step, so that no consumer is removed that
+-- has pending entries.
 --
 -- KEYS[1] the stream
--- request: group, consumer, idle (milliseconds an entry must have been pending), cursor, count,
---          gone (milliseconds after which a silent consumer that holds nothing is dismissed),
---          kept (ids of pending entries that this consumer has in hand, or leaves alone)
--- reply: the next cursor, how many entries were taken over from others, how many had been deleted,
---        the names of those dismissed
+-- request: group, consumer, idle (milliseconds that an entry must have been pending), cursor,
+--          count, gone (milliseconds after which a silent consumer without pending entries is
+--          removed), kept (ids of pending entries that this consumer works on, or leaves alone)
+-- reply: cursor (of the next call), taken (how many entries came from others), deleted (how many
+--        entries were no longer in the stream), removed (names of the consumers)
+--
+-- include jobs/queue
 
--- XINFO says something else of a stream that is not there than what a missing group is known by.
+-- XINFO reports a missing stream with another error than a missing group.
 if redis.call('EXISTS', KEYS[1]) == 0 then return redis.error_reply('NOGROUP there is no stream') end
 
 local function consumers()
@@ -21,30 +24,36 @@ local function consumers()
   return found
 end
 
-local function held()
+local function own_pending()
   local own = consumers()[request.consumer]
   return own and own.pending or 0
 end
 
--- Claimed anew, they are not idle: else one that holds up whoever reads it would go from daemon to
--- daemon and hold up all of them. Claiming what is no longer in the stream would only forget it.
+-- Claim the kept entries anew, so that they are not idle: otherwise an entry that delays its reader
+-- would move from daemon to daemon and delay all of them. An entry that is no longer in the stream
+-- is not claimed, since XCLAIM would forget it.
 for _, id in ipairs(request.kept) do
   if #redis.call('XRANGE', KEYS[1], id, id) > 0 then
     redis.call('XCLAIM', KEYS[1], request.group, request.consumer, 0, id, 'JUSTID')
   end
 end
 
--- Entries that this consumer leaves pending itself are claimed too, which is no news to it.
-local before = held()
+-- XAUTOCLAIM also claims idle entries that are this consumer's already; only the others count.
+local before = own_pending()
 local claimed = redis.call('XAUTOCLAIM', KEYS[1], request.group, request.consumer,
   request.idle, request.cursor, 'COUNT', request.count, 'JUSTID')
-local taken = math.max(0, held() - before)
+local taken = math.max(0, own_pending() - before)
 
-local dismissed = {}
+local removed = {}
 for name, consumer in pairs(consumers()) do
   if consumer.pending == 0 and consumer.idle > request.gone and name ~= request.consumer then
     redis.call('XGROUP', 'DELCONSUMER', KEYS[1], request.group, name)
-    dismissed[#dismissed + 1] = name
+    removed[#removed + 1] = name
   end
 end
-return {claimed[1], taken, claimed[3] and #claimed[3] or 0, dismissed}
+return reply({
+  cursor = claimed[1],
+  taken = taken,
+  deleted = claimed[3] and #claimed[3] or 0,
+  removed = removed,
+})

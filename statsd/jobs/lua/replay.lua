@@ -1,18 +1,20 @@
--- Put a dead letter back to work: the entry into the stream, or the refresh among the marks.
+-- Replay a dead letter: its entry goes back into the stream, or its job into the queue.
 --
 -- KEYS[1] the dead letters
 -- KEYS[2] the stream
--- request: id, class (of the mark that a refresh gets), cut (what data that was cut ends with)
+-- request: id, class (of a job), cut (the text that ends data which was cut)
 -- reply: 'replayed', 'gone' (there is no such letter) or 'incomplete' (its data was not kept)
+--
+-- include jobs/queue
 
-tick()
+next_token()
 local letter = redis.call('XRANGE', KEYS[1], request.id, request.id)[1]
 if not letter then return 'gone' end
 local fields = {}
 for i = 1, #letter[2], 2 do fields[letter[2][i]] = letter[2][i + 1] end
 
 if fields.name then
-  owe(fields.name, request.class)
+  enqueue(fields.name, request.class)
 elseif not fields.data or fields.data == '' or fields.data:sub(-#request.cut) == request.cut then
   return 'incomplete'
 else

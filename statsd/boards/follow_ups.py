@@ -1,0 +1,108 @@
+"""Which jobs follow from a completed or a failed job: one table for scripts and documentation.
+
+The scripts of the boards (`statsd/boards/lua/hooks.lua`) enqueue them by the name of the occasion.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from statsd.calculators.crews import Crews
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.calculators.scoreboard import Scoreboard
+from statsd.calculators.user_entries import UserEntries
+from statsd.job import Job, Priority
+
+
+class FollowUp(NamedTuple):
+    """A job that is enqueued on an occasion, for the dojo (and the user) of the job before."""
+
+    job: type[Job]
+    derived: bool = False
+    """Whether it follows from user entries that are on the boards already, so that the boards are
+    not in doubt until it is completed."""
+    priority: Priority | None = None
+    """None: the job's own class."""
+
+
+class Occasion(NamedTuple):
+    """Something that happens to a dojo's boards when a job completes or fails."""
+
+    of: type[Job]
+    when: str
+    """For people."""
+    then: tuple[FollowUp, ...]
+
+
+REBUILD = FollowUp(Scoreboard)
+EXPORT_BOARDS = FollowUp(Scoreboard, derived=True)
+TOTALS = FollowUp(DojoStats, derived=True)
+EXPORT_CREWS = FollowUp(Crews, derived=True)
+
+OCCASIONS: Mapping[str, Occasion] = {
+    "entries_written": Occasion(UserEntries, "completed, and the dojo has boards", (TOTALS,)),
+    "entries_changed": Occasion(UserEntries, "it changed a board", (EXPORT_BOARDS,)),
+    "entries_beside_crews": Occasion(UserEntries, "a user has a tag", (EXPORT_CREWS,)),
+    "entries_without_boards": Occasion(
+        UserEntries, "the dojo has no boards", (REBUILD, FollowUp(DojoStats))
+    ),
+    "entries_in_new_module": Occasion(
+        UserEntries, "the boards lack one of its modules", (REBUILD,)
+    ),
+    "entries_of_new_day": Occasion(
+        UserEntries, "a day has ended since the boards were built", (REBUILD,)
+    ),
+    "user_entries_buried": Occasion(UserEntries, "failed for good", (REBUILD, FollowUp(DojoStats))),
+    "entries_expired": Occasion(
+        UserEntries,
+        "time passed: a solve has left a window",
+        (FollowUp(UserEntries, priority=Priority.ORDINARY),),
+    ),
+    "boards_installed": Occasion(Scoreboard, "completed: new boards are in place", (TOTALS,)),
+    "boards_beside_crews": Occasion(
+        Scoreboard, "a user has a tag, or modules came or went", (EXPORT_CREWS,)
+    ),
+    "boards_newer_than_arrays": Occasion(
+        Scoreboard, "user entries changed while it was computed", (EXPORT_BOARDS,)
+    ),
+    "boards_with_incomplete_entries": Occasion(
+        Scoreboard,
+        "such entries lack a new module, or are of another day",
+        (FollowUp(UserEntries),),
+    ),
+    "boards_without_touched": Occasion(
+        Scoreboard, "which entries changed meanwhile was evicted", (REBUILD,)
+    ),
+    "boards_evicted": Occasion(
+        Scoreboard,
+        "the new boards were evicted before they were in place",
+        (FollowUp(Scoreboard, priority=Priority.INTERACTIVE),),
+    ),
+    "boards_removed": Occasion(Scoreboard, "the dojo is gone", (EXPORT_CREWS,)),
+    "scoreboard_buried": Occasion(
+        Scoreboard, "failed for good: the boards are removed", (FollowUp(Crews),)
+    ),
+}
+
+
+def by_occasion() -> dict[str, list[dict[str, Any]]]:
+    """Return the table as the scripts have it."""
+    return {
+        name: [
+            {"kind": each.job.kind, "class": int(_class(each)), "derived": each.derived}
+            for each in occasion.then
+        ]
+        for name, occasion in OCCASIONS.items()
+    }
+
+
+def _class(follow_up: FollowUp) -> Priority:
+    return follow_up.job.priority if follow_up.priority is None else follow_up.priority
+
+
+def table() -> str:
+    """Return the table as the documentation has it."""
+    rows = ["| job | when | enqueues |", "|---|---|---|"]
+    for each in OCCASIONS.values():
+        then = ", ".join(f"`{one.job.kind}` ({_class(one).name.lower()})" for one in each.then)
+        rows.append(f"| `{each.of.kind}` | {each.when} | {then} |")
+    return "\n".join(rows)

@@ -1,0 +1,181 @@
+-- What live boards add to the scripts of the queue: user entries and new boards are put in place
+-- when their job completes, and follow-ups are enqueued.
+--
+-- An answer (of the script `complete`) has at most one of:
+--   user_entries  {dojo, user, day, scores, record, crew, leaving}: the entries of one user, as
+--                 `entries_of` returns them, and the day of the record's chart
+--   new_boards    {dojo, prefix}: the prefix under which the new boards of a dojo lie
+--   no_boards     {dojo}: the dojo is gone
+--
+-- include jobs/hooks
+-- include boards/state
+-- include boards/totals
+-- include boards/follow_ups
+
+local DOJOS = 20      -- whose boards are expired at once
+local USERS = 1000    -- whose entries are expired at once
+
+-- Enqueue each follow-up once, unless it is more urgent now, or pending for an older event.
+local followed = {}
+
+-- Enqueue the follow-ups of an occasion (see FOLLOW_UPS) for a dojo, or for one of its users.
+local function follow(occasion, dojo, user)
+  for _, job in ipairs(FOLLOW_UPS[occasion]) do
+    local name = job.kind .. ':' .. dojo .. (user and ':' .. user or '')
+    local before = followed[name .. '|' .. tostring(job.derived)]
+    local since = provenance and provenance.since or LARGEST
+    if not before or before.class > job.class or before.since > since then
+      enqueue(name, job.class, job.derived)
+      followed[name .. '|' .. tostring(job.derived)] = {class = job.class, since = since}
+    end
+  end
+end
+
+-- What one answer found out of a dojo holds for the others of the same step.
+local boards_of_dojo = {}
+local function boards_of(dojo)
+  if boards_of_dojo[dojo] then return boards_of_dojo[dojo] end
+  local prefix = BOARDS .. dojo
+  local boards = {prefix = prefix, scopes = whole(dojo), known = {}}
+  if boards.scopes then
+    for _, scope in ipairs(boards.scopes) do boards.known[scope] = true end
+    local built, day = unpack(redis.call('HMGET', prefix, 'token', 'day'))
+    boards.built, boards.day = tonumber(built), day
+  end
+  boards_of_dojo[dojo] = boards
+  return boards
+end
+
+-- Put the entries of one user, true at the token, on the boards. Boards that were built from a
+-- later snapshot have newer ones.
+local function put_user_entries(new)
+  local dojo, user, record = new.dojo, new.user, new.record
+  local boards = boards_of(dojo)
+  if not boards.scopes then return follow('entries_without_boards', dojo) end
+  if request.token <= boards.built then return end
+  for scope in pairs(new.scores) do
+    if not boards.known[scope] then follow('entries_in_new_module', dojo) end
+  end
+  if boards.day ~= new.day then
+    -- The totals of the chart stay those of the old day, but no user is without a name.
+    record = redis.call('HGET', boards.prefix .. ':users', user)
+      or record and record:gsub('%d+', '0', CHART_SIZE)
+    follow('entries_of_new_day', dojo)
+  end
+  redis.call('ZADD', boards.prefix .. ':touched', digits(request.token), user)
+  if new.crew or has_crews(dojo, boards.prefix) then follow('entries_beside_crews', dojo) end
+  local changed = put(boards.prefix, boards.scopes, user, new.scores, record, new.crew, new.leaving)
+  set_next_expiry(dojo)
+  if changed then follow('entries_changed', dojo) end
+  -- Also without a change: the cached value may be from a snapshot in between.
+  follow('entries_written', dojo)
+end
+
+-- Entries that were computed for a later moment than the new boards go on those. What the old
+-- boards do not have, because a module was added or a day has ended since, is computed again.
+local function carry_over(dojo, prefix, before, built, scopes)
+  local known = {}
+  for _, scope in ipairs(before) do known[scope] = true end
+  local same_day = redis.call('HGET', prefix, 'day') == redis.call('HGET', built, 'day')
+  local newer = redis.call('ZRANGEBYSCORE', prefix .. ':touched', '(' .. digits(request.token), '+inf')
+  for _, user in ipairs(newer) do
+    local scores, record, crew, leaving = entries_of(prefix, before, user)
+    local built_scores, built_record = entries_of(built, scopes, user)
+    local is_incomplete = not same_day
+    if not same_day then record = built_record end
+    for _, scope in ipairs(scopes) do
+      if not known[scope] then
+        scores[scope] = built_scores[scope]
+        is_incomplete = true
+      end
+    end
+    if is_incomplete then follow('boards_with_incomplete_entries', dojo, user) end
+    -- The exported arrays, which are from the same pass as the new boards, do not have the change.
+    if put(built, scopes, user, scores, record, crew, leaving) then
+      follow('boards_newer_than_arrays', dojo)
+    end
+  end
+end
+
+-- Put new boards in the place of the old ones.
+local function install(name, new, key_index)
+  local dojo, built = new.dojo, new.prefix
+  local prefix = BOARDS .. dojo
+  local scopes = intact(built)
+  if not scopes then return follow('boards_evicted', dojo) end -- before they were in place
+  local before = intact(prefix)
+  if before then carry_over(dojo, prefix, before, built, scopes) end
+  local has_touched = before and is_a(prefix .. ':touched', 'zset')
+  if not has_touched and request.token < tonumber(redis.call('HGET', JOB .. name, 'enqueued') or 0) then
+    follow('boards_without_touched', dojo) -- entries written meanwhile are lost, and nothing else tells
+  end
+  local same_scopes = before and table.concat(before, ',') == table.concat(scopes, ',')
+  if not same_scopes or has_crews(dojo, prefix) or has_crews(dojo, built) then
+    follow('boards_beside_crews', dojo)
+  end
+  remove_boards(prefix, key_index)
+  for _, key in ipairs(keys_of(built, scopes)) do
+    redis.call('PERSIST', key)
+    redis.call('RENAME', key, prefix .. key:sub(#built + 1))
+  end
+  set_next_expiry(dojo)
+  follow('boards_installed', dojo)
+end
+
+function hooks.completed(name, answer, key_index)
+  if answer.user_entries then put_user_entries(answer.user_entries) end
+  provenance = nil -- new boards follow from no event: its user entries have enqueued all, and sooner
+  if answer.new_boards then install(name, answer.new_boards, key_index) end
+  if answer.no_boards then
+    local dojo = answer.no_boards.dojo
+    remove_boards(BOARDS .. dojo, key_index)
+    set_next_expiry(dojo)
+    follow('boards_removed', dojo)
+  end
+end
+
+-- Boards without their rebuild are wrong, so they are removed; user entries that cannot be computed
+-- are made up for by a rebuild.
+function hooks.buried(name)
+  local kind, dojo = name:match('^([^:]+):([^:]+)')
+  local occasion = (kind or '') .. '_buried'
+  if occasion == 'scoreboard_buried' then redis.call('UNLINK', BOARDS .. dojo) end
+  if FOLLOW_UPS[occasion] then follow(occasion, dojo) end
+end
+
+-- User entries of which a solve has left a window are computed again.
+function hooks.time_passed()
+  local token = digits(clock.token)
+  for _, dojo in ipairs(redis.call('ZRANGEBYSCORE', BOARD_CHANGES, '-inf', token, 'LIMIT', 0, DOJOS)) do
+    local key = BOARDS .. dojo .. ':until'
+    if is_a(key, 'zset') then
+      for _, user in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', token, 'LIMIT', 0, USERS)) do
+        follow('entries_expired', dojo, user)
+        redis.call('ZREM', key, user) -- the answer says when the next solve leaves a window
+      end
+      set_next_expiry(dojo)
+    else
+      redis.call('ZREM', BOARD_CHANGES, dojo)
+    end
+  end
+end
+
+-- The totals of each dojo whose statistics were leased; of other kinds nothing. Boards that cannot
+-- be read are no reason not to lease.
+function hooks.prefetch(names)
+  local found = nil
+  for i, name in ipairs(names) do
+    local dojo = name:match('^dojo_stats:(.*)$')
+    if not dojo then return found end
+    local is_read, totals = pcall(totals_of, dojo)
+    found = found or {}
+    found[i] = is_read and totals or false
+  end
+  return found
+end
+
+-- Beside its values a scoreboard has live boards, which are complete or missing.
+function hooks.is_whole(name)
+  local dojo = name:match('^scoreboard:(.*)$')
+  return not dojo or whole(dojo) ~= nil
+end
