@@ -22,7 +22,7 @@ from statsd.calculators.catalog import COLD_START
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.user_entries import UserEntries
 from statsd.handlers import solve
-from statsd.servers.database import CUSTOM, GENERIC, UNAIDED, Database
+from statsd.servers.database import CUSTOM, GENERIC, WITHOUT_WORKERS, Database
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS)"
 DIALECT = dialect()  # type: ignore[no-untyped-call]
@@ -54,7 +54,7 @@ async def hot(database: Database, pairs: Sequence[Solve], now: datetime) -> list
                 statements += [dojo_boards.ACTIVE, crews.CHALLENGES]
                 parameters = user_entries.parameters(now) | dict(parameters)
             in_parts = calculator.is_large
-            settings = PLAN + CUSTOM + (UNAIDED if in_parts else "")
+            settings = PLAN + CUSTOM + (WITHOUT_WORKERS if in_parts else "")
             for number, statement in enumerate(statements, start=1):
                 title = f"{calculator.job.kind}, statement {number}, {len(jobs)} at once"
                 found.append(Hot(title, statement, parameters, settings))

@@ -76,15 +76,14 @@ def _query(url: URL) -> dict[str, str | tuple[str, ...]]:
     return query
 
 
-def connect_arguments(url: URL) -> tuple[URL, dict[str, Any]]:
-    """Split off what asyncpg wants as arguments of other types than text."""
-    query = dict(url.query)
-    arguments: dict[str, Any] = {}
-    if "timeout" in query:
-        arguments["timeout"] = float(str(query.pop("timeout")))
-    if "application_name" in query:
-        arguments["server_settings"] = {"application_name": str(query.pop("application_name"))}
-    return url.set(query=query), arguments
+def driver_options(url: URL) -> dict[str, Any]:
+    """Return an address of `database_url` as the arguments of asyncpg's `connect`."""
+    options = dict(url.get_dialect()().create_connect_args(url)[1])
+    if "timeout" in options:
+        options["timeout"] = float(options["timeout"])
+    if "application_name" in options:
+        options["server_settings"] = {"application_name": options.pop("application_name")}
+    return options
 
 
 def redis_url(text: str) -> str:

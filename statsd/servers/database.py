@@ -1,38 +1,52 @@
-"""PostgreSQL, read only: the engine, and snapshots."""
+"""PostgreSQL, read only: a pool of connections, and snapshots on them."""
 
 import asyncio
-import math
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from math import inf
+from typing import Any
 
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from statsd import schema
 from statsd.errors import MissingTableError, SettingsError
 from statsd.servers.outages import brief, sqlstate
 from statsd.servers.snapshot import Row, Snapshot, Statement
-from statsd.urls import connect_arguments
+from statsd.urls import driver_options
 
-if TYPE_CHECKING:
-    from sqlalchemy.pool import PoolProxiedConnection
-
-POOL_TIMEOUT = 10.0  # seconds to wait for a connection of the pool
+POOL_TIMEOUT = 10.0  # seconds to wait for a free connection of the pool
 CONNECT_TIMEOUT = 10.0  # seconds
 CLOSE_TIMEOUT = 2.0  # seconds
 ANSWER_MARGIN = 5.0  # seconds that an answer may take beyond the statement's own timeout
 
-UNAIDED = "; SET LOCAL max_parallel_workers_per_gather = 0"
-OWN = "is_own"  # of a pooled connection: whether no pooler stands between
+WITHOUT_WORKERS = "; SET LOCAL max_parallel_workers_per_gather = 0"
 CUSTOM, GENERIC = "force_custom_plan", "force_generic_plan"
 UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
-# A migration has changed what a connection has prepared.
+# A migration has changed the result of a statement that the connection has prepared.
 OUT_OF_DATE = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg has no types
+    """A connection of the pool."""
+
+    is_own = False
+    """Whether no pooler stands between, so that its settings last."""
+
+    @property
+    def itself(self) -> "_Connection":
+        """The connection without the pool's proxy, which forgets a connection that is closed."""
+        return self
+
+    async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's
+        """End the open transaction, if there is one. The pool calls this on each return.
+
+        The settings stay: all users of the pool need the same.
+        """
+        if self.is_in_transaction():
+            await self.execute("ROLLBACK", timeout=timeout)
 
 
 class Database:
@@ -41,30 +55,36 @@ class Database:
     def __init__(
         self, url: str, *, pool_size: int, statement_timeout: float, prepared_statements: bool
     ) -> None:
-        """Make the pool; no connection is opened yet. `statement_timeout` is in seconds."""
-        address, options = connect_arguments(make_url(url))
-        options.setdefault("timeout", CONNECT_TIMEOUT)
-        # The server ends what takes too long; a server or a network that is dumb cannot.
-        options.setdefault("command_timeout", statement_timeout + ANSWER_MARGIN)
-        # Of the connection, and not of each statement: asyncpg, which asks a statement that a
-        # migration has outdated once more by itself, forgets it then.
-        options["record_class"] = Row
+        """Make the pool; no connection is opened yet. `statement_timeout` is in seconds.
+
+        It belongs to the running event loop.
+        """
+        options: dict[str, Any] = {
+            "timeout": CONNECT_TIMEOUT,
+            # The server ends statements that take too long; a server that hangs cannot.
+            "command_timeout": statement_timeout + ANSWER_MARGIN,
+            # Of the connection, and not of each statement: when asyncpg repeats a statement that
+            # a migration has outdated, it drops the statement's own record class.
+            "record_class": Row,
+            **driver_options(make_url(url)),
+        }
         if not prepared_statements:
             options["statement_cache_size"] = 0
         self._prepared_statements = prepared_statements
         self.server_version = ""
-        """PostgreSQL's, once it was checked."""
-        self._migrated = -math.inf
-        self._engine = create_async_engine(
-            address,
-            connect_args=options,
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=POOL_TIMEOUT,
-            pool_use_lifo=True,
+        """The version of PostgreSQL, set by `check`."""
+        self._acquire_timeout = POOL_TIMEOUT + options["timeout"]
+        self._pool = asyncpg.create_pool(
+            min_size=0,
+            max_size=pool_size,
+            max_queries=inf,
+            max_inactive_connection_lifetime=0,
+            connection_class=_Connection,
+            init=self._set_up,
+            **options,
         )
-        # For this transaction only: a pooler hands the connection to others, and refuses the
-        # same as startup parameters. Compiling these statements costs more than it saves.
+        # SET LOCAL, as a pooler gives the server connection to other clients afterwards, and
+        # refuses these settings as startup parameters.
         timeout = f"statement_timeout = {int(statement_timeout * 1000)}"
         self._begin = {
             plan: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
@@ -72,8 +92,8 @@ class Database:
             f" SET LOCAL jit = off; SET LOCAL plan_cache_mode = {plan}"
             for plan in (CUSTOM, GENERIC)
         }
-        # The same for a connection that is ours alone, and for statements outside transactions.
-        self._own = (
+        # The same for statements outside transactions, on a connection without a pooler.
+        self._session_settings = (
             "SET default_transaction_isolation = 'repeatable read';"
             " SET default_transaction_read_only = on;"
             f" SET {timeout}; SET jit = off; SET plan_cache_mode = {GENERIC}"
@@ -85,13 +105,12 @@ class Database:
     ) -> AsyncIterator[Snapshot]:
         """Open one snapshot: all statements in it see the database at the same moment.
 
-        `plan` is CUSTOM where what is asked for decides how it is found best, and GENERIC where an
-        index does in any case: then planning would take longer than finding. `considerate`: no
-        statement has parallel workers.
+        `plan` is CUSTOM where the best plan depends on the parameters, and GENERIC where an index
+        serves all of them: then planning would take longer than reading. `considerate` statements
+        use no parallel workers.
         """
-        async with self._lent() as pooled:
-            connection = _driver(pooled)
-            await connection.execute(self._begin[plan] + (UNAIDED if considerate else ""))
+        async with self._connection() as connection:
+            await connection.execute(self._begin[plan] + (WITHOUT_WORKERS if considerate else ""))
             yield Snapshot(connection)
 
     async def alone(
@@ -99,83 +118,75 @@ class Database:
     ) -> list[Row]:
         """Return the rows of one statement, which has a snapshot of its own; its plan is GENERIC.
 
-        It needs no BEGIN and no ROLLBACK, whose way takes as long as the statement, unless the
-        connection is shared through a pooler.
+        It runs outside a transaction, as BEGIN and ROLLBACK would take longer than the statement.
+        Through a pooler it runs in one, because only a transaction can have our settings there.
         """
-        async with self._lent() as pooled:
-            connection = _driver(pooled)
-            if not pooled.info[OWN]:
+        async with self._connection() as connection:
+            if not connection.is_own:
                 await connection.execute(self._begin[GENERIC])
             return await Snapshot(connection).rows(statement, parameters)
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator["PoolProxiedConnection"]:
-        """Lend a connection, and end whatever transaction is open on it then.
+    async def _connection(self) -> AsyncIterator[_Connection]:
+        """Lend a connection; its transaction ends when it is given back.
 
-        Raises ConnectionError where the connection is at fault and not what was asked: another
-        one will do.
+        Raises ConnectionError if the connection failed and not the statement: the same will
+        succeed on another connection.
         """
-        pooled = await self._check_out()
-        connection = _driver(pooled)
+        pool = await self._pool  # the first use starts it
         try:
-            if OWN not in pooled.info:
-                pooled.info[OWN] = await self._take_over(connection)
-            yield pooled
-            if connection.is_in_transaction():
-                await connection.execute("ROLLBACK")
+            async with asyncio.timeout(self._acquire_timeout):
+                lent = await pool.acquire()
+        except TimeoutError:
+            seconds = f"{self._acquire_timeout:.0f} s"
+            raise TimeoutError(f"no connection of the pool within {seconds}") from None
+        connection: _Connection = lent.itself
+        try:
+            yield connection
         except BaseException as error:
             is_lost = _is_lost(error, connection)
-            is_outdated = isinstance(error, OUT_OF_DATE)
-            if is_outdated:
-                self._migrated = monotonic()
-            if is_lost or is_outdated or not isinstance(error, asyncpg.PostgresError):
-                await _close(pooled)  # whatever it is in the middle of
-            else:
-                await _roll_back(pooled)  # the server has answered, and goes on
-            if is_lost or is_outdated:
+            if isinstance(error, OUT_OF_DATE):
+                await pool.expire_connections()
+            if is_lost or not isinstance(error, asyncpg.PostgresError):
+                await _close(connection)  # its state is unknown
+            if is_lost:
                 raise ConnectionError(brief(error)) from error
             raise
-        pooled.close()
+        finally:
+            await pool.release(lent)
 
-    async def _check_out(self) -> "PoolProxiedConnection":
-        """Take a connection from the pool that is open, and that knows the tables as they are."""
-        while True:
-            pooled = await self._engine.raw_connection()
-            since = pooled.info.setdefault("since", monotonic())
-            if since >= self._migrated and not _driver(pooled).is_closed():
-                return pooled
-            pooled.invalidate()
+    async def _set_up(self, connection: _Connection) -> None:
+        """Give a new connection our settings, unless it leads to a pooler.
 
-    async def _take_over(self, connection: "asyncpg.Connection") -> bool:
-        """Set a new connection up, if it is ours alone; say whether it is.
-
-        Where a pooler stands between, the server's process is another than the one that the client
-        was told of.
+        Behind a pooler, the server process is not the one that the client was told when it
+        connected.
         """
-        await connection.execute("BEGIN")  # in which a pooler keeps to one server connection
-        process = await connection.prepare("SELECT pg_backend_pid()", name="")
-        is_own: bool = await process.fetchval() == connection.get_server_pid()
-        if is_own:
-            await connection.execute(self._own)
-        await connection.execute("COMMIT")
-        return is_own
+        try:
+            await connection.execute("BEGIN")  # a pooler keeps one server connection until COMMIT
+            process = await connection.prepare("SELECT pg_backend_pid()", name="")
+            connection.is_own = await process.fetchval() == connection.get_server_pid()
+            if connection.is_own:
+                await connection.execute(self._session_settings)
+            await connection.execute("COMMIT")
+        except asyncpg.InterfaceError as error:  # the server closed it in between
+            raise ConnectionError(brief(error)) from error
 
     def lookup(self, turn: Callable[[], None]) -> "DatabaseLookup":
-        """Give handlers what answers their statements.
+        """Return the view of the database that handlers get.
 
-        `turn` is called before each: the work goes on.
+        `turn` is called before each statement, as a sign that the work goes on.
         """
         return DatabaseLookup(self, turn)
 
     @property
     def pool_in_use(self) -> int:
         """How many connections are lent."""
-        return int(self._engine.pool.checkedout())  # type: ignore[attr-defined]
+        return int(self._pool.get_size() - self._pool.get_idle_size())
 
     async def ping(self) -> None:
-        """Fail unless the server answers, whatever it has."""
-        async with self._lent() as pooled:
-            await _driver(pooled).execute("SELECT 1")
+        """Fail unless the server answers; its tables are not looked at."""
+        async with self._connection() as connection:
+            await connection.execute("SELECT 1")
 
     async def check(self) -> None:
         """Fail unless the server answers and has the tables with the columns we read.
@@ -197,8 +208,8 @@ class Database:
         name already unless the pooler keeps track. Raises SettingsError then.
         """
         name = f"statsd_{uuid.uuid4().hex}"
-        async with self._lent() as first, self._lent() as second:
-            for connection in map(_driver, (first, second)):
+        async with self._connection() as first, self._connection() as second:
+            for connection in (first, second):
                 await connection.execute("BEGIN")
                 try:
                     await connection.prepare("SELECT 1", name=name)
@@ -207,10 +218,10 @@ class Database:
                 await connection.execute("ROLLBACK")
 
     async def close(self) -> None:
-        """Close the pool; a server that does not answer is not waited for."""
+        """Close the pool within CLOSE_TIMEOUT, even if the server does not answer."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._engine.dispose()
+                await (await self._pool).close()
 
 
 NEEDS_UNPREPARED = (
@@ -220,7 +231,7 @@ NEEDS_UNPREPARED = (
 
 
 class DatabaseLookup:
-    """A handler's view of the database, as it is when something is looked up."""
+    """The view of the database that handlers get: each statement sees the present moment."""
 
     def __init__(self, database: Database, turn: Callable[[], None]) -> None:
         self._database = database
@@ -232,38 +243,17 @@ class DatabaseLookup:
         return await self._database.alone(statement, parameters)
 
 
-def _driver(pooled: "PoolProxiedConnection") -> "asyncpg.Connection":
-    return cast("asyncpg.Connection", pooled.driver_connection)
-
-
-def _is_lost(error: BaseException, connection: "asyncpg.Connection") -> bool:
-    """Say whether the connection was at fault, which may not have seen its end yet."""
-    return isinstance(error, asyncpg.InternalClientError) or (
+def _is_lost(error: BaseException, connection: _Connection) -> bool:
+    """Say whether the connection failed and not the statement."""
+    return isinstance(error, (asyncpg.InternalClientError, *OUT_OF_DATE)) or (
         isinstance(error, asyncpg.InterfaceError) and connection.is_closed()
     )
 
 
-async def _roll_back(pooled: "PoolProxiedConnection") -> None:
-    """End a transaction that failed, and give its connection back."""
-    try:
-        await _driver(pooled).execute("ROLLBACK", timeout=CLOSE_TIMEOUT)
-    except BaseException as error:
-        await _close(pooled)
-        if not isinstance(error, Exception):
-            raise
-    else:
-        pooled.close()
-
-
-async def _close(pooled: "PoolProxiedConnection") -> None:
-    """Close a connection, so that another one takes its place in the pool."""
-    try:
-        # That cancels what the server is still at; a server that is gone is not waited for.
-        await asyncio.shield(_driver(pooled).close(timeout=CLOSE_TIMEOUT))
-    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
-        pass
-    finally:
-        pooled.invalidate()
+async def _close(connection: _Connection) -> None:
+    """Close a connection, and have the server cancel its statement."""
+    with suppress(OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
+        await asyncio.shield(connection.close(timeout=CLOSE_TIMEOUT))
 
 
 _VERSION = sa.select(sa.func.current_setting("server_version"))

@@ -40,7 +40,7 @@ _OUTAGE_REPLIES = ("NOGROUP", "UNBLOCKED", "BUSY ", "MISCONF", "NOREPLICAS")
 _CLOSED = "the handler is closed"
 _POSTGRES = (
     OSError,  # refused, reset, no such host; TimeoutError is one too
-    sqlalchemy.exc.TimeoutError,  # no connection of the pool came free
+    sqlalchemy.exc.TimeoutError,  # an engine's pool had no free connection
 )
 
 

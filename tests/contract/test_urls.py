@@ -7,9 +7,8 @@ import asyncpg
 import pytest
 from hypothesis import assume, example, given, strategies as st
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 
-from statsd.urls import connect_arguments, database_url, masked, redis_url
+from statsd.urls import database_url, driver_options, masked, redis_url
 
 passwords = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=30
@@ -22,9 +21,7 @@ def parsed(text: str) -> URL:
 
 def driver_arguments(text: str) -> dict[str, Any]:
     """Return the arguments that asyncpg's `connect` gets for an address."""
-    address, more = connect_arguments(parsed(text))
-    _, arguments = create_async_engine(address).dialect.create_connect_args(address)
-    return {**arguments, **more}
+    return driver_options(parsed(text))
 
 
 @pytest.mark.parametrize(
@@ -128,17 +125,24 @@ def test_each_parameter_is_accepted_by_asyncpg_or_refused_with_its_name(
         assert set(arguments) <= accepted
 
 
-def test_connect_arguments_take_what_is_no_text_out_of_the_address() -> None:
-    address, arguments = connect_arguments(
-        parsed("postgresql://u:p@h/db?sslmode=prefer&connect_timeout=2.5&application_name=web")
-    )
-    assert dict(address.query) == {"ssl": "prefer"}
-    assert arguments == {"timeout": 2.5, "server_settings": {"application_name": "web"}}
+def test_values_that_are_no_text_are_converted_for_the_driver() -> None:
+    text = "postgresql://u:p@h/db?sslmode=prefer&connect_timeout=2.5&application_name=web"
+    assert driver_arguments(text) == {
+        **driver_arguments("postgresql://u:p@h/db"),
+        "ssl": "prefer",
+        "timeout": 2.5,
+        "server_settings": {"application_name": "web"},
+    }
 
 
-def test_an_address_without_a_query_needs_no_arguments() -> None:
-    url = parsed("postgresql://u:p@h/db")
-    assert connect_arguments(url) == (url, {})
+def test_an_address_without_a_query_gives_only_where_and_who() -> None:
+    assert driver_arguments("postgresql://u:p@h:6432/db") == {
+        "host": "h",
+        "port": 6432,
+        "user": "u",
+        "password": "p",
+        "database": "db",
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,96 @@
+"""The pool of connections to PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+
+from statsd import urls
+from statsd.servers import database as database_module
+from statsd.servers.database import Database
+from statsd.servers.outages import is_outage
+
+PROCESS = sa.text("SELECT pg_backend_pid()")
+
+
+@pytest.fixture
+async def pair(database: str) -> AsyncIterator[Database]:
+    """A database with two connections in its pool."""
+    pair = Database(
+        urls.database_url(database), pool_size=2, statement_timeout=2, prepared_statements=True
+    )
+    yield pair
+    await pair.close()
+
+
+async def backends(pair: Database, count: int) -> list[int]:
+    """Return the server processes of this many snapshots that are open at the same time."""
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(pair.snapshot()) for _ in range(count)]
+        return [pid for each in opened for pid in await each.scalars(PROCESS)]
+
+
+async def test_a_connection_is_opened_only_when_all_others_are_in_use(pair: Database) -> None:
+    assert len(set(await backends(pair, 2))) == 2
+    used = {pid for _ in range(5) for pid in await backends(pair, 1)}
+    assert len(used) == 1
+
+
+async def test_connections_in_use_are_counted(pair: Database) -> None:
+    assert pair.pool_in_use == 0
+    async with pair.snapshot():
+        assert pair.pool_in_use == 1
+        async with pair.snapshot():
+            assert pair.pool_in_use == 2
+    assert pair.pool_in_use == 0
+
+
+async def test_the_wait_for_a_free_connection_ends_as_an_outage(pair: Database) -> None:
+    pair._acquire_timeout = 0.1
+    async with pair.snapshot(), pair.snapshot():
+        with pytest.raises(TimeoutError, match="no connection of the pool within") as caught:
+            await pair.ping()
+    assert is_outage(caught.value)
+    await pair.ping()
+
+
+async def test_a_cancelled_wait_for_a_connection_keeps_its_place_in_the_pool(
+    pair: Database,
+) -> None:
+    async with pair.snapshot(), pair.snapshot():
+        waiting = asyncio.create_task(pair.ping())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    assert len(set(await backends(pair, 2))) == 2
+
+
+async def test_a_new_connection_that_is_lost_at_once_is_an_outage(
+    pair: Database, database: str
+) -> None:
+    connection = await asyncpg.connect(database)
+    await connection.close()
+    with pytest.raises(ConnectionError, match="closed"):
+        await pair._set_up(connection)
+
+
+async def test_closing_the_pool_does_not_wait_long_for_a_connection_in_use(
+    pair: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "CLOSE_TIMEOUT", 0.1)
+
+    async def close_while_in_use() -> None:
+        async with pair.snapshot() as snapshot:
+            async with asyncio.timeout(5):
+                await pair.close()
+            await snapshot.scalars(PROCESS)
+
+    with pytest.raises(ConnectionError):
+        await close_while_in_use()
+
+
+async def test_a_pool_that_was_never_used_can_be_closed(pair: Database) -> None:
+    await pair.close()
