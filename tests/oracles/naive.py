@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 Row = dict[str, Any]
+NEVER = datetime(9999, 12, 31)  # noqa: DTZ001 - naive UTC, as the tables have it
 
 
 @dataclass
@@ -98,6 +99,10 @@ def counted_solves(world: World, dojo: Row) -> list[CountedSolve]:
                     )
                 )
     return counted
+
+
+def in_window(solves: list[CountedSolve], days: int, now: datetime) -> list[CountedSolve]:
+    return [solve for solve in solves if days == 0 or solve.since(now - timedelta(days=days))]
 
 
 def trend(a: int, b: int) -> int:

@@ -4,10 +4,9 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from tests.oracles.naive import Row, World, is_open_to_all
+from tests.oracles.naive import NEVER, Row, World, is_open_to_all
 
 COLORS = ["orange", "yellow", "green", "purple", "blue", "brown", "red", "black"]
-NEVER = datetime(9999, 12, 31)  # noqa: DTZ001 - naive UTC, as the tables have it
 
 
 def awards_of(world: World, kind: str) -> list[Row]:

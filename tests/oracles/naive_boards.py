@@ -1,10 +1,17 @@
 """Scoreboards, challenge solves and scores in plain Python, as in `tests.oracles.naive`."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from tests.oracles.naive import CountedSolve, Row, World, counted_solves, is_open_to_all, modules_of
-
-NEVER = datetime(9999, 12, 31)  # noqa: DTZ001 - naive UTC, as the tables have it
+from tests.oracles.naive import (
+    NEVER,
+    CountedSolve,
+    Row,
+    World,
+    counted_solves,
+    in_window,
+    is_open_to_all,
+    modules_of,
+)
 
 
 def scoreboards(world: World, dojo: Row, now: datetime) -> Row:
@@ -12,13 +19,11 @@ def scoreboards(world: World, dojo: Row, now: datetime) -> Row:
     counted = counted_solves(world, dojo)
     boards = {}
     for days in (0, 7, 30):
-        in_window = [
-            solve for solve in counted if days == 0 or solve.since(now - timedelta(days=days))
-        ]
-        boards[f"stats:scoreboard:dojo:{dojo['dojo_id']}:{days}"] = board(world, in_window)
+        recent = in_window(counted, days, now)
+        boards[f"stats:scoreboard:dojo:{dojo['dojo_id']}:{days}"] = board(world, recent)
         for index in modules_of(world, dojo):
             boards[f"stats:scoreboard:module:{dojo['dojo_id']}:{index}:{days}"] = board(
-                world, [solve for solve in in_window if solve.module_index == index]
+                world, [solve for solve in recent if solve.module_index == index]
             )
     return boards
 

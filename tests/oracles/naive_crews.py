@@ -1,9 +1,9 @@
 """Crews in plain Python, as in `tests.oracles.naive`, letter by letter."""
 
 import unicodedata
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from tests.oracles.naive import CountedSolve, Row, World, counted_solves, modules_of
+from tests.oracles.naive import CountedSolve, Row, World, counted_solves, in_window, modules_of
 from tests.oracles.naive_boards import board
 
 STRIPPED = [(0x00, 0x1F), (0x7F, 0x9F), (0xAD, 0xAD), (0x34F, 0x34F), (0x17B4, 0x17B5)]
@@ -51,9 +51,7 @@ def crews(world: World, dojo: Row, now: datetime) -> Row:
     counted = counted_solves(world, dojo)
     values: Row = {}
     for days in (0, 7, 30):
-        recent = [
-            solve for solve in counted if days == 0 or solve.since(now - timedelta(days=days))
-        ]
+        recent = in_window(counted, days, now)
         values[f"stats:crews:dojo:{dojo['dojo_id']}:{days}"] = on_board(world, recent)
         for index in modules_of(world, dojo):
             own = [solve for solve in recent if solve.module_index == index]

@@ -1,5 +1,6 @@
 """A daemon's parts beside an application, for tests of the search for missed solves."""
 
+import sqlalchemy as sa
 from redis.asyncio import Redis
 
 from statsd.servers.database import Database
@@ -19,6 +20,12 @@ class Site(Parts):
         self.user = webapp.create_user()
         self.dojo = webapp.create_dojo(8)
         self.challenges = webapp.challenge_ids(self.dojo)
+
+    def empty_submissions(self) -> None:
+        """Delete all submissions, and use their ids again."""
+        with self.webapp.engine.begin() as connection:
+            connection.execute(sa.text("DELETE FROM submissions"))
+            connection.execute(sa.text("ALTER SEQUENCE submissions_id_seq RESTART"))
 
 
 def of_missed(site: Site) -> set[str]:

@@ -125,9 +125,7 @@ async def test_in_a_restored_database_the_search_continues_from_its_end(
     site.webapp.add(*solves)
     for _ in range(3):
         await site.look()
-    with site.webapp.engine.begin() as connection:
-        connection.execute(sa.text("DELETE FROM submissions"))
-        connection.execute(sa.text("ALTER SEQUENCE submissions_id_seq RESTART"))
+    site.empty_submissions()
     await site.look()
     site.webapp.solve(site.user, site.challenges[0])
     found = [await site.look() for _ in range(2)]
@@ -140,9 +138,7 @@ async def test_a_database_that_ends_long_before_the_watermark_is_reconciled(
     await failed_attempts(site, 2 * OVERLAP)
     for _ in range(3):
         await site.look()
-    with site.webapp.engine.begin() as connection:
-        connection.execute(sa.text("DELETE FROM submissions"))
-        connection.execute(sa.text("ALTER SEQUENCE submissions_id_seq RESTART"))
+    site.empty_submissions()
     site.webapp.solve(site.user, site.challenges[0])
     assert await site.look() == of_everything(site)
     site.webapp.solve(site.user, site.challenges[1])
