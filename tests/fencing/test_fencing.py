@@ -45,15 +45,15 @@ taking = steps_of(
     "take",
     st.sampled_from([0, 1]),
     st.sampled_from([1, 1, 10]),
-    st.sampled_from(["open", "open", "settle", "settle_and_take", None]),
+    st.sampled_from(["open", "open", "complete", "complete_and_lease", None]),
     st.sampled_from(THINGS),
 )
 working = steps_of(
     "work",
     st.integers(0, 3),
     st.sampled_from(
-        ["settle"] * 3
-        + ["settle_and_take"] * 2
+        ["complete"] * 3
+        + ["complete_and_lease"] * 2
         + ["open", "renew", "halve", "fail", "bury", "die", "restart"]
     ),
 )
@@ -82,12 +82,12 @@ any_order = orders(usual) | orders([*usual, jumping, jumping, losing])
 
 
 OPEN: Step = ("take", (0, 1, "open", 1))  # a worker has a snapshot for thing 1
-ANSWER: Step = ("take", (1, 10, "settle", 2))  # another answers what is due
+ANSWER: Step = ("take", (1, 10, "complete", 2))  # another answers what is due
 CHANGE: Step = ("change", (1, "a", "whole", True))
 BACK: Step = ("jump", ("set_back", 3600))
 NO_CLOCK: Step = ("lose", ("clock", "a", 0))
 WAIT: Step = ("wait", (LEASE + 1,))
-COMPLETE, BURY, DIE = [("work", (0, step)) for step in ("settle", "bury", "die")]
+COMPLETE, BURY, DIE = [("work", (0, step)) for step in ("complete", "bury", "die")]
 
 # Short orders that harm comes of as soon as one thing is missing, which is said behind them.
 TELLING: list[list[Step]] = [

@@ -99,7 +99,7 @@ async def test_what_failed_takes_nothing_back_and_nothing_is_computed_twice(
     assert pieces.computed == Counter(whole)
     assert counters.jobs == len(whole)
     assert counters.failures[Piece.kind] == 1
-    told = [record for record in caplog.records if record.getMessage() == "refreshed"]
+    told = [record for record in caplog.records if record.getMessage() == "jobs completed"]
     assert sum(vars(record)["jobs"] for record in told) == len(whole)
     assert cache.hget(keys.job(broken.name), "attempts") == b"1"
 

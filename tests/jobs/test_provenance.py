@@ -111,7 +111,7 @@ async def test_what_follows_from_an_answer_is_for_the_same_event(
     [(entry, content)] = entries
     event_type = orjson.loads(content[b"data"])["type"].encode()
     await dojo_site.consumer.step()
-    await dojo_site.answer({"standing"})
+    await dojo_site.answer({"user_entries"})
     for job in (dojo_site.stats, dojo_site.scoreboard):
         fields: Any = cache.hgetall(keys.job(job.name))
         assert (fields[b"entry"], fields[b"type"]) == (entry, event_type)
@@ -124,7 +124,7 @@ async def test_boards_that_take_the_place_of_others_tell_of_no_event(
     """What was solved before them is in the statistics already, and was so sooner."""
     dojo_site.webapp.solve(dojo_site.users[1], dojo_site.challenges[0])
     await dojo_site.consumer.step()
-    await dojo_site.answer({"standing", "dojo_stats"})
+    await dojo_site.answer({"user_entries", "dojo_stats"})
     assert cache.hget(keys.job(dojo_site.scoreboard.name), "entry")
     await dojo_site.answer({"scoreboard"})
     assert cache.exists(keys.job(dojo_site.stats.name))

@@ -86,7 +86,7 @@ async def test_one_whose_name_is_another_s_by_now_says_so(
     silent, heir = named(), named()
     await silent.acquire()
     await heir.acquire()
-    with pytest.raises(NameLostError, match="Another daemon holds"):
+    with pytest.raises(NameLostError, match="Another daemon took"):
         await silent.step()
     await silent.leave()
     await heir.step()  # which is still the holder
@@ -127,4 +127,4 @@ def test_two_daemons_of_one_name_work_under_two(
         eventually(both, "both are in the group")
 
 
-WARNING = "the name is another daemon's; set STATSD_CONSUMER_SUFFIX to tell them apart"
+WARNING = "another daemon has this name; set STATSD_CONSUMER_SUFFIX"
