@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from statsd.boards import follow_ups
 from statsd.errors import StatsdError
 from statsd.handlers.effects import event_table
 
@@ -65,6 +66,7 @@ def rewritten(page: str, parts: Mapping[str, Callable[[], str]]) -> str:
 
 PARTS: Mapping[str, Callable[[], str]] = {
     "event table": event_table,
+    "follow-up table": follow_ups.table,
     "module map": module_map,
 }
 """The generated parts of the page: the name in its comments, and the function that makes it."""

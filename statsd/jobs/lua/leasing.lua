@@ -63,9 +63,9 @@ local function choose(class, wanted)
       more = true
     end
   end
-  local first, before = 0, nil
+  local first = 0
   repeat -- as long as every name of a page was chosen
-    before = #names
+    local before = #names
     local due = redis.call('ZRANGEBYSCORE', DUE .. class, '-inf', latest, 'WITHSCORES',
       'LIMIT', first, PAGE)
     for i = 1, #due, 2 do consider(due[i], tonumber(due[i + 1])) end
