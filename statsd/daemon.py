@@ -29,7 +29,7 @@ from statsd.jobs.parts import at_once
 from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import Queue
 from statsd.jobs.schedule import Schedule
-from statsd.jobs.wakeup import FirstOf, Wakes, WakeUp
+from statsd.jobs.wakeup import PreferFirst, Wakes, WakeUp
 from statsd.jobs.worker import Worker
 from statsd.loops import Loop, LoopRunner, cancel
 from statsd.observability import daemon_report
@@ -234,7 +234,7 @@ class Daemon:
             self._cache, self._reader, name, block=settings.block, dead_limit=settings.dead_letters
         )
         general, urgent = WakeUp(), WakeUp()
-        wake_up = FirstOf(urgent, general)
+        wake_up = PreferFirst(urgent, general)
         self._consumer = Consumer(
             self._stream,
             self._queue,
