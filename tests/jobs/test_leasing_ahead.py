@@ -23,9 +23,9 @@ from tests.support.plain_jobs import (
     Other,
     Thing,
     answer,
+    lease_due,
     nothing_due,
     queue_of,
-    take,
 )
 from tests.support.processes import statuses
 
@@ -72,7 +72,7 @@ def urgent(
 
 async def test_what_an_answer_enqueues_is_leased_with_it(queue: Queue, cache: redis.Redis) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     answers = {"thing:1": Answer({KEY: 1}, [PendingJob(Other(1))])}
     completed, leased = await queue.complete_and_lease(attempt, answers, BATCHES)
     assert statuses(completed) == ["completed"]
@@ -91,7 +91,7 @@ async def test_a_refused_answer_is_no_reason_not_to_take(
     queue: Queue, async_cache: Redis, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1)), PendingJob(Other(1))])
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     cache.hset(keys.LEASES, "thing:1", "another")
     completed, leased = await queue.complete_and_lease(attempt, answer(1), BATCHES)
     assert statuses(completed) == ["fenced"]
@@ -104,7 +104,7 @@ async def test_a_refused_answer_is_no_reason_not_to_take(
 
 async def test_nothing_due_is_told_of_too(queue: Queue) -> None:
     await queue.enqueue([PendingJob(Thing(1)), PendingJob(Other(1), delay=600.0)])
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     _, leased = await queue.complete_and_lease(attempt, answer(1), LeaseRequest({"thing": 1}))
     assert leased is not None
     assert leased.attempt is None
@@ -135,7 +135,7 @@ async def test_what_was_leased_ahead_is_given_back_when_a_server_is_lost(
     assert leased_names(cache) == {b"other:1"}
     await worker.recover()
     assert not leased_names(cache)
-    assert (await take(queue_of(async_cache, "two"))).names == ("other:1",)
+    assert (await lease_due(queue_of(async_cache, "two"))).names == ("other:1",)
 
 
 async def test_nothing_is_leased_ahead_while_others_of_the_batch_are_left(
@@ -169,7 +169,7 @@ async def test_nothing_is_leased_ahead_of_an_answer_that_is_late(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1)), PendingJob(Other(1))])
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     old = replace(attempt, token=attempt.token - 3600 * SECOND)
     completed, leased = await queue.complete_and_lease(old, answer(1), BATCHES)
     assert statuses(completed) == ["stale"]
@@ -194,7 +194,7 @@ async def test_what_time_alone_enqueues_is_not_for_the_event_of_the_answer_befor
     stream = Stream(async_cache, async_cache, "one", block=0.05, dead_limit=3)
     await queue.enqueue([PendingJob(Other(1), delay=60.0)])
     await stream.accept([], {PendingJob(Thing(1)): Provenance(1, "1-0", "tested")}, [])
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     assert attempt.events
     delayed: Any = cache.zrange(keys.DELAYED, 0, -1)
     cache.zadd(keys.DELAYED, dict.fromkeys(delayed, 1))

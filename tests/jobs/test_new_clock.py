@@ -11,7 +11,7 @@ from statsd.consistency.reconcile import Reconcile
 from statsd.job import Priority
 from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import SECOND, Answer, Queue
-from tests.support.plain_jobs import BATCHES, KEY, Thing, answer, queue_of, take
+from tests.support.plain_jobs import BATCHES, KEY, Thing, answer, lease_due, queue_of
 
 pytestmark = pytest.mark.every_redis
 
@@ -27,8 +27,8 @@ async def queue(async_cache: Redis, cache: "redis.Redis") -> Queue:
     seconds, _ = await async_cache.time()
     ahead = seconds * SECOND + HOUR
     cache.hset(CLOCK, mapping={"last": ahead, "seen": ahead})
-    assert (await take(queue)).names == (Reconcile().name,)
-    await queue.complete(await take(queue), answer("before"))
+    assert (await lease_due(queue)).names == (Reconcile().name,)
+    await queue.complete(await lease_due(queue), answer("before"))
     return queue
 
 
@@ -67,7 +67,7 @@ async def test_every_job_is_answered_and_goes(queue: Queue, cache: "redis.Redis"
 async def test_what_was_leased_is_due(queue: Queue, cache: "redis.Redis") -> None:
     """Its lease is by a clock that shows an hour more."""
     await queue.enqueue([PendingJob(Thing(1))])
-    await take(queue)
+    await lease_due(queue)
     cache.delete(CLOCK)
     await work(queue, "after")
     assert cache.get(KEY) == b'"after"'
@@ -75,7 +75,7 @@ async def test_what_was_leased_is_due(queue: Queue, cache: "redis.Redis") -> Non
 
 async def test_a_burial_from_before_leaves_the_new_job(queue: Queue, cache: "redis.Redis") -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    attempt = await queue.renew(await take(queue))
+    attempt = await queue.renew(await lease_due(queue))
     cache.delete(CLOCK)
     await queue.enqueue([PendingJob(Thing(1))])
     attempts, _ = await queue.fail(attempt, [], {"error": "no"})
@@ -97,7 +97,7 @@ async def test_a_delayed_job_is_due_soon(queue: Queue, cache: "redis.Redis") -> 
 
 async def test_what_failed_is_tried_again(queue: Queue, cache: "redis.Redis") -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    await queue.fail(await take(queue), [5.0], {"error": "no"})
+    await queue.fail(await lease_due(queue), [5.0], {"error": "no"})
     cache.delete(CLOCK)
     await work(queue, "after")
     assert cache.get(KEY) == b'"after"'

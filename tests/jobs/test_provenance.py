@@ -13,7 +13,7 @@ from statsd.jobs.provenance import Provenance, joined, provenance_of
 from statsd.jobs.queue import Completion, EventRef, Queue
 from statsd.stream.event_stream import Stream
 from tests.support.dojo_site import DojoSite
-from tests.support.plain_jobs import Thing, answer, take
+from tests.support.plain_jobs import Thing, answer, lease_due
 
 pytestmark = pytest.mark.every_redis
 
@@ -55,7 +55,7 @@ async def test_an_answer_tells_how_long_its_oldest_event_waited(
         )
         == 1
     )
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     assert attempt.events == {"thing:1": EventRef("8-0", "belt")}
     assert attempt.newest_event == {"entry": "8-0", "event_type": "belt"}
     [completed] = await queue.complete(attempt, answer(1))
@@ -67,7 +67,7 @@ async def test_what_comes_during_the_work_waits_for_the_next_answer(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
     await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 3600), "7-0", "solve")})
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     for ago, entry in ((1800, "8-0"), (600, "9-0")):
         await accept(
             stream, {PendingJob(Thing(1)): Provenance(published(cache, ago), entry, "solve")}
@@ -76,7 +76,7 @@ async def test_what_comes_during_the_work_waits_for_the_next_answer(
     assert completed.status == "requeued"
     assert completed.waited is not None
     assert 3600 <= completed.waited < 4200
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     assert attempt.events == {"thing:1": EventRef("9-0", "solve")}
     [completed] = await queue.complete(attempt, answer(2))
     assert completed.waited is not None
@@ -85,7 +85,7 @@ async def test_what_comes_during_the_work_waits_for_the_next_answer(
 
 async def test_what_is_pending_for_no_event_has_waited_for_none(queue: Queue) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     assert attempt.newest_event == {}
     assert await queue.complete(attempt, answer(1)) == [Completion("completed")]
 
@@ -94,11 +94,11 @@ async def test_the_last_answer_is_remembered_with_its_event(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
     await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 1), "7-0", "solve")})
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     await queue.complete(attempt, answer(1), took=0.25)
     assert cache.hget(keys.LAST_RUNS, "thing:1") == f"{attempt.token}|250000|7-0|solve".encode()
     await queue.enqueue([PendingJob(Thing(1))])  # time, say
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     await queue.complete(attempt, answer(1), took=0.5)
     assert cache.hget(keys.LAST_RUNS, "thing:1") == f"{attempt.token}|500000|7-0|solve".encode()
 
@@ -135,11 +135,11 @@ async def test_an_event_that_came_during_work_given_back_still_counts(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    await take(queue)
+    await lease_due(queue)
     await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 3600), "8-0", "solve")})
     await queue.release()
     await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 600), "9-0", "solve")})
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     assert attempt.events == {"thing:1": EventRef("9-0", "solve")}
     [completed] = await queue.complete(attempt, answer(1))
     assert completed.waited is not None
@@ -150,7 +150,7 @@ async def test_an_answer_with_a_newer_token_is_for_what_came_before_it(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 3600), "8-0", "solve")})
     [completed] = await queue.complete(await queue.renew(attempt), answer(1))
     assert completed.status == "completed"
@@ -162,7 +162,7 @@ async def test_an_answer_that_is_refused_has_answered_no_event(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
     await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 3600), "8-0", "solve")})
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     await queue.release()
     assert await queue.complete(attempt, answer(1)) == [Completion("fenced")]
 
@@ -171,10 +171,10 @@ async def test_what_is_pending_again_for_no_event_names_none(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
     await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 3600), "8-0", "solve")})
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     await queue.enqueue([PendingJob(Thing(1))])
     await queue.complete(attempt, answer(1))
-    again = await take(queue)
+    again = await lease_due(queue)
     assert again.newest_event == {}
     assert await queue.complete(again, answer(2)) == [Completion("completed")]
 
@@ -186,4 +186,4 @@ async def test_an_older_event_that_comes_later_does_not_become_the_newest(
         await accept(
             stream, {PendingJob(Thing(1)): Provenance(published(cache, 1), entry, "solve")}
         )
-    assert (await take(queue)).newest_event["entry"] == "100-10"
+    assert (await lease_due(queue)).newest_event["entry"] == "100-10"

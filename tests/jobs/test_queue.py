@@ -17,9 +17,9 @@ from tests.support.plain_jobs import (
     Other,
     Thing,
     answer,
+    lease_due,
     nothing_due,
     queue_of,
-    take,
 )
 from tests.support.processes import statuses
 
@@ -36,7 +36,7 @@ async def test_a_new_clock_enqueues_a_reconciliation(async_cache: Redis) -> None
 async def test_equal_jobs_are_one_job(queue: Queue) -> None:
     await queue.enqueue([PendingJob(Thing(1)), PendingJob(Thing(1))])
     await queue.enqueue([PendingJob(Thing(1))])
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     assert attempt.names == ("thing:1",)
     assert statuses(await queue.complete(attempt, answer(5))) == ["completed"]
     assert await nothing_due(queue)
@@ -44,7 +44,7 @@ async def test_equal_jobs_are_one_job(queue: Queue) -> None:
 
 async def test_value_and_as_of_are_written_in_one_step(queue: Queue, cache: redis.Redis) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     await queue.complete(attempt, answer({"solves": 5, "name": "ü\n"}))
     assert cache.get(KEY) == '{"solves":5,"name":"ü\\n"}'.encode()
     as_of = cache.get(keys.updated(KEY))
@@ -53,15 +53,15 @@ async def test_value_and_as_of_are_written_in_one_step(queue: Queue, cache: redi
 
 async def test_what_is_leased_is_not_leased_by_another(queue: Queue, async_cache: Redis) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    await take(queue)
+    await lease_due(queue)
     assert await nothing_due(queue_of(async_cache, "two"))
 
 
 async def test_a_lease_that_expired_is_leased_by_another(async_cache: Redis, queue: Queue) -> None:
     hasty = queue_of(async_cache, "hasty", lease=0)
     await queue.enqueue([PendingJob(Thing(1))])
-    late = await take(hasty)
-    newer = await take(queue)
+    late = await lease_due(hasty)
+    newer = await lease_due(queue)
     assert newer.names == late.names
     assert newer.token > late.token
     assert statuses(await queue.complete(newer, answer("newer"))) == ["completed"]
@@ -71,11 +71,11 @@ async def test_a_lease_that_expired_is_leased_by_another(async_cache: Redis, que
 
 async def test_a_job_set_meanwhile_stays_and_runs_again(queue: Queue, cache: redis.Redis) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    first = await take(queue)
+    first = await lease_due(queue)
     await queue.enqueue([PendingJob(Thing(1))])
     assert statuses(await queue.complete(first, answer(1))) == ["requeued"]
     assert cache.get(KEY) == b"1"
-    second = await take(queue)
+    second = await lease_due(queue)
     assert second.token > first.token
     assert statuses(await queue.complete(second, answer(2))) == ["completed"]
     assert cache.get(KEY) == b"2"
@@ -83,7 +83,7 @@ async def test_a_job_set_meanwhile_stays_and_runs_again(queue: Queue, cache: red
 
 async def test_an_older_value_never_replaces_a_newer_one(queue: Queue, cache: redis.Redis) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     newer = f"{(attempt.token + 1) / SECOND:.6f}"
     cache.mset({KEY: '"newer"', keys.updated(KEY): newer})
     assert statuses(await queue.complete(attempt, answer("older"))) == ["completed"]
@@ -95,7 +95,7 @@ async def test_an_answer_over_a_minute_old_is_refused_and_pending(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     stale = replace(attempt, token=attempt.token - 61 * SECOND)
     assert statuses(await queue.complete(stale, answer(1))) == ["stale"]
     assert not cache.exists(KEY)
@@ -107,18 +107,18 @@ async def test_an_answer_from_before_the_clock_was_lost_is_refused(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     cache.flushall()
     assert statuses(await queue.complete(attempt, answer(1))) == ["fenced"]
     assert not cache.exists(KEY)
-    assert (await take(queue)).names == ("reconcile",)
+    assert (await lease_due(queue)).names == ("reconcile",)
 
 
 async def test_tokens_never_go_back_whatever_the_clock_says(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    first = await take(queue)
+    first = await lease_due(queue)
     ahead = first.token + 3600 * SECOND
     cache.hset(keys.CLOCK, mapping={"last": ahead, "seen": ahead})
     renewed = await queue.renew(first)
@@ -134,17 +134,17 @@ async def test_work_stays_due_when_the_clock_is_set_back(queue: Queue, cache: re
     await queue.enqueue([PendingJob(Thing(1))])
     cache.zadd(f"{keys.INTERNAL}due:1", {"thing:1": ahead})
     cache.hset(clock, mapping={"last": ahead, "seen": ahead})
-    assert (await take(queue)).names == ("thing:1",)
+    assert (await lease_due(queue)).names == ("thing:1",)
 
 
 async def test_a_job_without_values_removes_the_keys_it_wrote(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    await queue.complete(await take(queue), answer(1))
+    await queue.complete(await lease_due(queue), answer(1))
     assert await queue.jobs_with_keys() == ["thing:1"]
     await queue.enqueue([PendingJob(Thing(1))])
-    assert statuses(await queue.complete(await take(queue), {"thing:1": Answer({})})) == [
+    assert statuses(await queue.complete(await lease_due(queue), {"thing:1": Answer({})})) == [
         "completed"
     ]
     assert not cache.exists(KEY, keys.updated(KEY))
@@ -154,7 +154,7 @@ async def test_a_job_without_values_removes_the_keys_it_wrote(
 async def test_the_key_of_a_former_name_goes(queue: Queue, cache: redis.Redis) -> None:
     for key in ("stats:thing:old", "stats:thing:new"):
         await queue.enqueue([PendingJob(Thing(1))])
-        await queue.complete(await take(queue), answer(1, key))
+        await queue.complete(await lease_due(queue), answer(1, key))
     assert cache.exists("stats:thing:new", "stats:thing:new:updated") == 2
     assert not cache.exists("stats:thing:old", "stats:thing:old:updated")
 
@@ -162,9 +162,9 @@ async def test_the_key_of_a_former_name_goes(queue: Queue, cache: redis.Redis) -
 async def test_a_key_that_another_job_took_over_stays(queue: Queue, cache: redis.Redis) -> None:
     for thing in (1, 2):
         await queue.enqueue([PendingJob(Thing(thing))])
-        await queue.complete(await take(queue), {Thing(thing).name: Answer({KEY: thing})})
+        await queue.complete(await lease_due(queue), {Thing(thing).name: Answer({KEY: thing})})
     await queue.enqueue([PendingJob(Thing(1))])
-    await queue.complete(await take(queue), {"thing:1": Answer({})})
+    await queue.complete(await lease_due(queue), {"thing:1": Answer({})})
     assert cache.get(KEY) == b"2"
 
 
@@ -172,7 +172,7 @@ async def test_a_delayed_job_waits_and_survives_an_earlier_answer(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1)), PendingJob(Thing(1), delay=3600)])
-    assert statuses(await queue.complete(await take(queue), answer(1))) == ["completed"]
+    assert statuses(await queue.complete(await lease_due(queue), answer(1))) == ["completed"]
     leased = await queue.lease(BATCHES)
     assert leased.attempt is None
     assert leased.wait is not None
@@ -180,14 +180,14 @@ async def test_a_delayed_job_waits_and_survives_an_earlier_answer(
     delayed: Any = cache.zrange(keys.DELAYED, 0, 0)
     [entry] = delayed
     cache.zadd(keys.DELAYED, {entry: 1})  # an hour later
-    assert (await take(queue)).names == ("thing:1",)
+    assert (await lease_due(queue)).names == ("thing:1",)
 
 
 async def test_the_more_urgent_class_comes_first(queue: Queue) -> None:
     await queue.enqueue([PendingJob(Thing(1), priority=Priority.BACKGROUND)])
     await queue.enqueue([PendingJob(Other(2), priority=Priority.ORDINARY)])
-    assert (await take(queue)).names == ("other:2",)
-    assert (await take(queue)).names == ("thing:1",)
+    assert (await lease_due(queue)).names == ("other:2",)
+    assert (await lease_due(queue)).names == ("thing:1",)
 
 
 async def test_a_job_rises_to_a_more_urgent_class_and_never_sinks(queue: Queue) -> None:
@@ -196,7 +196,7 @@ async def test_a_job_rises_to_a_more_urgent_class_and_never_sinks(queue: Queue) 
     await queue.enqueue([PendingJob(Thing(1), priority=Priority.EXPORT)])
     assert await queue.pending(Priority.INTERACTIVE) == 1
     assert await queue.pending(Priority.BACKGROUND) == 0
-    await queue.complete(await take(queue), answer(1))
+    await queue.complete(await lease_due(queue), answer(1))
     assert await nothing_due(queue)
 
 
@@ -219,18 +219,18 @@ async def test_a_batch_is_of_one_kind_in_the_order_of_enqueueing(queue: Queue) -
     assert leased.attempt is not None
     assert leased.attempt.names == ("thing:9", "thing:1")
     assert leased.more
-    assert (await take(queue)).names == ("other:1",)
-    assert (await take(queue)).names == ("thing:5",)
+    assert (await lease_due(queue)).names == ("other:1",)
+    assert (await lease_due(queue)).names == ("thing:5",)
 
 
 async def test_a_failed_job_is_put_off_and_at_last_buried(queue: Queue, cache: redis.Redis) -> None:
     reason = {"error": "ValueError: no", "traceback": "Traceback ..."}
     await queue.enqueue([PendingJob(Thing(1))])
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     assert await queue.fail(attempt, [60.0], reason) == (1, 60.0)
     assert await nothing_due(queue)
     cache.zadd(f"{keys.INTERNAL}due:1", {"thing:1": 1})  # a minute later
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     assert await queue.fail(attempt, [60.0], reason) == (2, None)
     assert await nothing_due(queue)
     letters: Any = cache.xrange(keys.DEAD_LETTERS)
@@ -247,17 +247,17 @@ async def test_a_job_set_during_the_last_attempt_outlives_the_burial(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    attempt = await take(queue)
+    attempt = await lease_due(queue)
     await queue.enqueue([PendingJob(Thing(1))])
     assert await queue.fail(attempt, [], {"error": "no"}) == (1, None)
     assert cache.xlen(keys.DEAD_LETTERS) == 1
-    assert (await take(queue)).names == ("thing:1",)
+    assert (await lease_due(queue)).names == ("thing:1",)
 
 
 async def test_only_the_newest_dead_letters_are_kept(queue: Queue, cache: redis.Redis) -> None:
     for number in range(5):
         await queue.enqueue([PendingJob(Thing(number))])
-        await queue.fail(await take(queue), [], {"error": str(number)})
+        await queue.fail(await lease_due(queue), [], {"error": str(number)})
     letters: Any = cache.xrange(keys.DEAD_LETTERS)
     assert [letter[b"error"] for _, letter in letters] == [b"2", b"3", b"4"]
 
@@ -265,13 +265,13 @@ async def test_only_the_newest_dead_letters_are_kept(queue: Queue, cache: redis.
 async def test_leases_are_given_back_by_their_owner_alone(queue: Queue, async_cache: Redis) -> None:
     two = queue_of(async_cache, "two")
     await queue.enqueue([PendingJob(Thing(1)), PendingJob(Other(2))])
-    await take(queue)
-    assert (await take(two)).names == ("other:2",)
+    await lease_due(queue)
+    assert (await lease_due(two)).names == ("other:2",)
     assert await two.release() == 1
-    assert (await take(queue)).names == ("other:2",)
+    assert (await lease_due(queue)).names == ("other:2",)
     assert await two.release() == 0
     assert await queue.release(["thing:1"]) == 1
-    assert (await take(two)).names == ("thing:1",)
+    assert (await lease_due(two)).names == ("thing:1",)
 
 
 async def test_a_renewed_lease_lasts_and_its_token_is_newer(
@@ -279,7 +279,7 @@ async def test_a_renewed_lease_lasts_and_its_token_is_newer(
 ) -> None:
     hasty = queue_of(async_cache, "hasty", lease=0)
     await queue.enqueue([PendingJob(Thing(1))])
-    attempt = await take(hasty)
+    attempt = await lease_due(hasty)
     renewed = await queue.renew(attempt)  # for as long as `marks` leases
     assert renewed.token > attempt.token
     assert await nothing_due(queue)
@@ -292,7 +292,7 @@ async def test_a_job_that_lost_its_details_is_answered_all_the_same(
     """Redis may evict any key, the hash that tells a mark's class and moment among them."""
     await queue.enqueue([PendingJob(Thing(1))])
     cache.delete(f"{keys.JOB}thing:1")
-    assert statuses(await queue.complete(await take(queue), answer(1))) == ["completed"]
+    assert statuses(await queue.complete(await lease_due(queue), answer(1))) == ["completed"]
     assert await nothing_due(queue)
 
 
@@ -315,14 +315,14 @@ async def test_a_job_set_anew_does_not_cut_a_failure_s_delay_short(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    await queue.fail(await take(queue), [60.0], {"error": "no"})
+    await queue.fail(await lease_due(queue), [60.0], {"error": "no"})
     await queue.enqueue([PendingJob(Thing(1))])
     assert await nothing_due(queue)
     cache.hdel(f"{keys.JOB}thing:1", "retry_at")  # a minute later
     await queue.enqueue([PendingJob(Thing(1))])
-    await queue.complete(await take(queue), answer(1))
+    await queue.complete(await lease_due(queue), answer(1))
     await queue.enqueue([PendingJob(Thing(1))])
-    assert (await take(queue)).names == ("thing:1",)
+    assert (await lease_due(queue)).names == ("thing:1",)
 
 
 async def test_what_is_never_given_up_is_put_off_again_and_again(
@@ -330,7 +330,7 @@ async def test_what_is_never_given_up_is_put_off_again_and_again(
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
     for attempts in range(1, 8):
-        attempt = await take(queue)
+        attempt = await lease_due(queue)
         outcome = await queue.fail(attempt, [1.0, 60.0], {"error": "no"}, unlimited=True)
         assert outcome == (attempts, 1.0 if attempts == 1 else 60.0)
         cache.zadd(f"{keys.INTERNAL}due:1", {"thing:1": 1})  # later

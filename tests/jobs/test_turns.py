@@ -16,9 +16,9 @@ from tests.support.plain_jobs import (
     Other,
     Thing,
     answer,
+    lease_due,
     nothing_due,
     queue_of,
-    take,
 )
 from tests.support.processes import statuses
 
@@ -53,8 +53,8 @@ async def test_what_has_waited_for_long_comes_before_newer_jobs_of_urgent_classe
     assert first.attempt is not None
     assert first.attempt.names == ("thing:1",)
     age(cache, priority, "other:1", 1.0)
-    assert (await take(queue)).names == ("other:1",)
-    assert (await take(queue)).names == ("thing:2",)
+    assert (await lease_due(queue)).names == ("other:1",)
+    assert (await lease_due(queue)).names == ("thing:2",)
 
 
 async def test_what_a_page_waits_for_comes_before_all_else(
@@ -62,7 +62,7 @@ async def test_what_a_page_waits_for_comes_before_all_else(
 ) -> None:
     await queue.enqueue([PendingJob(Other(1)), PendingJob(Thing(1), priority=Priority.MISSED)])
     age(cache, Priority.INTERACTIVE, "other:1", 3600)
-    assert (await take(queue)).names == ("thing:1",)
+    assert (await lease_due(queue)).names == ("thing:1",)
 
 
 async def test_a_worker_for_what_is_urgent_never_takes_it_by_age(
@@ -80,16 +80,16 @@ async def test_an_attempt_knows_how_long_the_oldest_was_due(
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1)), PendingJob(Thing(2))])
     age(cache, Priority.INTERACTIVE, "thing:2", 600)
-    assert 600 <= (await take(queue)).queued < 1200
+    assert 600 <= (await lease_due(queue)).queued < 1200
 
 
 async def test_what_cools_down_is_not_due_unless_a_page_waits_for_it(queue: Queue) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
-    await queue.complete(await take(queue), answer(1), cooldown=60.0)
+    await queue.complete(await lease_due(queue), answer(1), cooldown=60.0)
     await queue.enqueue([PendingJob(Thing(1))])
     assert await nothing_due(queue)
     await queue.enqueue([PendingJob(Thing(1), priority=Priority.MISSED)])
-    assert (await take(queue)).names == ("thing:1",)
+    assert (await lease_due(queue)).names == ("thing:1",)
 
 
 async def test_an_unchanged_value_is_not_written_again_and_its_as_of_moves(
@@ -99,7 +99,7 @@ async def test_an_unchanged_value_is_not_written_again_and_its_as_of_moves(
     written = []
     for each in (values, values, values | {KEY: {"solves": 6}}, values | {KEY: {"solves": 7}}):
         await queue.enqueue([PendingJob(Thing(1))])
-        attempt = await take(queue)
+        attempt = await lease_due(queue)
         before = cache.info("commandstats").get("cmdstat_set", {"calls": 0})["calls"]
         [completed] = await queue.complete(attempt, {"thing:1": Answer(each)})
         after = cache.info("commandstats")["cmdstat_set"]["calls"]
@@ -116,7 +116,7 @@ async def test_a_key_that_somebody_made_a_list_is_written_again(
 ) -> None:
     cache.rpush(KEY, "no", "value")
     await queue.enqueue([PendingJob(Thing(1))])
-    assert statuses(await queue.complete(await take(queue), answer(1))) == ["completed"]
+    assert statuses(await queue.complete(await lease_due(queue), answer(1))) == ["completed"]
     assert cache.get(KEY) == b"1"
 
 
@@ -154,6 +154,6 @@ async def test_as_many_are_leased_as_a_batch_has_room_for(
         cache.zadd(keys.due(Priority.INTERACTIVE), {f"thing:{number}": 0})
     cache.hset(keys.LEASES, "thing:1000", "another")
     await queue.renew(first.attempt)
-    assert (await take(queue)).names == ("thing:1000",)
-    assert (await take(queue)).names == ("other:1",)
+    assert (await lease_due(queue)).names == ("thing:1000",)
+    assert (await lease_due(queue)).names == ("other:1",)
     assert await nothing_due(queue)

@@ -20,7 +20,7 @@ from tests.support import poolers
 from tests.support.commands import Run, run_with
 from tests.support.daemon_parts import Parts
 from tests.support.dojo_site import DojoSite
-from tests.support.plain_jobs import begun
+from tests.support.plain_jobs import reconciled_queue
 from tests.support.webapp import Dojo, WebApp
 
 settings.register_profile("any pace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -50,7 +50,7 @@ async def async_cache(cache: "redis.Redis") -> AsyncIterator["redis.asyncio.Redi
 @pytest.fixture
 async def queue(async_cache: "redis.asyncio.Redis") -> Queue:
     """The queue of the daemon `one`; the reconcile of the new clock is completed."""
-    return await begun(async_cache, "one")
+    return await reconciled_queue(async_cache, "one")
 
 
 @pytest.fixture

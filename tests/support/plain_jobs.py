@@ -32,11 +32,11 @@ def queue_of(client: Redis, owner: str, lease: float = 300) -> Queue:
     return Queue(client, owner, lease=lease, dead_limit=3)
 
 
-async def begun(client: Redis, owner: str) -> Queue:
+async def reconciled_queue(client: Redis, owner: str) -> Queue:
     """Return the queue of a daemon; the reconcile of the new clock is completed."""
     queue = queue_of(client, owner)
     await queue.enqueue([])
-    reconciling = await take(queue)
+    reconciling = await lease_due(queue)
     assert reconciling.names == (Reconcile().name,)
     assert statuses(await queue.complete(reconciling, {Reconcile().name: Answer({})})) == [
         "completed"
@@ -44,7 +44,7 @@ async def begun(client: Redis, owner: str) -> Queue:
     return queue
 
 
-async def take(queue: Queue) -> Attempt:
+async def lease_due(queue: Queue) -> Attempt:
     """Lease due jobs, which must exist."""
     leased = await queue.lease(BATCHES)
     assert leased.attempt is not None
