@@ -30,6 +30,9 @@ MOVED_BY_A_SOLVE = [
     'statsd_publish_to_cache_seconds_bucket{kind="dojo_stats", le="+Inf"}',
 ]
 
+SLOWNESS = {"StatsdSlow", "StatsdLoopLag"}
+"""Alerts that a busy machine may raise: their tests are in `prometheus-rules.test.yml`."""
+
 pytestmark = pytest.mark.usefixtures("installed")
 
 
@@ -131,15 +134,16 @@ def test_the_rules_are_healthy_and_a_stopped_daemon_raises_an_alert(
     def states() -> dict[str, str]:
         return {rule["name"]: rule["state"] for rule in server.rules() if "state" in rule}
 
-    eventually(lambda: set(states().values()) == {"inactive"}, "no alert has a reason to fire")
+    def raised() -> set[str]:
+        return {name for name, state in states().items() if state != "inactive"}
+
+    eventually(lambda: raised() <= SLOWNESS, "no alert has a reason to fire")
     eventually(lambda: {rule["health"] for rule in server.rules()} == {"ok"}, "all were evaluated")
     for rule, ours in zip(server.rules(), deploy_files.rules(), strict=True):
         assert rule["name"] == ours.get("alert", ours.get("record"))
         for name, text in rule.get("annotations", {}).items():
             assert ours[name] == text
-        eventually(
-            lambda ours=ours: len(server.query(ours["expr"])) == ("record" in ours),  # type: ignore[misc]
-            f"only a recorded rule has a value: {ours['expr']}",
-        )
+        found = server.query(ours["expr"])
+        assert len(found) == ("record" in ours) or rule["name"] in SLOWNESS
     assert running.stop() == 0
     eventually(lambda: states()["StatsdDown"] == "pending", "the alert is pending")
