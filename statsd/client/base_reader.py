@@ -6,7 +6,7 @@ Redis that cannot be reached is a miss. Only the daemon writes values.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +15,8 @@ import orjson
 import redis
 import redis.asyncio
 import sqlalchemy as sa
+from redis.client import NEVER_DECODE
+from redis.exceptions import NoScriptError
 
 import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import scripts
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("statsd.client")
 
 ENQUEUE_INTERVAL = 5.0  # seconds in which misses enqueue a job once
+RAW = {NEVER_DECODE: True}  # options of a command whose reply is no text
 SNAPSHOT = "REPEATABLE READ"  # all statements of a computed value see the same moment
 
 
@@ -107,6 +110,7 @@ class BaseReader(_Common):
     ) -> None:
         super().__init__(enabled=enabled, fallback=fallback)
         self._client = client
+        self._execute: Callable[..., Any] = client.execute_command
         self._engine = engine
         self._enqueue_script = client.register_script(scripts.source("jobs/enqueue_once"))
         self._page_script = client.register_script(scripts.source("boards/page"))
@@ -147,10 +151,18 @@ class BaseReader(_Common):
         if not self._enabled:
             return None, False
         try:
-            return self.live(self._page_script(args=[part.packed()])), True
+            return self.live(self._page(part)), True
         except TROUBLE as error:
             self.trouble(error)
             return None, isinstance(error, redis.ResponseError)
+
+    def _page(self, part: Part) -> Any:
+        """Return the reply of the script `boards/page`: bytes, even if the client decodes texts."""
+        script, request = self._page_script, part.packed()
+        try:
+            return self._execute("EVALSHA", script.sha, 0, request, **RAW)
+        except NoScriptError:
+            return self._execute("EVAL", script.script, 0, request, **RAW)
 
     def _value(self, item: CacheItem, *, reachable: bool = True) -> Any:
         """Return the cached value, else the computed one (and enqueue its job), else the empty one.
@@ -215,6 +227,7 @@ class AsyncBaseReader(_Common):
     ) -> None:
         super().__init__(enabled=enabled, fallback=fallback)
         self._client = client
+        self._execute: Callable[..., Awaitable[Any]] = client.execute_command
         self._engine = engine
         self._enqueue_script = client.register_script(scripts.source("jobs/enqueue_once"))
         self._page_script = client.register_script(scripts.source("boards/page"))
@@ -247,10 +260,18 @@ class AsyncBaseReader(_Common):
         if not self._enabled:
             return None, False
         try:
-            return self.live(await self._page_script(args=[part.packed()])), True
+            return self.live(await self._page(part)), True
         except ASYNC_TROUBLE as error:
             self.trouble(error)
             return None, isinstance(error, redis.ResponseError)
+
+    async def _page(self, part: Part) -> Any:
+        """As `BaseReader._page`."""
+        script, request = self._page_script, part.packed()
+        try:
+            return await self._execute("EVALSHA", script.sha, 0, request, **RAW)
+        except NoScriptError:
+            return await self._execute("EVAL", script.script, 0, request, **RAW)
 
     async def _value(self, item: CacheItem, *, reachable: bool = True) -> Any:
         """As `BaseReader._value`."""

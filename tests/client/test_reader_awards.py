@@ -74,8 +74,8 @@ def categories(value: Any, user: str = "2") -> set[str | None]:
 
 def pending(cache: redis.Redis) -> set[str]:
     """What is owed, less what the first use of an empty Redis owes."""
-    queue: Any = cache.keys(f"{keys.INTERNAL}mark:*")
-    names = {key.decode().removeprefix(f"{keys.INTERNAL}mark:") for key in queue}
+    queue: Any = cache.keys(f"{keys.JOB}*")
+    names = {key.decode().removeprefix(f"{keys.JOB}") for key in queue}
     return names - {"reconcile"}
 
 

@@ -21,7 +21,7 @@ from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import LeaseRequest
 from statsd.servers.database import Database
 from tests.support.daemon_parts import Parts
-from tests.support.job_names import after_solve, all_of_dojos, of_all, of_dojo, of_dojos
+from tests.support.job_names import all_of_dojos, changed_by_solve, of_all, of_dojo, of_dojos
 from tests.support.webapp import Dojo, WebApp, now
 
 
@@ -104,8 +104,8 @@ async def test_a_change_without_an_event_is_found_counted_and_corrected(site: Si
     first, *_ = site.dojos
     site.solve(first)
     assert await site.audit() == set()
-    assert await site.suspects() == after_solve(site.user, first)
-    assert await site.audit() == after_solve(site.user, first)
+    assert await site.suspects() == changed_by_solve(site.user, first)
+    assert await site.audit() == changed_by_solve(site.user, first)
     assert await site.solves(first) == 1
     assert await site.audit() == set()
     state = await site.audit_state()
@@ -131,7 +131,7 @@ async def test_an_event_that_is_not_accepted_yet_is_waited_for(site: Site) -> No
     await site.publish(first)
     for _ in range(3):
         assert await site.audit() == set()
-        assert await site.suspects() == after_solve(site.user, first)
+        assert await site.suspects() == changed_by_solve(site.user, first)
     await site.consume()
     assert await site.audit() == set()
     state = await site.audit_state()
@@ -150,7 +150,7 @@ async def test_pending_jobs_are_waited_for(site: Site) -> None:
     for _ in range(3):
         assert await site.audit() == set()
     state = await site.audit_state()
-    assert (set(state.suspects), state.drift) == (after_solve(site.user, first), {})
+    assert (set(state.suspects), state.drift) == (changed_by_solve(site.user, first), {})
 
 
 async def test_a_value_changed_by_hand_is_corrected(site: Site, cache: "redis.Redis") -> None:
@@ -166,11 +166,11 @@ async def test_a_value_changed_by_hand_is_corrected(site: Site, cache: "redis.Re
 async def test_judging_takes_no_longer_than_comparing(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next step judges the remaining suspects; one that takes too long is left out."""
+    """The next step judges the remaining suspects. A suspect that takes too long is left out."""
     for dojo in site.dojos:
         site.solve(dojo)
     await site.audit()
-    assert await site.suspects() == after_solve(site.user, *site.dojos)
+    assert await site.suspects() == changed_by_solve(site.user, *site.dojos)
     order = list((await site.audit_state()).suspects)
     slow = max(site.dojos, key=lambda dojo: order.index(name_of(dojo)))  # two come before it
     with site.webapp.engine.begin() as connection:
@@ -184,14 +184,14 @@ async def test_judging_takes_no_longer_than_comparing(
         found = await site.judge()
         assert len(found - judged) <= 2  # with a dojo's statistics its boards are enqueued
         judged |= found
-        assert judged | await site.suspects() == after_solve(site.user, *site.dojos)
+        assert judged | await site.suspects() == changed_by_solve(site.user, *site.dojos)
     monkeypatch.setattr(drift_audit, "LONGEST_STEP", 30.0)
     judged |= await site.judge()
-    assert judged == after_solve(site.user, *site.dojos) - {name_of(slow)}
+    assert judged == changed_by_solve(site.user, *site.dojos) - {name_of(slow)}
 
 
 async def test_deleted_and_evicted_values_are_no_drift(site: Site, cache: "redis.Redis") -> None:
-    """The sweep has the value computed, even if other values of the same job exist."""
+    """The sweep enqueues the job of the value, even if other values of the same job exist."""
     first, *_ = site.dojos
     key = keys.scoreboard(first.dojo_id, days=7)
     cache.delete(key, keys.updated(key), keys.dojo_stats(first.reference_id))
@@ -252,7 +252,7 @@ async def test_without_a_cold_start_absent_values_stay_absent(
 
 
 async def test_changes_by_time_alone_are_no_drift(site: Site, cache: "redis.Redis") -> None:
-    """The value is eight days old: its newest solve has left the week since."""
+    """The value is eight days old: its newest solve has left the window of a week meanwhile."""
     first, *_ = site.dojos
     [challenge_id, *_] = site.webapp.challenge_ids(first)
     site.webapp.solve(site.user, challenge_id, ago=timedelta(days=9))
@@ -297,8 +297,8 @@ async def test_one_value_that_cannot_be_computed_does_not_hide_another(
         )
     site.solve(second)
     await site.audit()
-    assert await site.suspects() == after_solve(site.user, second)
-    assert await site.audit() == after_solve(site.user, second)
+    assert await site.suspects() == changed_by_solve(site.user, second)
+    assert await site.audit() == changed_by_solve(site.user, second)
 
 
 @pytest.mark.parametrize(("longest", "limit"), [(5.0, 59.0), (59.0, 3.0)])
@@ -322,7 +322,7 @@ async def test_one_value_that_takes_too_long_does_not_stop_the_audit(  # noqa: P
         connection.exec_driver_sql(_SLOW_SLUG.format(dojo_id=first.dojo_id))
     site.solve(second)
     await site.audit()
-    assert await site.suspects() == after_solve(site.user, second)
+    assert await site.suspects() == changed_by_solve(site.user, second)
     assert (await site.audit_state()).rounds == 1
     await limited.close()
 

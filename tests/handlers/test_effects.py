@@ -1,6 +1,5 @@
 """The table of what each event changes."""
 
-
 import pytest
 
 from statsd.calculators import Input

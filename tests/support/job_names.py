@@ -1,7 +1,8 @@
-"""The names of the jobs that follow from what happens.
+"""The names of the jobs that each change makes necessary.
 
-They are derived from the catalog, so that a new statistic needs no change here;
-`tests/handlers/test_effects.py` spells out those of each event.
+Jobs that are enqueued are derived from the catalog, so that a new statistic needs no change here;
+`tests/calculators/test_catalog.py` spells out what depends on what. Jobs whose values a solve
+changes are spelt out.
 """
 
 from collections.abc import Iterable
@@ -9,7 +10,11 @@ from collections.abc import Iterable
 from statsd.calculators import Input
 from statsd.calculators.activity import Activity
 from statsd.calculators.catalog import STATISTICS, affected
-from statsd.calculators.emojis import Emojis
+from statsd.calculators.challenge_solves import ChallengeSolves
+from statsd.calculators.dojo_stats import DojoStats
+from statsd.calculators.scoreboard import Scoreboard
+from statsd.calculators.scores import Scores
+from statsd.calculators.user_entries import UserEntries
 from statsd.job import Job
 from tests.support.webapp import Dojo, User
 
@@ -19,13 +24,18 @@ def named(jobs: Iterable[Job]) -> set[str]:
 
 
 def of_dojo(dojo_id: int) -> list[Job]:
-    """The jobs of a dojo that depend on its rows."""
-    return [job for job in affected(Input.STRUCTURE, dojo_id=dojo_id) if job.__struct_fields__]
+    """The jobs whose values a solve in a public dojo changes, if the user has no tag."""
+    return [Scoreboard(dojo_id), DojoStats(dojo_id), ChallengeSolves(dojo_id), Scores(dojo_id)]
 
 
 def of_dojos(*dojos: Dojo) -> set[str]:
-    """The jobs that depend on the rows of these dojos: all but crews."""
+    """The same for all of these dojos."""
     return named(job for dojo in dojos for job in of_dojo(dojo.dojo_id))
+
+
+def changed_by_solve(user: User, *dojos: Dojo) -> set[str]:
+    """All jobs whose values a solve of a user without a tag changes."""
+    return of_dojos(*dojos) | {Activity(user.id).name}
 
 
 def of_solve(user: User, *dojos: Dojo) -> set[str]:
@@ -37,13 +47,14 @@ def of_solve(user: User, *dojos: Dojo) -> set[str]:
 
 
 def after_solve(user: User, *dojos: Dojo) -> set[str]:
-    """The jobs that were completed after a user without a tag solved something."""
-    return of_dojos(*dojos) | {Activity(user.id).name}
+    """The statistics that are computed after a user without a tag solved something."""
+    entries = named(UserEntries(dojo.dojo_id, user.id) for dojo in dojos)
+    return (of_solve(user, *dojos) - entries) | of_dojos(*dojos)
 
 
 def after_change(*dojos: Dojo) -> set[str]:
     """The jobs that the event of a changed dojo enqueues."""
-    return of_dojos(*dojos) | named([Emojis()])
+    return named(job for dojo in dojos for job in affected(Input.STRUCTURE, dojo_id=dojo.dojo_id))
 
 
 def all_of_dojos(*dojos: Dojo) -> set[str]:
