@@ -126,7 +126,7 @@ def _measured(scale: str, options: argparse.Namespace) -> Measured:
             results += MEASURES[name](current)
             say(f"{scale}: {name} took {perf_counter() - began:.0f} s")
         if not current.verdicts:
-            current.daemon()  # so that values are compared
+            current.daemon()  # its end compares the values
         current.end_daemon()
     return Measured(
         scale,

@@ -89,7 +89,7 @@ def measure(stage: Stage) -> Iterator[Result]:
 
 
 def _idle(stage: Stage, awards: Awards, kind: str) -> tuple[list[float], list[float]]:
-    """Grant single awards; return the seconds until the value had each, and those of the floor."""
+    """Grant single awards; return the seconds until the value has each, and the floors."""
     latencies, floor = [], []
     for _ in range(stage.effort.awards):
         wait(awards.cooldown_is_over, "the end of the cooldown")
@@ -100,7 +100,7 @@ def _idle(stage: Stage, awards: Awards, kind: str) -> tuple[list[float], list[fl
             latencies.append(next_change(KEYS[kind]) - began)
         if not awards.has(user):
             raise AssertionError("the value was written without the award")
-        wait(stage.webapp.is_at_rest, "an empty queue")
+        wait(stage.webapp.is_idle, "an empty queue")
         sleep(PAUSE)
         began = perf_counter()
         rows = [stage.webapp.rows(each) for each in floors.statements(kind)]

@@ -27,7 +27,7 @@ from statsd.job import Job
 from statsd.servers.database import Database
 
 EXPORT_DEADLINE = 15.0  # seconds until an array is exported again
-LOOK_INTERVAL = 1.0  # seconds
+RETRY_INTERVAL = 1.0  # seconds
 PROGRESS_INTERVAL = 15.0  # seconds between two lines of progress
 USERS = 300  # activities that are compared
 TRIES = 3
@@ -87,7 +87,7 @@ async def _compared(servers: embedded.EmbeddedServers) -> tuple[int, list[str]]:
         began = monotonic()
         # When a solve leaves a window, the board changes at once, the array after its cooldown.
         while differing and monotonic() - began < EXPORT_DEADLINE:
-            await asyncio.sleep(LOOK_INTERVAL)
+            await asyncio.sleep(RETRY_INTERVAL)
             differing = await _differing(cache, differing)
         # The cooldown of a large dojo is minutes: compare its live board with the database.
         differing = [name for name in differing if not await _board_is_right(cache, database, name)]
@@ -96,7 +96,7 @@ async def _compared(servers: embedded.EmbeddedServers) -> tuple[int, list[str]]:
 
 
 def _chosen(jobs: Sequence[Job]) -> list[Job]:
-    """Return the jobs to compare: all, but the activity of some users only.
+    """Return the jobs to compare: all jobs, but activities only of some users.
 
     Each activity has its own as-of, and computing it for that moment reads all submissions.
     """

@@ -1,7 +1,7 @@
 """Floors: the same work with bare clients and statements, measured in the same run.
 
-The statements in `sql/` read everything that a kind of statistic consists of, in as few passes as
-possible, with as much memory and as many parallel workers as help them.
+The statements in `sql/` read all rows that a kind of statistic needs, in as few passes as
+possible. They may use as much memory and as many parallel workers as make them faster.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Query plans of the hot statements: `python -m benchmarks.plans [--scale M]`.
 
-The statements are those of a cold start, for a full batch, and those of a solve, for one user in
-one dojo and for a full batch. Each plan is the output of EXPLAIN (ANALYZE, BUFFERS), with times.
+They are the statements of a cold start, for a full batch, and the statements of a solve, for one
+user in one dojo and for a full batch. The plans come from EXPLAIN (ANALYZE, BUFFERS), with times.
 """
 
 import argparse

@@ -23,8 +23,8 @@ from benchmarks.webapp import Solve, Webapp
 from statsd import keys
 from statsd.observability.status import Status, status
 
-WATCHED = 40  # quiet dojos
-LOOK_INTERVAL = 0.25  # seconds between two reads of the queue stats
+QUIET_DOJOS = 40
+READ_INTERVAL = 0.25  # seconds between two reads of the queue stats
 
 
 class Write(NamedTuple):
@@ -76,7 +76,7 @@ class Maxima:
         self._url = url
         self.found: dict[tuple[str, str], float] = defaultdict(float)
         self._over = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._look()))
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._read()))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -86,9 +86,9 @@ class Maxima:
         self._over.set()
         self._thread.join()
 
-    async def _look(self) -> None:
+    async def _read(self) -> None:
         async with Redis.from_url(self._url) as client:
-            while not self._over.wait(LOOK_INTERVAL):
+            while not self._over.wait(READ_INTERVAL):
                 self._keep(await status(client), await client.info("memory"))
 
     def _keep(self, found: Status, memory: Any) -> None:
@@ -110,7 +110,7 @@ def measure(stage: Stage) -> Iterator[Result]:
     webapp, effort = stage.webapp, stage.effort
     busiest = webapp.busiest()
     solves = _chosen(webapp, busiest, effort.pressure)
-    quiet = sorted({each.dojo_id for each in solves} - {busiest})[:WATCHED]
+    quiet = sorted({each.dojo_id for each in solves} - {busiest})[:QUIET_DOJOS]
     references = {dojo: each for dojo, each in webapp.references().items() if dojo in quiet}
     url = stage.servers.redis_url
     with WriteListener(url, references) as listener, Maxima(url) as maxima:
@@ -119,9 +119,9 @@ def measure(stage: Stage) -> Iterator[Result]:
         wait(webapp.is_answered, "the answers")
         wait(webapp.is_exported, "the exports")
         exported = perf_counter() - ended
-        sleep(2 * LOOK_INTERVAL)  # until both threads have the last writes
-    watched = [(moment, each) for moment, each in published if each.dojo_id in references]
-    found = _latencies(watched, listener.writes)
+        sleep(2 * READ_INTERVAL)  # until both threads have the last writes
+    of_quiet = [(moment, each) for moment, each in published if each.dojo_id in references]
+    found = _latencies(of_quiet, listener.writes)
     measured = f"{len(solves):,} solves in {effort.pressure_seconds:g} s, half in one dojo"
     for part in (50, 95, 99):
         yield Result(

@@ -80,7 +80,7 @@ class Daemon:
                 env=environment() | dict(variables),
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C reaches the benchmark only, which ends the daemon
+                start_new_session=True,  # Ctrl-C reaches only the benchmark; it ends the daemon
             )
         waiting.daemons.append(self.process)
 
@@ -109,7 +109,7 @@ class Daemon:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a daemon: that of this process without settings of statsd."""
+    """Return the environment of a daemon: the variables of this process without statsd's."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)
     }
@@ -129,7 +129,7 @@ def memory_of(pid: int) -> Memory:
 
 
 class Stage:
-    """Servers with the sample of a scale, and the daemons that measures start."""
+    """Servers with the sample of a scale, and the daemons of the measures."""
 
     def __init__(
         self, name: str, servers: embedded.EmbeddedServers, effort: Effort, logs: Path
@@ -143,7 +143,7 @@ class Stage:
             for table in ("dojos", "users", "submissions")
         }
         self.verdicts: list[exact.Verdict] = []
-        """The comparisons that were made before daemons ended."""
+        """The comparisons made before daemons ended."""
         self._logs = logs
         self._started = 0
         self._stack = ExitStack()
@@ -186,7 +186,7 @@ class Stage:
 
     @contextmanager
     def daemons(self, count: int) -> Iterator[list[Daemon]]:
-        """Run so many daemons, and no other, starting with an empty cache; yield when it is full.
+        """Run `count` daemons and no others; yield after a cold start.
 
         At the end all cached values are compared.
         """
@@ -195,23 +195,23 @@ class Stage:
         found = [self.start() for _ in range(count)]
         try:
             wait(self.is_filled, "the cold start")
-            wait(self.webapp.is_at_rest, "an empty queue")
+            wait(self.webapp.is_idle, "an empty queue")
             yield found
-            wait(self.webapp.is_at_rest, "an empty queue")
+            wait(self.webapp.is_idle, "an empty queue")
             self.verdicts.append(exact.verdict(self.servers, self.webapp))
         finally:
             for each in found:
                 each.stop()
 
     def daemon(self) -> Daemon:
-        """Return the daemon that measures share, with an empty queue; start it if it is missing."""
+        """Return the shared daemon, with an empty queue; start it if necessary."""
         if self._daemon is None:
             [self._daemon] = self._stack.enter_context(self.daemons(1))
-        wait(self.webapp.is_at_rest, "an empty queue")
+        wait(self.webapp.is_idle, "an empty queue")
         return self._daemon
 
     def end_daemon(self) -> None:
-        """End the daemon that measures share, if there is one."""
+        """End the shared daemon, if there is one."""
         self._daemon = None
         self._stack.close()
 

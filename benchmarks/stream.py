@@ -36,7 +36,7 @@ def measure_nothing(stage: Stage) -> Iterator[Result]:
         first, began = cache.xlen(keys.STREAM), perf_counter()
         wait(lambda: not cache.xlen(keys.STREAM), "the last batch")
         rate = first / (perf_counter() - began)
-        wait(stage.webapp.is_at_rest, "an empty queue")
+        wait(stage.webapp.is_idle, "an empty queue")
     finally:
         daemon.stop()
     yield Result(
@@ -61,7 +61,7 @@ def measure_rate(stage: Stage) -> Iterator[Result]:
         spent = perf_counter() - began
         lag = wait(stage.webapp.is_answered, "the answers")
         say(f"rate: {len(solves) / spent:,.0f} events/s, {lag:.2f} s of lag after the last")
-        wait(stage.webapp.is_at_rest, "an empty queue")
+        wait(stage.webapp.is_idle, "an empty queue")
         if spent > MAX_OVERRUN * stage.effort.seconds:
             limit = f"of {rate:,} the load wrote {len(solves) / spent:,.0f}"
             break

@@ -20,7 +20,7 @@ def check_daemons() -> None:
 
 
 def wait(condition: Callable[[], bool], name: str) -> float:
-    """Wait until the condition is true; return the seconds that this took.
+    """Wait until the condition is true; return the duration in seconds.
 
     Raises TimeoutError, with the name of the condition, after ten minutes, and RuntimeError when a
     daemon has ended.

@@ -103,7 +103,7 @@ class Webapp:
     def at_a_rate(self, solves: list[Solve], seconds: float) -> list[tuple[float, Solve]]:
         """Commit and publish solves evenly over some seconds.
 
-        Returns each with the time of its publishing, in Unix seconds.
+        Returns each solve with the time of its publishing, in Unix seconds.
         """
         began = perf_counter()
         published: list[tuple[float, Solve]] = []
@@ -129,7 +129,7 @@ class Webapp:
         with self.cache.pubsub(ignore_subscribe_messages=True) as subscription:
             subscription.subscribe(*(f"__keyspace@0__:{name}" for name in names))
             for _ in names:
-                subscription.get_message(timeout=DEADLINE)  # the confirmation
+                subscription.get_message(timeout=DEADLINE)  # the confirmation of the subscription
             changed: dict[str, deque[float]] = {name: deque() for name in names}
 
             def next_change(name: str) -> float:
@@ -175,22 +175,22 @@ class Webapp:
             return any(map(any, pipeline.execute()))
 
     def is_exported(self) -> bool:
-        """Return whether the exported values, too, include all events.
+        """Return whether the exported values include all events, too.
 
-        Jobs that were enqueued for the passing of time do not count: in a large database a solve
-        leaves a window at every moment.
+        Jobs that are pending because of the date do not count: in a large database a solve leaves
+        a window at every moment.
         """
         return self.is_answered() and not self._any_for_events(self.pending_names())
 
-    def is_at_rest(self) -> bool:
-        """Return whether no job runs, is delayed, or is pending for an event or for a start.
+    def is_idle(self) -> bool:
+        """Return whether no job runs, is delayed, or is pending for an event or a cold start.
 
-        The passing of time enqueues large jobs, too. Such a job uses a core for seconds, and would
-        disturb the next measure while it runs.
+        Jobs that are pending because of the date do not count, until they run. A large job uses a
+        core for seconds, and would disturb the next measure.
         """
         is_started = not self.pending(Priority.BACKGROUND)
-        is_idle = not self.cache.exists(keys.DELAYED, keys.LEASES)
-        return is_started and is_idle and self.is_exported()
+        has_work = self.cache.exists(keys.DELAYED, keys.LEASES)
+        return is_started and not has_work and self.is_exported()
 
     def is_filled(self) -> bool:
         """Return whether a cold start is done: every pending job was completed before."""

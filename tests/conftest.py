@@ -1,17 +1,17 @@
-"""Servers for the tests, and what makes tests independent of the machine's pace.
+"""Servers for the tests, and hooks of pytest.
 
 Tests start PostgreSQL and Redis of their own, from wheels. Only `test_background_stats.py` can
-run against a stack that is given by DATABASE_URL and REDIS_URL, and only when
-STATSD_TEST_DESTROYS_DATA=yes allows it to delete the data.
+run on the servers of DATABASE_URL and REDIS_URL. STATSD_TEST_DESTROYS_DATA=yes must then allow it
+to delete their data.
 
-No test depends on the machine's pace:
+No test depends on the speed of the machine:
 
 - A test waits for a condition, with a deadline of tens of seconds (`DEADLINE`). It never sleeps
-  until something has probably happened.
+  for a guessed time.
 - A value that is compared with a limit is far from the limit: by 30 seconds, or by a factor of
   ten. Otherwise the test sets the clock.
-- An upper bound on elapsed time is asserted only where the bound is a promise, and then with a
-  wide margin. Counts and processor time are better.
+- An upper bound on elapsed time is asserted only if the bound is a promise. It has a wide margin.
+  Counts and processor time are better.
 """
 
 import os

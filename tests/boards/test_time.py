@@ -1,4 +1,4 @@
-"""What time alone changes is right at its moment, without any event: tests move the clock."""
+"""Values that change by time are correct at each moment, without events; tests move the clock."""
 
 import random
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ from tests.support.daemon_parts import Parts
 from tests.support.dojo_site import DojoSite
 from tests.support.webapp import DojoChallenge, Module, Visibility, WebApp, now, solve_of
 
-MOMENT = timedelta(milliseconds=5)  # in which the answers are found
+MOMENT = timedelta(milliseconds=5)  # enough to compute the answers
 AHEAD = timedelta(days=33)
 WINDOWS = [timedelta(days=days) for days in (7, 30, 365)]
 
 
 class Site(Parts):
-    """Two dojos in which students of all sorts have solved something, some of it long ago."""
+    """Two dojos with solves by students of all sorts, some of them long ago."""
 
     def __init__(self, cache: Redis, database: Database, webapp: WebApp, seed: int) -> None:
         super().__init__(cache, database)
@@ -57,7 +57,7 @@ class Site(Parts):
                     webapp.add(solve_of(user, challenge_id, timedelta(days=days)))
 
     def check(self, cache: "redis.Redis", moment: datetime) -> None:
-        """Assert that all values are what the definition says of a moment."""
+        """Assert that all values agree with the definition for a moment."""
         world = world_of(self.webapp.engine)
         check(cache, world, moment)
         for key, value in naive_awards.site(world, moment).items():
@@ -65,8 +65,8 @@ class Site(Parts):
             assert value_of(cache, key) is not None or not value.get("total_solves")
 
 
-def turns(world: World, begin: datetime) -> Iterator[datetime]:
-    """Yield the moments at which something may change by itself."""
+def moments_of_change(world: World, begin: datetime) -> Iterator[datetime]:
+    """Yield the moments at which a value may change by time."""
     for solve in world.submissions:
         yield from (solve["date"] + window for window in WINDOWS)
     for bounds in world.dojo_challenge_visibilities:
@@ -76,14 +76,14 @@ def turns(world: World, begin: datetime) -> Iterator[datetime]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_all_is_right_before_and_after_each_moment_at_which_something_changes(
+async def test_all_values_are_correct_before_and_after_each_change_by_time(
     async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp, seed: int
 ) -> None:
     site = Site(async_cache, snapshots, webapp, seed)
     await site.start()
     begin = await site.now()
     site.check(cache, begin)
-    moments = sorted(set(turns(world_of(webapp.engine), begin)))
+    moments = sorted(set(moments_of_change(world_of(webapp.engine), begin)))
     ahead = [moment for moment in moments if begin + MOMENT < moment < begin + AHEAD]
     assert len(ahead) > 40
     for moment in ahead:
@@ -123,10 +123,10 @@ async def test_a_solve_leaves_each_window_at_its_own_moment(
     assert value_of(cache, key)["total_solves"] == 0
 
 
-async def test_what_has_nothing_ahead_is_pending_no_more(
+async def test_jobs_without_a_next_change_are_not_scheduled(
     async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp
 ) -> None:
-    """Of a dojo that is gone, and of solves that were deleted."""
+    """For a deleted dojo, and for deleted solves."""
     user, dojo = webapp.create_user(), webapp.create_dojo()
     webapp.solve(user, webapp.challenge_ids(dojo)[0])
     parts = Parts(async_cache, snapshots)
@@ -136,13 +136,13 @@ async def test_what_has_nothing_ahead_is_pending_no_more(
     webapp.delete([dojo, user])
     await parts.queue.enqueue([])
     await parts.cache.delete(f"{keys.INTERNAL}watermark")
-    await parts.look()
+    await parts.search()
     assert cache.zcard(keys.CHANGES) == 0
     assert cache.zcard(keys.BOARD_CHANGES) == 0
 
 
 @pytest.mark.usefixtures("publishing")
-async def test_a_solve_that_came_after_the_boards_were_built_leaves_them_too(
+async def test_a_solve_added_to_existing_boards_leaves_their_windows(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
     await dojo_site.solve(1, 1)
@@ -154,7 +154,7 @@ async def test_a_solve_that_came_after_the_boards_were_built_leaves_them_too(
 
 
 @pytest.mark.usefixtures("publishing")
-async def test_statistics_of_a_dojo_without_boards_change_by_themselves_too(
+async def test_statistics_of_a_dojo_without_boards_change_by_time(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
     cache.delete(dojo_site.prefix)

@@ -91,7 +91,7 @@ def test_an_empty_list_is_reported(dead: Run) -> None:
         assert dead(*command) == (0, "there are no dead letters\n")
 
 
-async def test_a_dead_letter_is_shown_whole_with_control_characters_escaped(
+async def test_a_dead_letter_is_shown_in_full_with_control_characters_escaped(
     dead: Run, async_cache: Redis
 ) -> None:
     letter = await bury(async_cache, b"\x1b[2J\xff\x00rubbish")
@@ -125,7 +125,7 @@ async def test_a_replayed_job_is_pending_again(
 
 
 @pytest.mark.parametrize("data", [None, b"x" * 70_000])
-async def test_an_entry_whose_data_was_not_kept_whole_is_not_replayed(
+async def test_an_entry_with_incomplete_data_is_not_replayed(
     dead: Run, async_cache: Redis, cache: "redis.Redis", data: bytes | None
 ) -> None:
     letter = await bury(async_cache, data)
@@ -173,7 +173,7 @@ def test_a_malformed_id_is_refused(dead: Run) -> None:
     assert "statsd dead list" in output
 
 
-def test_a_redis_that_does_not_serve_is_reported_in_one_line(dead: Run) -> None:
+def test_an_unavailable_redis_is_reported_in_one_line(dead: Run) -> None:
     code, output = dead("list", REDIS_URL="redis://127.0.0.1:1")
     assert code == 1
     assert output.startswith("statsd: Redis (REDIS_URL) does not serve:")

@@ -47,7 +47,7 @@ def test_an_unknown_type_is_answered_with_the_list_of_types(run: Run, cache: "re
     assert cache.xlen(keys.STREAM) == 0
 
 
-def test_a_redis_that_does_not_serve_is_reported_in_one_line(run: Run) -> None:
+def test_an_unavailable_redis_is_reported_in_one_line(run: Run) -> None:
     code, output, errors = run("publish", "belts_update", REDIS_URL="redis://127.0.0.1:1")
     assert (code, output) == (1, "")
     assert errors.startswith("statsd: Redis (REDIS_URL) does not serve:")

@@ -64,7 +64,7 @@ def test_a_running_daemon_corrects_enqueued_values(
     cache: "redis.Redis",
     tmp_path: Path,
 ) -> None:
-    """An event that is under way meanwhile makes no difference."""
+    """A value with a pending event is not reported as wrong."""
     first, second, _ = dojos
     name_of_first, name_of_second = (DojoStats(each.dojo_id).name for each in (first, second))
     webapp = webapp_of(variables["DATABASE_URL"])

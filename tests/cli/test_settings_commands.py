@@ -22,7 +22,7 @@ def command(*arguments: str, **settings: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_the_documentation_has_the_table_that_the_command_prints() -> None:
+def test_the_documentation_has_the_table_of_the_command() -> None:
     lines = (ROOT / "docs" / "settings.md").read_text().splitlines()
     assert lines[0] == "# Settings"
     assert command("settings", "--markdown") == (0, table() + "\n", "")

@@ -53,9 +53,9 @@ def line_of(text: str, subject: str) -> str:
     return next(line for line in text.splitlines() if line.startswith(subject))
 
 
-def test_a_healthy_system_is_well(statsd: Run, process: Daemon, dojo: Dojo) -> None:
+def test_a_healthy_system_is_reported_as_well(statsd: Run, process: Daemon, dojo: Dojo) -> None:
     [started] = process.lines("started")
-    text = eventually(lambda: shown(statsd, "well", "standing", " ready"), "all is well")
+    text = eventually(lambda: shown(statsd, "well", "user_entries", " ready"), "all is well")
     assert line_of(text, "events").endswith(" 0 unread, 0 pending, lag 0.0 s")
     assert "  ready  " in line_of(text, started["consumer"])
     assert dojo.name not in text
@@ -64,7 +64,7 @@ def test_a_healthy_system_is_well(statsd: Run, process: Daemon, dojo: Dojo) -> N
     assert found["queue_stats"]["unread_events"] == found["queue_stats"]["dead"] == 0
     [report] = found["daemons"]
     assert report["name"] == started["consumer"]
-    assert report["latency"]["standing"][0] > 0
+    assert report["latency"]["user_entries"][0] > 0
     assert report["memory"] > 10_000_000
 
 
@@ -82,7 +82,7 @@ def test_top_shows_the_status_until_its_time_is_over(statsd: Run) -> None:
     assert line_of(text, "events")
 
 
-def test_without_a_daemon_the_system_is_in_trouble(statsd: Run, cache: "redis.Redis") -> None:
+def test_a_missing_daemon_is_reported_as_trouble(statsd: Run, cache: "redis.Redis") -> None:
     cache.xadd(keys.STREAM, {"data": b"no event"})
     code, text, _ = statsd("status")
     assert code == 1
@@ -99,7 +99,7 @@ def test_a_killed_daemon_is_reported(statsd: Run, process: Daemon) -> None:
     process.stop(signal.SIGKILL)
     eventually(
         lambda: f"{started['consumer']} has not reported for" in statsd("status").output,
-        "it is reported",
+        "the killed daemon is reported",
     )
     assert statsd("status").code == 1
 
@@ -117,7 +117,7 @@ def test_why_shows_the_last_event_and_the_last_answer(
 ) -> None:
     key = keys.dojo_stats(dojo.reference_id)
     eventually(
-        lambda: line_of(statsd("why", key).output, "pending").endswith("  no"), "it is not pending"
+        lambda: line_of(statsd("why", key).output, "pending").endswith("  no"), "no job is pending"
     )
     code, text, _ = statsd("why", key)
     assert code == 0
@@ -153,7 +153,9 @@ async def test_why_shows_pending_jobs_and_failures(
     assert await pending() == "no"
 
 
-async def test_why_refuses_unknown_keys_and_shows_broken_values(statsd: Run, queue: Queue, async_cache: Redis) -> None:
+async def test_why_refuses_unknown_keys_and_shows_broken_values(
+    statsd: Run, queue: Queue, async_cache: Redis
+) -> None:
     code, _, text = statsd("why", "stats:dojo:\x1b[31mno\n")
     assert code == 2
     assert "no daemon has written 'stats:dojo:\\x1b[31mno\\n'" in text

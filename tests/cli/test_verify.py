@@ -46,7 +46,7 @@ def name_of(dojo: Dojo) -> str:
 
 
 def compared(dojos: Iterable[Dojo], *solvers: User) -> str:
-    """Return how many values of a site are compared, in the words of the command."""
+    """Return the count of a site's compared values, in the words of the command."""
     return f"{len(of_all(*dojos, solvers=solvers))} compared"
 
 
@@ -103,7 +103,7 @@ async def test_an_unknown_dojo_is_an_error(parts: Parts, run: Run) -> None:
 def test_foreign_values_are_wrong_and_hide_no_others(
     run: Run, dojos: list[Dojo], cache: "redis.Redis"
 ) -> None:
-    """Without a cold start, missing values are right."""
+    """Without a cold start, a missing value is no difference."""
     first, second, third = (keys.dojo_stats(dojo.reference_id) for dojo in dojos)
     cache.delete(second, keys.updated(second))
     assert run("verify", SKIP_COLD_START="1") == (0, f"{compared(dojos)}, 0 wrong\n", "")
@@ -165,7 +165,7 @@ def test_values_written_meanwhile_are_not_printed() -> None:
 
 
 @pytest.mark.usefixtures("parts")
-def test_a_database_that_does_not_serve_is_reported_in_one_line(run: Run, webapp: WebApp) -> None:
+def test_an_unavailable_database_is_reported_in_one_line(run: Run, webapp: WebApp) -> None:
     with webapp.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE dojos RENAME TO elsewhere"))
     code, output, errors = run("verify")

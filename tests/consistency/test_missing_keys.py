@@ -90,7 +90,7 @@ async def test_without_a_cold_start_absent_values_stay_absent(
 
 
 async def test_evictions_lead_to_a_reconciliation(redis_server: embedded.Redis) -> None:
-    """The evicted key may have been a pending job, of which nothing else is left."""
+    """The evicted key may have been a pending job, and the cache has no other trace of the job."""
     with embedded.redis(binary=redis_server.binary) as server:
         async with Redis.from_url(server.url, protocol=2) as client:
             queue = Queue(client, "one", lease=30, dead_limit=10)

@@ -1,4 +1,4 @@
-"""Accepted entries are told from entries under way, on a real stream."""
+"""Accepted entries are distinguished from unread and pending ones, on a real stream."""
 
 import pytest
 import redis
@@ -106,7 +106,7 @@ def at(moment: int, read: int, pending: int | None = None) -> StreamPosition:
     return StreamPosition(moment, (read, 0), (read, 0), None if pending is None else (pending, 0))
 
 
-def test_after_the_grace_time_a_wait_is_for_the_end_of_the_stream() -> None:
+def test_after_the_grace_time_a_wait_lasts_until_the_stream_s_end_is_accepted() -> None:
     wait = AcceptanceWait(100)
     assert wait.updated(at(109, 6), GRACE) == wait
     assert wait.updated(StreamPosition(120), GRACE) == wait
@@ -127,5 +127,5 @@ def test_pending_entries_time_out_and_unread_ones_do_not() -> None:
     assert not wait.is_over(StreamPosition(100 + PENDING_TIMEOUT, (6, 0), (5, 0), (5, 0)))
 
 
-def test_a_moment_of_a_lost_clock_is_long_ago() -> None:
+def test_a_wait_begun_by_a_lost_clock_begins_anew() -> None:
     assert AcceptanceWait(10_000).updated(at(100, 6), GRACE) == AcceptanceWait(100, (6, 0))

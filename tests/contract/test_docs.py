@@ -9,7 +9,7 @@ from statsd.dev import docs
 SOURCES = docs.sources()
 
 
-def test_the_architecture_page_is_as_the_command_would_write_it() -> None:
+def test_the_architecture_page_equals_the_output_of_the_command() -> None:
     page = docs.PAGE.read_text()
     assert page == docs.rewritten(page, docs.PARTS), "run `python -m statsd.dev.docs`"
 
@@ -28,7 +28,7 @@ def test_the_map_has_a_row_for_every_module_and_script() -> None:
     assert len(rows) == len(modules)
 
 
-def test_a_part_is_replaced_between_its_comments_and_nothing_else_is() -> None:
+def test_only_the_text_between_the_comments_of_a_part_is_replaced() -> None:
     page = "before\n<!-- a -->\nold\n<!-- /a -->\nbetween\n<!-- b -->\nkept\n<!-- /b -->\n"
     new = docs.rewritten(page, {"a": lambda: "new"})
     assert new == page.replace("\nold\n", "\n\nnew\n\n")
@@ -36,6 +36,6 @@ def test_a_part_is_replaced_between_its_comments_and_nothing_else_is() -> None:
 
 
 @pytest.mark.parametrize("page", ["", "<!-- a -->\n", "<!-- /a -->\n<!-- a -->\n"])
-def test_a_page_without_a_place_for_a_part_is_refused(page: str) -> None:
+def test_a_page_without_the_comments_of_a_part_is_refused(page: str) -> None:
     with pytest.raises(docs.MissingPartError):
         docs.rewritten(page, {"a": lambda: "new"})

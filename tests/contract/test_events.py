@@ -1,3 +1,5 @@
+"""Events: the wire form of the contract, and refused entries."""
+
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -322,7 +324,7 @@ def test_data_in_another_form_is_refused(data: bytes) -> None:
         '{"type": "belts_update"}'.encode("utf-32-le"),
     ],
 )
-def test_data_that_is_not_utf_8_is_refused_where_it_is_read(data: bytes) -> None:
+def test_invalid_utf_8_is_refused_in_all_decoded_parts(data: bytes) -> None:
     with pytest.raises(InvalidEventError):
         decode(data)
 

@@ -1,3 +1,5 @@
+"""The package refuses to run after another distribution has overwritten its files."""
+
 import shutil
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""The imports of the base install, and the errors that name a missing extra."""
+
 import json
 import subprocess
 import sys
@@ -78,7 +80,7 @@ def loaded_by(module: str) -> set[str]:
 
 
 def daemon_only(modules: set[str]) -> set[str]:
-    """Return our modules among these that a web application does not need."""
+    """Return the modules of this package that only the daemon needs, out of `modules`."""
     ours = {name for name in modules if name.partition(".")[0] == "statsd"}
     return {name for name in ours if ".".join(name.split(".")[:2]) not in BOTH_HALVES}
 

@@ -28,7 +28,7 @@ def imports_of(tree: ast.Module) -> Iterator[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        for name in names:  # of a module, or of something in it
+        for name in names:  # a module, or a name in a module
             yield name if name in MODULES else name.rpartition(".")[0]
 
 

@@ -90,7 +90,7 @@ def test_the_environment_has_no_library_of_the_daemon(old_python: Path) -> None:
 @pytest.mark.timeout(900)
 def test_the_client_passes_its_tests_in_the_old_environment(old_python: Path) -> None:
     options = ["-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib -ra"]
-    # SQLAlchemy 1.4 uses what Python 3.12 deprecated.
+    # SQLAlchemy 1.4 uses functions that Python 3.12 deprecated.
     options += ["-W", "ignore:datetime.datetime.utcfromtimestamp:DeprecationWarning"]
     done = run(old_python, "-m", "pytest", *options, "tests/client")
     passed = re.search(r"(\d+) passed", done.stdout)

@@ -1,3 +1,5 @@
+"""Settings: names, defaults, limits, masked passwords, misspelt variables."""
+
 import re
 from typing import Any
 
@@ -241,7 +243,7 @@ def test_a_password_is_not_shown_when_redis_is_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize("password", [SECRET, f"{SECRET}%20x", f"a%40{SECRET}%3A%2F%3F"])
-def test_passwords_are_masked_where_the_settings_are_listed(password: str) -> None:
+def test_passwords_are_masked_in_the_list_of_settings(password: str) -> None:
     settings = load(
         {
             "DATABASE_URL": f"postgres://web:{password}@db/ctfd",
@@ -254,7 +256,7 @@ def test_passwords_are_masked_where_the_settings_are_listed(password: str) -> No
     assert values["REDIS_URL"] == "redis://:***@cache:6379/0"
 
 
-def test_the_values_in_force_are_listed_as_they_are_set() -> None:
+def test_the_values_in_force_are_listed_in_the_form_of_variables() -> None:
     given = {
         "STATSD_BLOCK": "0.5",
         "SKIP_COLD_START": "true",
@@ -275,7 +277,7 @@ def test_only_the_given_environment_counts(monkeypatch: pytest.MonkeyPatch) -> N
     assert load(DATABASE).batch_size == 500
 
 
-def test_a_wrong_value_outside_the_given_environment_does_no_harm(
+def test_a_wrong_value_outside_the_given_environment_is_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("STATSD_BLOCK", "long")
@@ -287,12 +289,12 @@ def test_a_variable_in_lower_case_is_another_variable(monkeypatch: pytest.Monkey
     assert load(DATABASE | {"statsd_block": "long"}).block == 1.0
 
 
-def test_other_variables_do_no_harm() -> None:
+def test_other_variables_are_ignored() -> None:
     environ = DATABASE | {"PATH": "/bin", "STATSD_TEST_DESTROYS_DATA": "yes", "LEASE": "x"}
     assert load(environ) == load(DATABASE)
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_immutable() -> None:
     settings: Any = load(DATABASE)
     with pytest.raises(ValueError, match="frozen"):
         settings.batch_size = 1

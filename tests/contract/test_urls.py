@@ -1,3 +1,5 @@
+"""URLs of the servers: accepted forms, conversion for asyncpg, masked passwords."""
+
 import inspect
 import json
 from typing import Any
@@ -125,7 +127,7 @@ def test_each_parameter_is_accepted_by_asyncpg_or_refused_with_its_name(
         assert set(arguments) <= accepted
 
 
-def test_values_that_are_no_text_are_converted_for_the_driver() -> None:
+def test_timeout_and_settings_are_converted_to_the_types_of_the_driver() -> None:
     text = "postgresql://u:p@h/db?sslmode=prefer&connect_timeout=2.5&application_name=web"
     assert driver_arguments(text) == {
         **driver_arguments("postgresql://u:p@h/db"),
@@ -135,7 +137,7 @@ def test_values_that_are_no_text_are_converted_for_the_driver() -> None:
     }
 
 
-def test_an_address_without_a_query_gives_only_where_and_who() -> None:
+def test_an_address_without_a_query_gives_only_host_user_and_database() -> None:
     assert driver_arguments("postgresql://u:p@h:6432/db") == {
         "host": "h",
         "port": 6432,
@@ -166,7 +168,7 @@ def test_an_address_without_a_query_gives_only_where_and_who() -> None:
         "postgresql://u:p@ss@h/db",
     ],
 )
-def test_other_texts_than_postgresql_addresses_are_refused_with_the_right_form(text: str) -> None:
+def test_a_text_that_is_no_postgresql_address_is_refused_with_the_right_form(text: str) -> None:
     with pytest.raises(ValueError, match="want postgresql://user:password@host:5432/database"):
         database_url(text)
 
@@ -207,7 +209,7 @@ def test_an_address_of_redis_stays_unchanged(text: str) -> None:
         "redis://cache:99999",
     ],
 )
-def test_other_texts_than_redis_addresses_are_refused_with_the_right_form(text: str) -> None:
+def test_a_text_that_is_no_redis_address_is_refused_with_the_right_form(text: str) -> None:
     with pytest.raises(ValueError, match="want redis://host:6379/0"):
         redis_url(text)
 

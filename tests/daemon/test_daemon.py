@@ -19,7 +19,7 @@ from tests.support.webapp import WebApp, cached, publish, solves_of, webapp_of
 
 
 def refusal(**variables: str) -> tuple[int, str]:
-    """Run a daemon that should refuse its settings; return its exit code and its output."""
+    """Run a daemon with wrong settings; return its exit code and its output."""
     ended = subprocess.run(
         [sys.executable, "-m", "statsd", "run"],
         env=environment(variables),
@@ -116,10 +116,12 @@ def test_missing_servers_are_named_and_waited_for(tmp_path: Path) -> None:
         servers.postgres.stop()
         variables = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
         with daemon(tmp_path / "log", **variables) as process:
-            eventually(lambda: process.lines("waiting for Redis"), "it waits for Redis")
+            eventually(lambda: process.lines("waiting for Redis"), "the daemon waits for Redis")
             servers.redis.start()
             eventually(lambda: process.lines("Redis is back"), "Redis is back")
-            eventually(lambda: process.lines("waiting for PostgreSQL"), "it waits for PostgreSQL")
+            eventually(
+                lambda: process.lines("waiting for PostgreSQL"), "the daemon waits for PostgreSQL"
+            )
             servers.postgres.start()
             process.started()
             with redis.Redis.from_url(servers.redis_url) as cache:
@@ -142,11 +144,13 @@ def test_the_daemon_continues_by_itself_when_a_server_is_back(tmp_path: Path) ->
             webapp.solve(user, webapp.challenge_ids(dojo)[0])
             servers.postgres.stop()
             publish(cache, dojo)
-            eventually(lambda: process.lines("waiting for PostgreSQL"), "it waits for PostgreSQL")
+            eventually(
+                lambda: process.lines("waiting for PostgreSQL"), "the daemon waits for PostgreSQL"
+            )
             servers.postgres.start()
             eventually(lambda: solves_of(cache, dojo)() == 1, "the event has taken effect")
             servers.redis.stop()
-            eventually(lambda: process.lines("waiting for Redis"), "it waits for Redis")
+            eventually(lambda: process.lines("waiting for Redis"), "the daemon waits for Redis")
             servers.redis.start()
             eventually(lambda: solves_of(cache, dojo)() == 1, "an empty Redis is filled again")
             assert cache.xlen(keys.DEAD_LETTERS) == 0
@@ -268,13 +272,13 @@ def test_entries_deleted_before_they_were_handled_lead_to_a_reconcile(
     webapp.solve(user, webapp.challenge_ids(dojo)[0])
     with daemon(tmp_path / "second", SKIP_COLD_START="1", **variables) as second:
         eventually(lambda: solves_of(cache, dojo)() == 1, "the solve is counted")
-        said = "entries were deleted before they were handled; reconciling"
-        eventually(lambda: second.lines(said), "it is logged")
+        event = "entries were deleted before they were handled; reconciling"
+        eventually(lambda: second.lines(event), "the reconcile is logged")
     assert cache.xpending(keys.STREAM, keys.GROUP)["pending"] == 0
     assert cache.xlen(keys.DEAD_LETTERS) == 0
 
 
-def test_a_loop_that_fails_ends_the_process_and_the_log_says_why(
+def test_an_error_in_a_loop_is_logged_and_ends_the_process(
     database: str, redis_server: embedded.Redis, cache: "redis.Redis", tmp_path: Path
 ) -> None:
     variables = {"DATABASE_URL": database, "REDIS_URL": redis_server.url}

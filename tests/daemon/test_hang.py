@@ -41,7 +41,7 @@ def test_daemons_whose_consumer_hangs_end_and_leave_their_events(
         "DATABASE_URL": database,
         "REDIS_URL": redis_server.url,
         "STATSD_STATEMENT_TIMEOUT": "1",
-        "STATSD_BATCH_SIZE": "1",  # one for each
+        "STATSD_BATCH_SIZE": "1",  # one log for each
     }
     logs = [tmp_path / f"log{number}" for number in range(len(HOW))]
     with ExitStack() as exits:

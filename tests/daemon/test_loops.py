@@ -1,4 +1,4 @@
-"""Tasks end when they are cancelled, even those that lose a cancellation."""
+"""Cancelled tasks end, even if they ignore the first cancellations."""
 
 import asyncio
 
@@ -6,8 +6,8 @@ from statsd.loops import cancel
 from tests.support.processes import DEADLINE
 
 
-class Deaf:
-    """Ignores some cancellations."""
+class CancellationIgnorer:
+    """A coroutine that ignores its first cancellations."""
 
     def __init__(self, ignores: int) -> None:
         self.left = ignores
@@ -22,17 +22,17 @@ class Deaf:
                 self.left -= 1
 
 
-async def test_a_task_that_loses_cancellations_is_cancelled_again() -> None:
-    deaf = [Deaf(ignores) for ignores in (0, 1, 3)]
-    tasks = [asyncio.create_task(each.work()) for each in deaf]
-    await asyncio.sleep(0)  # they begin
+async def test_a_task_that_ignores_cancellations_is_cancelled_again() -> None:
+    ignorers = [CancellationIgnorer(ignores) for ignores in (0, 1, 3)]
+    tasks = [asyncio.create_task(each.work()) for each in ignorers]
+    await asyncio.sleep(0)  # the tasks begin
     async with asyncio.timeout(DEADLINE):
         await cancel(tasks, interval=0.001)
     assert all(task.cancelled() for task in tasks)
-    assert [each.left for each in deaf] == [0, 0, 0]
+    assert [each.left for each in ignorers] == [0, 0, 0]
 
 
-async def test_tasks_that_have_ended_are_left_alone() -> None:
+async def test_ended_tasks_are_left_alone() -> None:
     async def fail() -> None:
         raise ValueError
 

@@ -77,7 +77,7 @@ def owner(
         try:
             yield process, [(int(pid), Path(directory)) for pid, directory in lines]
         finally:
-            process.communicate(timeout=DEADLINE)  # closes its input
+            process.communicate(timeout=DEADLINE)  # closes the input of the process
 
 
 @pytest.fixture
@@ -141,12 +141,12 @@ async def test_postgres_restarts_with_its_data_on_the_same_address(
 async def test_postgres_restarts_after_a_kill_during_a_query() -> None:
     with embedded.postgres() as database:
         client = await asyncpg.connect(database.url)
-        busy = await client.fetchval("SELECT pg_backend_pid()")
-        os.kill(busy, signal.SIGSTOP)  # a child process that does not notice the end of its parent
+        backend = await client.fetchval("SELECT pg_backend_pid()")
+        os.kill(backend, signal.SIGSTOP)  # it cannot notice the end of its parent
         os.kill(database.pid, signal.SIGKILL)
         eventually(lambda: not is_running(database.pid), "the server has ended")
         database.start()
-        assert not is_running(busy)
+        assert not is_running(backend)
         assert await query(database.url, "SELECT 1") == 1
         client.terminate()
 

@@ -83,7 +83,7 @@ async def test_a_database_with_rows_is_refused(small: str) -> None:
         await load.load(small, TINY)
 
 
-async def test_every_type_of_dojo_is_there_with_solves(small: str) -> None:
+async def test_every_type_of_dojo_exists_with_solves(small: str) -> None:
     query = """
         SELECT DISTINCT coalesce(official, false)::text || ' ' || coalesce(data ->> 'type', 'none')
         FROM submissions JOIN dojo_challenges USING (challenge_id) JOIN dojos USING (dojo_id)

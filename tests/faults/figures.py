@@ -1,4 +1,4 @@
-"""The figures of a scenario, and what must hold when its faults are over."""
+"""The figures of a scenario, and the assertions at its end."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class Unfinished(NamedTuple):
 
 
 def unfinished(cache: "redis.Redis") -> Unfinished:
-    """Count the work left at one moment; -1 pending means that there is no group."""
+    """Count the work left at one moment; without a consumer group, `pending` is -1."""
     with cache.pipeline(transaction=True) as pipeline:
         pipeline.hget(keys.CLOCK, "offset")
         pipeline.xlen(keys.STREAM)
@@ -55,7 +55,7 @@ def unfinished(cache: "redis.Redis") -> Unfinished:
     queue = dict(pair for pairs in due for pair in pairs)
     enqueued = {name.removeprefix(keys.JOB.encode()) for name in hashes}
     names = {name for name, score in [*queue.items(), *delayed] if score <= soon}
-    names |= set(leases) | (enqueued ^ queue.keys())  # a job is in both places, or it is lost
+    names |= set(leases) | (enqueued ^ queue.keys())  # a job in one of them only is lost
     names |= {name for name in queue.keys() - names if _has_failed(cache, name)}
     count = sum(name.decode().split(":")[0] in EXACT_KINDS for name in names)
     return Unfinished(entries - max(0, pending), pending, count)
@@ -65,11 +65,11 @@ def _has_failed(cache: "redis.Redis", name: bytes) -> bool:
     return bool(cache.hget(keys.job(name.decode()), "attempts"))
 
 
-def watched(cache: "redis.Redis") -> int | None:
+def watermark_of(cache: "redis.Redis") -> int | None:
     """Return the watermark of the search for missed solves.
 
-    None before the first search, and while a solve is suspect: the search enqueues its jobs later,
-    even if a reconcile has made the values right.
+    It is None before the first search, and while a solve is suspect. The search enqueues the jobs
+    of a suspect later, even if a reconcile has made the values right.
     """
     raw: Any = cache.get(keys.WATERMARK)
     watermark = msgspec.json.decode(raw, type=Watermark) if raw else None
@@ -77,13 +77,13 @@ def watched(cache: "redis.Redis") -> int | None:
 
 
 def drifted(cache: "redis.Redis") -> int:
-    """Return how many drifted values the audit has found."""
+    """Return the number of drifted values that the audit has found."""
     audit: Any = cache.get(keys.AUDIT)
     return sum(orjson.loads(audit or b"{}").get("drift", {}).values())
 
 
 class Value(NamedTuple):
-    """A cached value, and what a full calculation from the database gives for its as-of."""
+    """A cached value, and the result of a full calculation for its as-of."""
 
     key: str
     as_of: float
@@ -94,8 +94,8 @@ class Value(NamedTuple):
 def compare(engine: sa.Engine, cache: "redis.Redis") -> tuple[int, list[Value]]:
     """Compare every cached value with a full calculation for the value's as-of.
 
-    The live boards are compared too. Return how many values were compared, and the wrong ones;
-    missing values and values that should not exist are wrong.
+    The live boards are compared too. Return the number of compared values, and the wrong values.
+    A missing value is wrong, and so is a value that should not exist.
     """
     found: dict[str, Value] = {}
     with engine.connect() as connection:
@@ -114,8 +114,8 @@ def _values(
     connection: sa.Connection, cache: "redis.Redis", calculator: Calculator[Any]
 ) -> Iterator[Value]:
     every = [calculator.job.of(*row) for row in connection.execute(calculator.every)]
-    held: Any = cache.hkeys(keys.KEY_INDEX)  # a user without solves may have an empty value
-    own = [each for each in known(name.decode() for name in held) if _is_of(calculator, each)]
+    indexed: Any = cache.hkeys(keys.KEY_INDEX)  # a user without solves may have an empty value
+    own = [each for each in known(name.decode() for name in indexed) if _is_of(calculator, each)]
     wanted = list(dict.fromkeys([*every, *own]))
     for job, values in calculator.compute(connection, wanted, _moment(time())).items():
         for key in values:
@@ -132,9 +132,9 @@ def _is_of(calculator: Calculator[Any], job: Job) -> bool:
 
 
 def _live(cache: "redis.Redis", key: str) -> Any:
-    """Return the live board of which a scoreboard's array is the export."""
-    *_, kind, rest = key.split(":", 3)
-    *numbers, days = map(int, rest.split(":"))
+    """Return the live board that belongs to a scoreboard's key."""
+    *_, kind, ids = key.split(":", 3)
+    *numbers, days = map(int, ids.split(":"))
     return live_board(cache, numbers[0], numbers[1] if kind == "module" else None, days)
 
 
@@ -157,10 +157,10 @@ def _moment(as_of: float) -> datetime:
     return datetime.fromtimestamp(as_of, UTC).replace(tzinfo=None)
 
 
-def lost(wrong: Iterable[Value], notes: Iterable[Note]) -> int:
-    """Count the changes that wrong values lack: those since the oldest as-of of these values.
+def lost_changes(wrong: Iterable[Value], notes: Iterable[Note]) -> int:
+    """Count the changes that wrong values may lack: all since the oldest as-of of these values.
 
-    Each wrong value lacks at least one change, even if none was noted since its as-of.
+    The count is at least one for each wrong value.
     """
     moments = [value.as_of for value in wrong]
     if not moments:

@@ -16,7 +16,7 @@ def sized(short: T, full: T) -> T:
     return full if FULL else short
 
 
-OUTAGE = sized(2.0, 10.0)  # seconds that a server is away
+OUTAGE = sized(2.0, 10.0)  # seconds without a server
 
 
 def pass_time(seconds: float) -> None:

@@ -19,7 +19,15 @@ from statsd import keys, schema
 from statsd.client import listen
 from statsd.client.publisher import sync_client
 from statsd.dev import embedded
-from tests.faults.figures import Figures, Unfinished, compare, drifted, lost, unfinished, watched
+from tests.faults.figures import (
+    Figures,
+    Unfinished,
+    compare,
+    drifted,
+    lost_changes,
+    unfinished,
+    watermark_of,
+)
 from tests.faults.form import OUTAGE, SEED, pass_time
 from tests.faults.load import Load, Recorder
 from tests.support.processes import Daemon, eventually
@@ -43,10 +51,10 @@ WHERE usename = 'statsd' AND NOT granted
 """
 
 NEWEST = "SELECT coalesce(max(id), 0) FROM submissions"
-PLANT_DOJOS = """
+ADD_DOJOS = """
 WITH many AS (
   INSERT INTO dojos (dojo_id, id, official, data)
-  SELECT n, 'planted-' || n, n % 2 = 0, '{"type": "public"}' FROM generate_series(1, :number) n
+  SELECT n, 'added-' || n, n % 2 = 0, '{"type": "public"}' FROM generate_series(1, :number) n
   RETURNING dojo_id
 ), modules AS (
   INSERT INTO dojo_modules (dojo_id, module_index, id) SELECT dojo_id, 0, 'm' FROM many
@@ -55,7 +63,7 @@ INSERT INTO dojo_challenges (dojo_id, module_index, challenge_index, challenge_i
 SELECT dojo_id, 0, index, 1 + (dojo_id + index) % (SELECT max(id) FROM challenges), 'c' || index
 FROM many, generate_series(0, 1) index
 """
-PLANT_SOLVES = """
+ADD_SOLVES = """
 WITH others AS (
   INSERT INTO users (name, hidden)
   SELECT 'other ' || n, n % 10 = 0
@@ -114,10 +122,10 @@ class Site:
             result = connection.execute(sa.text(statement), parameters)
             return list(result) if result.returns_rows else []
 
-    def plant(self, *, dojos: int = 0, solves: int = 0) -> None:
+    def add_rows(self, *, dojos: int = 0, solves: int = 0) -> None:
         """Add dojos of two challenges each, and other users' solves of the load's challenges."""
-        self.execute(PLANT_DOJOS, number=dojos)
-        self.execute(PLANT_SOLVES, number=solves)
+        self.execute(ADD_DOJOS, number=dojos)
+        self.execute(ADD_SOLVES, number=solves)
 
     # --- daemons
 
@@ -136,13 +144,14 @@ class Site:
         self, suffix: str = "", *, program: Sequence[str] = ("-m", "statsd"), **settings: str
     ) -> Daemon:
         """Start a daemon."""
-        # A log of its own: an earlier daemon may have had the same suffix.
+        # The number makes the name unique: an earlier daemon may have had the same suffix.
         log = self._folder / f"daemon-{next(self._numbers)}-{suffix}.log"
         daemon = Daemon(log, self.variables(suffix, **settings), program)
         self._daemons.append(daemon)
         return daemon
 
     def kill(self, daemon: Daemon) -> None:
+        """Kill a daemon with SIGKILL."""
         daemon.stop(signal.SIGKILL)
         self._daemons.remove(daemon)
         self.faults["kills"] += 1
@@ -193,41 +202,42 @@ class Site:
         return [letter for _, letter in found]
 
     @property
-    def untold(self) -> int:
-        """The number of changes without a published event, as far as it can be known."""
+    def unpublished_changes(self) -> int:
+        """The number of changes that have, or may have, no published event."""
         return self.losses + self.publisher.failed + self.load.unanswered
 
     def newest(self) -> int:
         """Return the largest id of a submission."""
         return int(self.execute(NEWEST)[0][0])
 
-    def wrong(self) -> bool:
+    def has_wrong_values(self) -> bool:
+        """Return whether a cached value differs from the full calculation."""
         return bool(compare(self.webapp.engine, self.cache)[1])
 
     def complete(self, *, heals: bool = False, within: float | None = None) -> float:
         """Wait until no entry is unread or pending and no job is due soon; return the seconds.
 
-        With `heals` the fault has deleted pending jobs, so that an empty queue proves little. Then
-        wait until the values are right too, and the search has examined all solves.
+        `heals` means that the fault has deleted pending jobs, so that an empty queue proves little.
+        Then wait also until the values are right, and the search has examined all solves.
         """
         began = monotonic()
-        heals = heals or self.untold > 0
+        heals = heals or self.unpublished_changes > 0
 
         def completed() -> bool:
-            # Read before the queue: the step that clears a suspect enqueues its jobs, so a solve
-            # that is no suspect any more is among the jobs that are counted next.
-            low = watched(self.cache)
+            # Read before the queue: the step that clears a suspect also enqueues its jobs. They
+            # are among the jobs that are counted next.
+            low = watermark_of(self.cache)
             if low is None or unfinished(self.cache) != Unfinished(0, 0, 0):
                 return False
-            return not heals or (low >= self.newest() and not self.wrong())
+            return not heals or (low >= self.newest() and not self.has_wrong_values())
 
         eventually(completed, "all jobs are answered", within or (HEAL if heals else COMPLETE))
         return monotonic() - began
 
     def finish(self, *, heals: bool = False, within: float | None = None, dead: int = 0) -> Figures:
-        """End the scenario: every value is right, and nothing is pending or lost.
+        """End the scenario: assert that every value is right, and nothing is pending or lost.
 
-        Wait for that (see `complete`), stop the daemons, report the figures and assert on them.
+        Wait for the jobs (see `complete`), stop the daemons, report the figures and check them.
         `dead` is the expected number of dead letters. The audit may have found drift only if
         events were not published.
         """
@@ -252,7 +262,7 @@ class Site:
             unfinished=pending,
             compared=compared,
             wrong=wrong,
-            lost=lost(wrong, self.publisher.notes),
+            lost=lost_changes(wrong, self.publisher.notes),
             dead=self._dead_letters(),
             drift=drifted(self.cache),
             exits=[daemon.stop() for daemon in self._daemons],
@@ -261,7 +271,7 @@ class Site:
         )
         self.finished = True
         self._say(figures.line())
-        figures.check(dead=dead, drift=self.untold > 0)
+        figures.check(dead=dead, drift=self.unpublished_changes > 0)
         if overdue:
             raise overdue
         for daemon in self._daemons:
@@ -269,6 +279,7 @@ class Site:
         return figures
 
     def close(self) -> None:
+        """Kill the remaining daemons, and close all connections."""
         if not self.finished:
             self._say(f"{self.scenario}: was not finished; seed {SEED}")
         for daemon in self._daemons:
@@ -287,8 +298,8 @@ def site(
     """Start the servers of a scenario; `arguments` are for Redis."""
     with embedded.postgres() as database, embedded.redis(arguments=arguments) as cache:
         servers = embedded.EmbeddedServers(database.url, cache.url, database, cache)
-        made = Site(servers, folder, scenario, say)
+        new = Site(servers, folder, scenario, say)
         try:
-            yield made
+            yield new
         finally:
-            made.close()
+            new.close()

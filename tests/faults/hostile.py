@@ -1,4 +1,4 @@
-"""Entries that no producer of this project writes, each with its expected fate."""
+"""Entries that no publisher of this project writes, each with its expected fate."""
 
 import random
 from collections.abc import Callable, Iterator

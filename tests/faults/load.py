@@ -47,7 +47,7 @@ ACTIONS = {
 
 
 class Note(NamedTuple):
-    """A committed transaction: when the application knew of the commit, and its events."""
+    """A committed transaction: the moment after its commit, in Unix seconds, and its events."""
 
     moment: float
     events: tuple[Event, ...]
@@ -71,7 +71,7 @@ class Recorder(Publisher):
         return super().publish(*events, *(events if self.twice else ()))
 
     def release(self, chance: Random) -> int:
-        """Publish the kept events in random order; return how many."""
+        """Publish the kept events in random order; return their number."""
         kept, self.kept = self.kept or [], None
         chance.shuffle(kept)
         for event in kept:
@@ -86,7 +86,7 @@ class Load:
         self.webapp = webapp
         self.chance = chance
         self.refused = 0
-        """Changes that failed because PostgreSQL was away."""
+        """Changes that failed because PostgreSQL was unavailable."""
         self.unanswered = 0
         """Refused changes whose COMMIT was sent. They may be committed, without an event."""
         self.users = [webapp.create_user() for _ in range(USERS)]

@@ -41,11 +41,11 @@ BREAKS_CALCULATION = VIEWS.format(fault=FAULT, required="required")
 BREAKS_HANDLER = VIEWS.format(fault="true", required=f"CASE WHEN {FAULT} THEN required END")
 
 
-def speed(site: Site, what: str) -> float:
-    """Return the median time from a commit to its value, in seconds."""
+def speed(site: Site, phase: str) -> float:
+    """Return the median time from a commit to its value, in seconds; note it for the phase."""
     seconds = [site.probe() for _ in range(PROBES)]
     median, slow = statistics.median(seconds), statistics.quantiles(seconds, n=100)[98]
-    site.notes.append(f"{what}: p50 {median * 1000:.0f} ms, p99 {slow * 1000:.0f} ms")
+    site.notes.append(f"{phase}: p50 {median * 1000:.0f} ms, p99 {slow * 1000:.0f} ms")
     return median
 
 

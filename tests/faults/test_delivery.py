@@ -1,4 +1,4 @@
-"""Events that come twice, late, in random order, before their commits, or never."""
+"""Events that come twice, with a delay, in random order, before their commits, or never."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.support.webapp import Dojo, Membership, Submission, solve_of
 pytestmark = pytest.mark.timeout(900)
 
 LOAD = sized(2.0, 20.0)  # seconds
-RESTLESS = {"unsolve": 30, "hide": 20, "join": 30, "leave": 15, "shut": 25, "replace_dojo": 4}
+MANY_CHANGES = {"unsolve": 30, "hide": 20, "join": 30, "leave": 15, "shut": 25, "replace_dojo": 4}
 """Weights of a load that changes memberships, users and visibilities as often as it solves."""
 
 
@@ -35,7 +35,7 @@ def unread(site: Site) -> int:
 
 
 def test_every_event_comes_twice(site: Site) -> None:
-    """The second copy comes at once; the first ones come once more after all others."""
+    """Each event is published twice at once. Events of the first half come again at the end."""
     site.publisher.twice = True
     with site.load.running():
         pass_time(LOAD / 2)
@@ -52,21 +52,21 @@ def test_every_event_comes_twice(site: Site) -> None:
 
 
 def test_events_come_shuffled(site: Site) -> None:
-    """Other changes of the same rows lie between a change and its event.
+    """The same rows change again between a change and its event.
 
-    The events of the first part come after all changes, those of the second part during other
-    changes. The audit is off, so that only events make values right.
+    In the first part the events come after all changes, in the second part during other changes.
+    The audit is off, so that only events make values right.
     """
     site.start(STATSD_AUDIT_INTERVAL="0").started()
     site.publisher.kept = []
-    with site.load.running(**RESTLESS):
+    with site.load.running(**MANY_CHANGES):
         pass_time(LOAD / 2)
     site.faults["events shuffled"] = site.publisher.release(site.chance)
     site.complete()
     site.publisher.kept = []
-    with site.load.running(**RESTLESS):
+    with site.load.running(**MANY_CHANGES):
         pass_time(LOAD / 2)
-    with site.load.running(**RESTLESS):
+    with site.load.running(**MANY_CHANGES):
         early, site.publisher.kept = site.publisher.kept, None
         site.chance.shuffle(early)
         for event in early:
@@ -128,7 +128,7 @@ def test_a_rolled_back_transaction_publishes_nothing(site: Site) -> None:
     before = site.publisher.published
     entries = unread(site)
     for _ in range(sized(50, 500)):
-        site.load.change(**dict.fromkeys(RESTLESS, 0), solve=0, solve_and_join=0)
+        site.load.change(**dict.fromkeys(MANY_CHANGES, 0), solve=0, solve_and_join=0)
     rolled_back = site.publisher.published - before
     user = site.webapp.create_user()
     with site.webapp.sessions() as session:
@@ -140,7 +140,7 @@ def test_a_rolled_back_transaction_publishes_nothing(site: Site) -> None:
     site.finish()
 
 
-def test_a_deleted_solve_makes_the_numbers_go_down(site: Site) -> None:
+def test_a_deleted_solve_decreases_the_numbers(site: Site) -> None:
     site.start().started()
     for _ in range(3):
         site.probe()
@@ -158,8 +158,8 @@ def test_a_deleted_solve_makes_the_numbers_go_down(site: Site) -> None:
 def test_a_solve_committed_while_its_dojo_is_computed_counts_once(site: Site) -> None:
     """The calculation has its token and snapshot, and waits for a table when the solve commits.
 
-    In every other round the job is enqueued again during the calculation; in the others, all
-    events come after it.
+    In even rounds the job is enqueued again during the calculation. In odd rounds all events come
+    after the calculation.
     """
     daemon = site.start().started()
     rounds = sized(6, 60)
@@ -167,11 +167,13 @@ def test_a_solve_committed_while_its_dojo_is_computed_counts_once(site: Site) ->
     name = DojoStats(site.quiet.dojo_id).name
     for number in range(1, rounds + 1):
         user = site.webapp.create_user()
-        site.complete()  # so that no calculation of the round before waits for the table
+        site.complete()  # a calculation of the round before must not wait for the table
         with site.webapp.engine.begin() as connection:
             connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))
             site.publisher.publish(stale)
-            eventually(lambda: site.cache.hexists(keys.LEASES, name), "it has its token")
+            eventually(
+                lambda: site.cache.hexists(keys.LEASES, name), "the calculation has its token"
+            )
             eventually(lambda: site.execute(BLOCKED), "the calculation waits")
             site.publisher.kept = [] if number % 2 else None
             site.webapp.solve(user, site.webapp.challenge_ids(site.quiet)[0])

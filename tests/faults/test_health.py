@@ -1,4 +1,4 @@
-"""Problems are reported within seconds in every place, and withdrawn when they are over."""
+"""Problems are reported within seconds in every place, and their end too."""
 
 import os
 import signal
@@ -36,8 +36,8 @@ main()
 """A daemon whose event loop a signal blocks, since signal handlers run in the loop's thread."""
 
 
-class Watched:
-    """A daemon with an HTTP port, and every way to ask for its health."""
+class ObservedDaemon:
+    """A daemon with an HTTP port, and all reports of its health."""
 
     def __init__(
         self, site: Site, program: tuple[str, ...] = ("-m", "statsd"), **settings: str
@@ -46,10 +46,10 @@ class Watched:
         settings |= {"STATSD_HTTP_PORT": str(self.port)}
         self._variables = site.variables(**settings)
         self.daemon: Daemon = site.start(program=program, **settings).started()
-        eventually(lambda: get(self.port, "/readyz") == (200, "ready\n"), "it is ready")
+        eventually(lambda: get(self.port, "/readyz") == (200, "ready\n"), "the daemon is ready")
 
     def health(self) -> tuple[int, str]:
-        """Ask as a container's health check does."""
+        """Run the command of a container's health check; return exit code and output."""
         done = subprocess.run(
             [sys.executable, "-m", "statsd", "health"],
             env=environment(self._variables),
@@ -60,7 +60,7 @@ class Watched:
         return done.returncode, done.stdout
 
     def says(self, path: str, status: int, text: str) -> None:
-        """Wait for an answer."""
+        """Wait for an answer of the HTTP port."""
         eventually(
             lambda: get(self.port, path)[0] == status and text in get(self.port, path)[1],
             f"{path} says {status} {text!r}, not {get(self.port, path)}",
@@ -76,15 +76,15 @@ class Watched:
         )
 
     def is_well(self) -> None:
-        """Wait until every report says so."""
+        """Wait until every report says that the daemon is well."""
         self.says("/healthz", 200, "well\n")
         self.says("/readyz", 200, "ready\n")
         eventually(lambda: self.health() == (0, "well\n"), "the command reports no problem")
 
 
 @pytest.fixture
-def watched(site: Site) -> Watched:
-    return Watched(site)
+def observed(site: Site) -> ObservedDaemon:
+    return ObservedDaemon(site)
 
 
 @contextmanager
@@ -103,100 +103,108 @@ def frozen(server: embedded.Server) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ["PostgreSQL", "Redis"])
 def test_a_lost_server_makes_the_daemon_unready_but_needs_no_restart(
-    site: Site, watched: Watched, name: str
+    site: Site, observed: ObservedDaemon, name: str
 ) -> None:
     server = site.servers.postgres if name == "PostgreSQL" else site.servers.redis
     server.stop()
-    watched.says("/readyz", 503, f"{name} does not serve")
-    watched.says("/healthz", 200, f"{name} does not serve")
-    code, text = watched.health()
+    observed.says("/readyz", 503, f"{name} does not serve")
+    observed.says("/healthz", 200, f"{name} does not serve")
+    code, text = observed.health()
     assert code == 1
     assert f"{name} does not serve" in text
-    watched.logs("a server does not answer", server=name)
-    assert "statsd_ready 0.0" in get(watched.port, "/metrics")[1]
-    assert f'statsd_server_up{{server="{name}"}} 0.0' in get(watched.port, "/metrics")[1]
+    observed.logs("a server does not answer", server=name)
+    assert "statsd_ready 0.0" in get(observed.port, "/metrics")[1]
+    assert f'statsd_server_up{{server="{name}"}} 0.0' in get(observed.port, "/metrics")[1]
     server.start()
-    watched.logs("a server answers again", server=name)
-    watched.is_well()
+    observed.logs("a server answers again", server=name)
+    observed.is_well()
     site.finish(heals=True)
 
 
 @pytest.mark.parametrize("name", ["PostgreSQL", "Redis"])
 def test_a_frozen_server_is_reported_within_seconds(
-    site: Site, watched: Watched, name: str
+    site: Site, observed: ObservedDaemon, name: str
 ) -> None:
     server = site.servers.postgres if name == "PostgreSQL" else site.servers.redis
     with frozen(server):
-        watched.says("/readyz", 503, f"{name} does not serve: no answer")
-        watched.says("/healthz", 200, "well")
-        watched.logs("a server does not answer", server=name)
-    watched.is_well()
+        observed.says("/readyz", 503, f"{name} does not serve: no answer")
+        observed.says("/healthz", 200, "well")
+        observed.logs("a server does not answer", server=name)
+    observed.is_well()
     site.finish(heals=True)
 
 
 def test_a_blocked_event_loop_is_reported_and_needs_a_restart(site: Site, tmp_path: Path) -> None:
     released = tmp_path / "released"
-    watched = Watched(site, ("-c", BLOCKING.format(released=str(released))))
-    watched.daemon.process.send_signal(signal.SIGUSR1)
-    watched.says("/healthz", 503, "the event loop has been blocked")
-    watched.says("/readyz", 503, "the event loop has been blocked")
-    watched.logs("the event loop is blocked")
-    [line] = watched.daemon.lines("the event loop is blocked")
+    observed = ObservedDaemon(site, ("-c", BLOCKING.format(released=str(released))))
+    observed.daemon.process.send_signal(signal.SIGUSR1)
+    observed.says("/healthz", 503, "the event loop has been blocked")
+    observed.says("/readyz", 503, "the event loop has been blocked")
+    observed.logs("the event loop is blocked")
+    [line] = observed.daemon.lines("the event loop is blocked")
     assert any("block" in frame for frame in line["where"])
-    eventually(lambda: "has not reported" in watched.health()[1], "the command says it", SECONDS)
+    eventually(
+        lambda: "has not reported" in observed.health()[1], "the command reports it", SECONDS
+    )
     released.touch()
-    watched.logs("the event loop runs again")
-    watched.is_well()
+    observed.logs("the event loop runs again")
+    observed.is_well()
     site.finish(heals=True)
 
 
-def test_a_silent_consumer_is_reported_and_needs_a_restart(site: Site, watched: Watched) -> None:
+def test_a_silent_consumer_is_reported_and_needs_a_restart(
+    site: Site, observed: ObservedDaemon
+) -> None:
     [challenge_id] = site.webapp.challenge_ids(site.quiet)
     with site.webapp.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE dojo_challenges IN ACCESS EXCLUSIVE MODE"))
         site.publisher.publish(ChallengeSolve(1, challenge_id))  # its handler reads that table
-        watched.says("/healthz", 503, "the consumer has been silent")
-        watched.says("/readyz", 503, "the consumer has been silent")
-        watched.logs("the consumer is silent")
-        code, text = watched.health()
+        observed.says("/healthz", 503, "the consumer has been silent")
+        observed.says("/readyz", 503, "the consumer has been silent")
+        observed.logs("the consumer is silent")
+        code, text = observed.health()
         assert (code, "the consumer has been silent" in text) == (1, True)
-    watched.logs("the consumer runs again")
-    watched.is_well()
+    observed.logs("the consumer runs again")
+    observed.is_well()
     site.finish()
 
 
-def test_a_paused_daemon_does_not_answer_and_is_reported(site: Site, watched: Watched) -> None:
-    os.kill(watched.daemon.process.pid, signal.SIGSTOP)
-    eventually(lambda: get(watched.port, "/healthz", 2.0)[0] == 0, "it does not answer")
-    eventually(lambda: "has not reported" in watched.health()[1], "the command says it", SECONDS)
-    os.kill(watched.daemon.process.pid, signal.SIGCONT)
-    watched.is_well()
+def test_a_paused_daemon_does_not_answer_and_is_reported(
+    site: Site, observed: ObservedDaemon
+) -> None:
+    os.kill(observed.daemon.process.pid, signal.SIGSTOP)
+    eventually(lambda: get(observed.port, "/healthz", 2.0)[0] == 0, "the daemon does not answer")
+    eventually(
+        lambda: "has not reported" in observed.health()[1], "the command reports it", SECONDS
+    )
+    os.kill(observed.daemon.process.pid, signal.SIGCONT)
+    observed.is_well()
     site.finish(heals=True)
 
 
-def test_a_draining_daemon_is_not_taken_for_blocked(site: Site) -> None:
-    """Its event loop runs until it ends, and is watched."""
-    watched = Watched(site, STATSD_DRAIN_DEADLINE="45")
+def test_a_draining_daemon_is_not_reported_as_blocked(site: Site) -> None:
+    """Its event loop runs until it ends, and is observed."""
+    observed = ObservedDaemon(site, STATSD_DRAIN_DEADLINE="45")
     with site.webapp.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))
         site.publisher.publish(DojoStatsUpdate(site.quiet.dojo_id))
         eventually(lambda: site.execute(BLOCKED), "a calculation waits")
-        watched.daemon.process.send_signal(signal.SIGTERM)
-        watched.logs("stopping")
+        observed.daemon.process.send_signal(signal.SIGTERM)
+        observed.logs("stopping")
         pass_time(BLOCKED_AFTER + 1.5)
-        assert get(watched.port, "/healthz")[0] == 200
-    assert watched.daemon.process.wait(SECONDS) == 0
-    assert not watched.daemon.lines("the event loop is blocked")
+        assert get(observed.port, "/healthz")[0] == 200
+    assert observed.daemon.process.wait(SECONDS) == 0
+    assert not observed.daemon.lines("the event loop is blocked")
     site.finished = True  # no daemon is left to complete the jobs
 
 
 def test_an_error_in_a_probe_ends_the_daemon_like_any_other_error(
-    site: Site, watched: Watched
+    site: Site, observed: ObservedDaemon
 ) -> None:
-    """The exit code is 1: with 0, a supervisor might not restart it."""
+    """The exit code is 1. With 0, a supervisor might not restart the daemon."""
     site.cache.acl_setuser("default", enabled=True, commands=["-ping"])
-    code = watched.daemon.process.wait(SECONDS)
+    code = observed.daemon.process.wait(SECONDS)
     site.cache.acl_setuser("default", enabled=True, commands=["+ping"])
     assert code == 1
-    assert watched.daemon.lines("the daemon failed")
+    assert observed.daemon.lines("the daemon failed")
     site.finished = True

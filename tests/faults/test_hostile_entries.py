@@ -17,7 +17,9 @@ pytestmark = pytest.mark.timeout(900)
 
 ENTRIES = sized(2_000, 10_000)
 CHANGES = sized(200, 1_000)
-GROWTH = 48 * 1024  # kB that the daemon may grow while four times as many follow
+GROWTH = (
+    48 * 1024
+)  # kB; the limit for the growth of the daemon while four times as many entries follow
 KEPT = 10_000  # dead letters, by default
 CHUNK = 20  # entries in one pipeline
 
@@ -27,11 +29,11 @@ def real(site: Site) -> hostile.Real:
     """Ids of existing rows and of deleted rows."""
     dojo, user = site.webapp.create_dojo(challenges=1), site.webapp.create_user()
     [challenge] = site.webapp.challenge_ids(dojo)
-    stays = site.webapp.create_user()
+    remaining = site.webapp.create_user()
     [quiet] = site.webapp.challenge_ids(site.quiet)
     site.webapp.delete([dojo, user])
     site.execute("DELETE FROM challenges WHERE id = :id", id=challenge)
-    ids = (stays.id, quiet, site.quiet.dojo_id, user.id, challenge, dojo.dojo_id)
+    ids = (remaining.id, quiet, site.quiet.dojo_id, user.id, challenge, dojo.dojo_id)
     return hostile.Real(*ids)
 
 
@@ -39,12 +41,12 @@ def publish(site: Site, source: Iterator[tuple[Any, str]], number: int) -> dict[
     """Publish hostile entries; return the fate of each, by its id in the stream."""
     fates: dict[bytes, str] = {}
     while len(fates) < number:
-        made = [next(source) for _ in range(CHUNK)]
+        chunk = [next(source) for _ in range(CHUNK)]
         with site.cache.pipeline(transaction=False) as pipeline:
-            for fields, _ in made:
+            for fields, _ in chunk:
                 pipeline.xadd(keys.STREAM, fields)
             ids = pipeline.execute()
-        fates.update(zip(ids, (fate for _, fate in made), strict=True))
+        fates.update(zip(ids, (fate for _, fate in chunk), strict=True))
         # Entries may be large; a flood of entries would be another fault.
         eventually(lambda: site.cache.xlen(keys.STREAM) < 2_000, "the daemon keeps up")
     return fates
@@ -88,18 +90,18 @@ def test_hostile_entries_among_good_ones(site: Site, real: hostile.Real) -> None
     assert site.faults["dead letters"] + site.faults["ignored"] == len(fates)
     for letter in letters.values():
         assert b"InvalidEventError" in letter[b"error"]
-    once = memory(daemon.process.pid)
+    before = memory(daemon.process.pid)
 
     more = publish(site, source, 4 * ENTRIES)
     site.complete()
     site.faults["more hostile entries"] = len(more)
-    five_times = memory(daemon.process.pid)
+    after = memory(daemon.process.pid)
     site.notes.append(
-        f"memory after {len(fates)}: {once[0]} kB (at most {once[1]}), "
-        f"after {len(fates) + len(more)}: {five_times[0]} kB (at most {five_times[1]})"
+        f"memory after {len(fates)}: {before[0]} kB (at most {before[1]}), "
+        f"after {len(fates) + len(more)}: {after[0]} kB (at most {after[1]})"
     )
     wanted_in_order = [entry for entry, fate in (fates | more).items() if fate == hostile.DEAD]
     assert list(buried(site)) == wanted_in_order[-KEPT:]
-    assert five_times[0] - once[0] < GROWTH
-    assert five_times[1] - once[1] < GROWTH
+    assert after[0] - before[0] < GROWTH
+    assert after[1] - before[1] < GROWTH
     site.finish(dead=min(KEPT, len(wanted_in_order)))

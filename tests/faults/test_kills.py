@@ -70,7 +70,7 @@ def test_one_of_two_daemons_and_then_all_killed_again_and_again(site: Site) -> N
 
 def test_four_daemons_share_a_cold_start_and_the_load(site: Site) -> None:
     """Redis is empty, except for the events that the load publishes while they start."""
-    site.plant(dojos=sized(100, 1000))
+    site.add_rows(dojos=sized(100, 1000))
     with site.load.running():
         daemons = [site.start(f"d{number}") for number in range(4)]
         for daemon in daemons:

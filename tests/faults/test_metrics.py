@@ -19,22 +19,22 @@ CONSTANT = {  # while a daemon is well; `test_health.py` changes the first three
 END_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'statsd'"
 
 
-class Movements:
+class ChangedMetrics:
     """The metrics that have changed since the start."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._before = scraped(port)
-        self.moved: set[str] = set()
+        self.names: set[str] = set()
 
-    def look(self) -> set[str]:
+    def unchanged(self) -> set[str]:
         """Scrape once more; return the metrics that have not changed yet."""
         now = scraped(self._port)
-        self.moved |= {name for name in now if now[name] != self._before.get(name)}
-        return documented().keys() - CONSTANT - self.moved
+        self.names |= {name for name in now if now[name] != self._before.get(name)}
+        return documented().keys() - CONSTANT - self.names
 
     def wait_for(self, *names: str) -> None:
-        eventually(lambda: not self.look() & set(names), f"these move: {names}")
+        eventually(lambda: not self.unchanged() & set(names), f"these metrics change: {names}")
 
 
 def test_every_documented_metric_changes(site: Site) -> None:
@@ -43,27 +43,27 @@ def test_every_documented_metric_changes(site: Site) -> None:
     daemon = site.start(
         STATSD_HTTP_PORT=str(port), STATSD_RETRY_DELAYS="0.1", STATSD_SLOW_JOB="0.001"
     ).started()
-    eventually(lambda: get(port, "/readyz")[0] == 200, "it is ready")
+    eventually(lambda: get(port, "/readyz")[0] == 200, "the daemon is ready")
     assert described(port) == documented()
-    movements = Movements(port)
+    changed = ChangedMetrics(port)
     site.probe()
     change_a_value(site)
-    movements.wait_for("statsd_drifted_values_total", "statsd_publish_to_cache_seconds")
+    changed.wait_for("statsd_drifted_values_total", "statsd_publish_to_cache_seconds")
     assert daemon.lines("jobs completed slowly")
     # A solve without an event, and an invalid event.
     site.publisher.kept = []
     site.probe()
     site.publisher.kept = None
     site.cache.xadd(keys.STREAM, {"data": b"no event"})
-    movements.wait_for("statsd_missed_solves_total", "statsd_dead_events_total")
+    changed.wait_for("statsd_missed_solves_total", "statsd_dead_events_total")
     # A dojo whose jobs fail.
     broken = site.webapp.create_dojo()
     site.execute("INSERT INTO faults.broken VALUES (:dojo_id)", dojo_id=broken.dojo_id)
     site.publisher.publish(DojoStatsUpdate(broken.dojo_id))
-    movements.wait_for("statsd_failed_jobs_total", "statsd_dead_jobs_total")
+    changed.wait_for("statsd_failed_jobs_total", "statsd_dead_jobs_total")
     site.execute("DELETE FROM faults.broken")
-    let_work_wait_for_a_lock(site, movements)
-    movements.wait_for(*documented().keys() - CONSTANT)
+    delay_work_by_a_lock(site, changed)
+    changed.wait_for(*documented().keys() - CONSTANT)
     site.publisher.publish(DojoStatsUpdate(broken.dojo_id))
     site.losses += 2  # the changed value, and the solve that was not published
     site.complete(heals=True)
@@ -72,25 +72,25 @@ def test_every_documented_metric_changes(site: Site) -> None:
 
 def change_a_value(site: Site) -> None:
     key = keys.dojo_stats(site.quiet.reference_id)
-    eventually(lambda: site.cache.get(key), "the value is there")
+    eventually(lambda: site.cache.get(key), "the value is cached")
     site.complete()
     site.cache.set(key, b'{"solves": 5}')
 
 
-def let_work_wait_for_a_lock(site: Site, movements: Movements) -> None:
+def delay_work_by_a_lock(site: Site, changed: ChangedMetrics) -> None:
     """Let jobs, and then events, wait for a table."""
     with site.webapp.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE dojo_users IN ACCESS EXCLUSIVE MODE"))
         for dojo in site.load.dojos:
             site.publisher.publish(DojoStatsUpdate(dojo.dojo_id))
-        movements.wait_for("statsd_running_jobs", "statsd_overdue_seconds")
-        site.execute(END_ALL)  # the connections that wait here
-        movements.wait_for("statsd_lost_servers_total")
+        changed.wait_for("statsd_running_jobs", "statsd_overdue_seconds")
+        site.execute(END_ALL)  # the waiting connections
+        changed.wait_for("statsd_lost_servers_total")
     [challenge_id] = site.webapp.challenge_ids(site.quiet)
     user = site.webapp.create_user()
     with site.webapp.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE dojo_challenges IN ACCESS EXCLUSIVE MODE"))
         site.webapp.solve(user, challenge_id)
-        movements.wait_for("statsd_pending_events", "statsd_oldest_pending_seconds")
+        changed.wait_for("statsd_pending_events", "statsd_oldest_pending_seconds")
         site.webapp.solve(site.webapp.create_user(), challenge_id)
-        movements.wait_for("statsd_unread_events", "statsd_lag_seconds")
+        changed.wait_for("statsd_unread_events", "statsd_lag_seconds")

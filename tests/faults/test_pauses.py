@@ -11,8 +11,8 @@ from tests.faults.harness import Site
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_one_of_two_daemons_is_paused_for_longer_than_its_leases(site: Site) -> None:
-    """The other one does its work; the answers of the paused one are too old."""
+def test_one_of_two_daemons_pauses_for_longer_than_its_leases(site: Site) -> None:
+    """The other daemon takes over the jobs; the answers of the paused daemon are fenced."""
     daemons = [site.start(name).started() for name in ("a", "b")]
     with site.load.running():
         for seconds in sized((3.0,), (2.5, 3.5, 5.0, 17.0, 25.0, 3.0)):

@@ -28,7 +28,7 @@ def test_postgresql_stopped_and_restarted_and_then_killed(site: Site) -> None:
 
 
 def test_sessions_ended_during_a_query(site: Site) -> None:
-    site.plant(solves=sized(20_000, 60_000))
+    site.add_rows(solves=sized(20_000, 60_000))
     site.start().started()
 
     def one_is_ended() -> bool:

@@ -1,4 +1,4 @@
-"""A burst of solves, half of them in one dojo: exports are late, and other solves are not."""
+"""A burst of solves, half of them in one dojo: exports are delayed, other values are not."""
 
 import statistics
 from collections.abc import Iterator
@@ -50,17 +50,17 @@ def burst(site: Site) -> Iterator[None]:
 
 
 def exported(site: Site) -> int:
-    """Return how many users are on the exported scoreboard of the quiet dojo."""
+    """Return the number of users on the exported scoreboard of the quiet dojo."""
     raw: Any = site.cache.get(keys.scoreboard(site.quiet.dojo_id))
     return len(orjson.loads(raw or b"[]"))
 
 
-def test_under_pressure_exports_are_late_and_solves_are_not(site: Site) -> None:
+def test_a_burst_delays_exports_and_no_statistics_of_other_dojos(site: Site) -> None:
     site.start().started()
     site.probe()
     site.complete()
     with burst(site):
-        eventually(lambda: site.faults["events of the burst"] > 10 * EACH, "there is pressure")
+        eventually(lambda: site.faults["events of the burst"] > 10 * EACH, "the burst has begun")
         seconds, exports = [], []
         for _ in range(PROBES):
             seconds.append(site.probe())

@@ -28,7 +28,7 @@ def test_redis_stopped_and_restarted_empty(site: Site) -> None:
 
 @pytest.mark.parametrize("site", [KEEPS_ALL], indirect=True, ids=["appendonly"])
 def test_redis_stopped_and_restarted_with_its_data(site: Site) -> None:
-    """Events during the outage are not published; the values have their changes all the same."""
+    """Events during the outage are not published; the values include their changes nevertheless."""
     site.start().started()
     with site.load.running():
         site.outage(site.servers.redis)
@@ -39,7 +39,7 @@ def test_redis_stopped_and_restarted_with_its_data(site: Site) -> None:
 
 
 def test_redis_restarted_with_older_data(site: Site) -> None:
-    """The stream, the queue, the clock and the values are those of an earlier moment."""
+    """The stream, the queue, the clock and the values return to an earlier moment."""
     site.start().started()
     with site.load.running():
         for _ in range(sized(2, 5)):
@@ -59,10 +59,10 @@ def test_redis_restarted_with_older_data(site: Site) -> None:
 def test_redis_restarted_with_older_data_while_the_consumer_waits_for_postgresql(
     site: Site,
 ) -> None:
-    """No loop sees the restart; connections are made again later.
+    """No loop notices the restart; connections are opened again later.
 
-    The lost change is a dojo's name, which neither the search for missed solves nor another event
-    finds.
+    The lost change is a dojo's name: neither the search for missed solves nor another event finds
+    it.
     """
     daemon = site.start(STATSD_AUDIT_INTERVAL="0").started()
     site.complete()
@@ -103,7 +103,7 @@ def destroy_group(site: Site) -> None:
     try:
         site.faults["groups destroyed"] += site.cache.xgroup_destroy(keys.STREAM, keys.GROUP)
     except redis.ResponseError:
-        site.faults["groups not there"] += 1
+        site.faults["groups already missing"] += 1
 
 
 def destroy_stream(site: Site) -> None:
@@ -140,7 +140,7 @@ def test_the_contents_of_redis_destroyed_again_and_again(site: Site) -> None:
             for _ in range(sized(5, 40)):
                 pass_time(site.chance.uniform(0.0, 0.4))
                 destroy(site)
-        if FULL:  # the short form does not tell which kind broke a value
+        if FULL:  # the full run finds the kind that broke a value
             site.complete(heals=True)
     site.start("b").started()
     with site.load.running():

@@ -1,4 +1,4 @@
-"""Rules and dashboard use documented metrics; alerts say what to do."""
+"""Rules and dashboard use documented metrics; each alert gives advice."""
 
 import re
 from itertools import combinations

@@ -59,7 +59,7 @@ def test_other_paths_and_invalid_requests_get_a_short_answer(running: Daemon, po
             client.sendall(request)
             client.shutdown(socket.SHUT_WR)
             assert b"Traceback" not in client.recv(65536)
-    with ExitStack() as silent:  # together they may be silent for longer than we wait
+    with ExitStack() as silent:  # the sum of their timeouts may be longer than the test waits
         for _ in range(2 * int(ANSWER / REQUEST_TIMEOUT)):
             silent.enter_context(socket.create_connection(("127.0.0.1", port), DEADLINE))
         assert get(port, "/healthz") == (200, "well\n")
@@ -105,13 +105,16 @@ def listening(pid: int) -> set[str]:
 def test_the_port_answers_while_the_daemon_waits_for_its_servers_at_the_start(
     redis_server: embedded.Redis, port: int, tmp_path: Path
 ) -> None:
-    """A supervisor that asks must not restart the daemon: it continues by itself."""
+    """A supervisor must not restart the daemon because of the answer: it continues by itself."""
     nobody = free_port()
     variables = {"DATABASE_URL": f"postgresql://web@127.0.0.1:{nobody}/ctfd"}
     variables |= {"REDIS_URL": redis_server.url, "STATSD_HTTP_PORT": str(port)}
     with daemon(tmp_path / "log", **variables) as process:
         eventually(lambda: process.lines("waiting for PostgreSQL"), "it waits")
-        eventually(lambda: get(port, "/readyz")[0] == 503, "it is not ready")
+        eventually(lambda: get(port, "/readyz")[0] == 503, "the daemon is not ready")
         status, text = get(port, "/healthz")
         assert (status, text.splitlines()[0]) == (200, "well")
-        eventually(lambda: "PostgreSQL does not serve" in get(port, "/readyz")[1], "it says why")
+        eventually(
+            lambda: "PostgreSQL does not serve" in get(port, "/readyz")[1],
+            "the answer names PostgreSQL",
+        )

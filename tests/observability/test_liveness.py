@@ -16,16 +16,16 @@ from tests.support.processes import DEADLINE, eventually
 LONG = 1000.0  # seconds
 
 
-class End:
-    """Replaces the end of the process."""
+class ProcessEnd:
+    """Records the exit codes instead of ending the process."""
 
     def __init__(self) -> None:
         self.codes: list[int] = []
-        self.came = threading.Event()
+        self.called = threading.Event()
 
     def __call__(self, code: int) -> None:
         self.codes.append(code)
-        self.came.set()
+        self.called.set()
 
 
 class BlockedLog(logging.Handler):
@@ -42,66 +42,68 @@ class BlockedLog(logging.Handler):
 
 
 def watching(
-    end: End, *, silent: float = LONG, hanging: float = LONG, is_waiting: bool = False
+    end: ProcessEnd, *, silent: float = LONG, hanging: float = LONG, is_waiting: bool = False
 ) -> Liveness:
-    """Return one that looks often, with some limits."""
+    """Return a watchdog with a short interval; `silent` and `hanging` are limits in seconds."""
     limits = Limits(blocked=LONG, silent=silent, hanging=hanging)
     return Liveness(limits, lambda: is_waiting, interval=0.01, end=end)
 
 
-def is_watched() -> bool:
+def has_watchdog() -> bool:
+    """Return whether the thread of the watchdog runs."""
     return "liveness" in {thread.name for thread in threading.enumerate()}
 
 
-def test_a_consumer_that_hangs_ends_the_process() -> None:
-    end, began = End(), monotonic()
+def test_a_hanging_consumer_ends_the_process() -> None:
+    end, began = ProcessEnd(), monotonic()
     with watching(end, hanging=0.2) as liveness, liveness.consuming(lambda: began):
-        assert end.came.wait(DEADLINE)
+        assert end.called.wait(DEADLINE)
     assert monotonic() - began > 0.2
     assert end.codes == [1]
 
 
-def test_a_consumer_that_runs_is_left_alone() -> None:
-    end, looks = End(), threading.Semaphore(0)
+def test_a_running_consumer_does_not_end_the_process() -> None:
+    end, checks = ProcessEnd(), threading.Semaphore(0)
 
-    def last_turn() -> float:
-        looks.release()
+    def last_run() -> float:
+        checks.release()
         return monotonic()
 
-    with watching(end, hanging=0.2) as liveness, liveness.consuming(last_turn):
+    with watching(end, hanging=0.2) as liveness, liveness.consuming(last_run):
         for _ in range(50):
-            assert looks.acquire(timeout=DEADLINE)
+            assert checks.acquire(timeout=DEADLINE)
     assert not end.codes
 
 
-def test_nothing_is_watched_once_the_context_is_closed() -> None:
-    end = End()
+def test_the_watchdog_ends_with_its_context() -> None:
+    end = ProcessEnd()
     with watching(end, hanging=0.01) as liveness, liveness.consuming(monotonic):
-        assert is_watched()
-    assert not is_watched()
+        assert has_watchdog()
+    assert not has_watchdog()
     assert not end.codes
 
 
-def test_a_consumer_that_drains_is_not_silent() -> None:
+def test_a_draining_consumer_is_not_silent() -> None:
     began = monotonic() - LONG
-    liveness = watching(End(), silent=1)
+    liveness = watching(ProcessEnd(), silent=1)
     with liveness.consuming(lambda: began):
-        eventually(lambda: liveness.consumer_silence > 0, "it is watched")
+        eventually(lambda: liveness.consumer_silence > 0, "the consumer is watched")
     assert liveness.consumer_silence == 0
     assert not liveness.problems()
 
 
-async def test_a_consumer_that_waits_for_a_server_is_not_silent() -> None:
+async def test_a_consumer_waiting_for_a_server_is_not_silent() -> None:
     began = monotonic() - LONG
     for is_waiting in (True, False):
-        liveness = watching(End(), is_waiting=is_waiting)
+        liveness = watching(ProcessEnd(), is_waiting=is_waiting)
         await liveness.step()
         with liveness.consuming(lambda: began):
             assert (liveness.consumer_silence < LONG / 2) == is_waiting
 
 
 def test_a_blocked_log_does_not_keep_a_hanging_process_alive() -> None:
-    end, log, began = End(), BlockedLog(), monotonic()
+    end, log, began = ProcessEnd(), BlockedLog(), monotonic()
+    threads = set(threading.enumerate())
     logger = logging.getLogger("statsd.observability.liveness")
     logger.addHandler(log)
     try:
@@ -109,33 +111,37 @@ def test_a_blocked_log_does_not_keep_a_hanging_process_alive() -> None:
             watching(end, silent=0.05, hanging=0.2) as liveness,
             liveness.consuming(lambda: began),
         ):
-            assert log.reached.wait(DEADLINE)  # it wants to say that the consumer is silent
-            assert end.came.wait(DEADLINE)
+            assert log.reached.wait(DEADLINE)  # while logging that the consumer is silent
+            assert end.called.wait(DEADLINE)
     finally:
         log.released.set()
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(DEADLINE)  # the next test must not find its lines
         logger.removeHandler(log)
     assert end.codes == [1]
 
 
-def test_silence_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_silence_of_the_consumer_and_its_end_are_logged_once_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
-    turned = monotonic() - 1
+    last_run = monotonic() - 1
 
     def events() -> list[str]:
         return [record.getMessage() for record in caplog.records]
 
-    with watching(End(), silent=0.5) as liveness, liveness.consuming(lambda: turned):
+    with watching(ProcessEnd(), silent=0.5) as liveness, liveness.consuming(lambda: last_run):
         eventually(lambda: "the consumer is silent" in events(), "the silence is logged")
-        sleep(0.05)  # several looks
-        turned = monotonic() + LONG
+        sleep(0.05)  # several checks
+        last_run = monotonic() + LONG
         eventually(lambda: "the consumer runs again" in events(), "its end is logged")
     assert events() == ["the consumer is silent", "the consumer runs again"]
 
 
 async def test_the_longest_delay_of_the_loop_is_measured() -> None:
-    liveness = watching(End())
+    liveness = watching(ProcessEnd())
     step = asyncio.create_task(liveness.step())
-    await asyncio.sleep(0)  # it begins
+    await asyncio.sleep(0)  # the step begins
     sleep(0.3)  # noqa: ASYNC251 - blocks the loop
     await step
     assert 0.15 < liveness.take_lag() < DEADLINE
@@ -143,7 +149,7 @@ async def test_the_longest_delay_of_the_loop_is_measured() -> None:
     assert liveness.take_lag() == 0
 
 
-def test_a_consumer_that_waits_as_long_as_the_settings_allow_does_not_hang() -> None:
+def test_the_longest_wait_that_the_settings_allow_is_no_hang() -> None:
     given = {
         "DATABASE_URL": "postgresql://db/ctfd",
         "STATSD_BLOCK": "30",

@@ -63,7 +63,7 @@ def test_events_use_all_documented_fields_and_no_others() -> None:
     assert set(log_contract.fields().values()) <= log_contract.TYPES.keys()
 
 
-def test_a_documented_line_keeps_to_the_contract() -> None:
+def test_a_documented_line_conforms_to_the_contract() -> None:
     assert log_contract.breach(LINE) == ""
     assert log_contract.breach(LINE | {"traceback": "Traceback ..."}) == ""
 
@@ -78,9 +78,9 @@ def test_a_documented_line_keeps_to_the_contract() -> None:
         {"user": "alice"},
     ],
 )
-def test_any_other_line_breaks_the_contract(change: dict[str, object]) -> None:
+def test_any_other_line_violates_the_contract(change: dict[str, object]) -> None:
     assert log_contract.breach(LINE | change)
 
 
-def test_a_line_without_a_required_field_breaks_the_contract() -> None:
+def test_a_line_without_a_required_field_violates_the_contract() -> None:
     assert log_contract.breach({name: each for name, each in LINE.items() if name != "entry"})

@@ -1,3 +1,5 @@
+"""Lines of the log: one line each, in JSON or text, without passwords."""
+
 import json
 import logging
 import subprocess
@@ -55,7 +57,7 @@ def as_json(logged: logging.LogRecord) -> dict[str, Any]:
 
 
 def as_text(logged: logging.LogRecord) -> str:
-    """Return the line, which must be one."""
+    """Return the line; more than one line is an error."""
     line = TextFormatter().format(logged)
     assert line.isprintable(), repr(line)
     return line
@@ -87,7 +89,7 @@ def test_a_line_of_text_has_time_level_event_and_the_fields() -> None:
     assert as_text(record()) == "2030-01-02T03:04:05.250Z WARNING it happened"
 
 
-def test_the_arguments_of_a_message_are_put_in() -> None:
+def test_the_arguments_of_a_message_are_inserted() -> None:
     logged = record("waiting for %s", args=("Redis",))
     assert as_json(logged)["event"] == "waiting for Redis"
     assert "waiting for Redis" in as_text(logged)
@@ -96,7 +98,7 @@ def test_the_arguments_of_a_message_are_put_in() -> None:
 @given(st.text(), st.dictionaries(st.sampled_from(["entry", "error", "state"]), values))
 @example(HOSTILE, {"error": HOSTILE})
 @example(CONTROL, {"error": CONTROL})
-def test_whatever_is_logged_is_one_line_of_json(message: str, fields: dict[str, Any]) -> None:
+def test_every_record_is_one_line_of_json(message: str, fields: dict[str, Any]) -> None:
     parsed = as_json(record(message, **fields))
     assert {name: parsed[name] for name in fields} == fields
     assert parsed["event"] == message
@@ -122,16 +124,14 @@ def test_a_hostile_message_makes_no_second_line_of_text(text: str) -> None:
     [2**70, -(2**70), float("nan"), b"x\n", {1, 2}, {(1, 2): 3}, {None: 1}, ValueError("x\ny")],
     ids=repr,
 )
-def test_a_value_that_json_does_not_know_is_logged_all_the_same(
-    form: logging.Formatter, value: object
-) -> None:
+def test_a_value_without_a_json_form_is_logged(form: logging.Formatter, value: object) -> None:
     line = form.format(record(value=value))
     assert "it happened" in line
     assert "\n" not in line
 
 
 @pytest.mark.parametrize("form", [JsonFormatter(), TextFormatter()], ids=["json", "text"])
-def test_a_text_that_is_no_valid_unicode_is_logged_all_the_same(form: logging.Formatter) -> None:
+def test_invalid_unicode_is_logged(form: logging.Formatter) -> None:
     line = form.format(record("before \udcff after", error="\ud800"))
     assert line.encode().startswith((b"{", b"2030"))
 
@@ -183,7 +183,7 @@ def test_a_password_in_the_query_of_a_field_leaves_the_rest_of_the_text() -> Non
     assert line.endswith("url='postgresql://db/ctfd?password=***' then='more'")
 
 
-def test_the_log_goes_to_standard_output_in_the_form_and_from_the_level_wanted() -> None:
+def test_the_log_goes_to_standard_output_in_the_configured_form_and_level() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         capture_output=True,

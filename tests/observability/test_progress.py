@@ -9,7 +9,7 @@ from tests.support.plain_jobs import KEY, Thing
 
 
 async def test_background_jobs_without_progress_are_no_cold_start(queue: Queue) -> None:
-    """They may be deferred again and again, or be of a kind that only a newer version knows."""
+    """Load shedding may defer them for long, or only a newer version has their kind."""
     now, load_shedder = 0.0, LoadShedder()
     progress = FillProgress(queue, load_shedder, lambda: now)
 

@@ -21,7 +21,7 @@ ONLY_WITH_FAULTS = {
     *("statsd_dead_jobs_total", "statsd_drifted_values_total"),
 }
 SOLVES = 'statsd_events_total{job="statsd", type="challenge_solve"}'
-MOVED_BY_A_SOLVE = [
+CHANGED_BY_A_SOLVE = [
     SOLVES,
     "statsd_event_batches_total",
     "statsd_enqueued_jobs_total",
@@ -53,8 +53,8 @@ def scraping(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Prometheus]:
     """One Prometheus for all daemons of these tests: it takes five seconds to start."""
-    with prometheus.scraping(port, tmp_path_factory.mktemp("prometheus")) as made:
-        yield made
+    with prometheus.scraping(port, tmp_path_factory.mktemp("prometheus")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -73,20 +73,20 @@ def running(
 
 @pytest.fixture
 def server(scraping: Prometheus, running: Daemon) -> Prometheus:  # noqa: ARG001 - Prometheus scrapes it
-    eventually(lambda: scraping.value("statsd_ready") == 1, "it has scraped a daemon that is ready")
+    eventually(lambda: scraping.value("statsd_ready") == 1, "Prometheus has scraped a ready daemon")
     return scraping
 
 
 def solve(webapp: WebApp, server: Prometheus) -> None:
-    """Let a user solve a challenge, and wait until Prometheus sees it."""
+    """Let a user solve a challenge, and wait until the metrics in Prometheus have changed."""
     [challenge_id, *_] = webapp.challenge_ids(webapp.create_dojo())
-    before = {each: server.value(each) for each in MOVED_BY_A_SOLVE}
+    before = {each: server.value(each) for each in CHANGED_BY_A_SOLVE}
     webapp.solve(webapp.create_user(), challenge_id)
 
-    def unmoved() -> list[str]:
+    def unchanged() -> list[str]:
         return [each for each, value in before.items() if server.value(each) <= value]
 
-    eventually(lambda: not unmoved(), f"these move: {MOVED_BY_A_SOLVE}")
+    eventually(lambda: not unchanged(), f"these metrics change: {CHANGED_BY_A_SOLVE}")
 
 
 def test_promtool_accepts_the_files() -> None:
@@ -109,7 +109,7 @@ def test_every_documented_metric_is_a_series(webapp: WebApp, server: Prometheus)
 
 def test_every_panel_of_the_dashboard_has_data(webapp: WebApp, server: Prometheus) -> None:
     solve(webapp, server)
-    solve(webapp, server)  # a series that begins with the first has no rate before the second
+    solve(webapp, server)  # a rate needs two different samples
     for annotation in deploy_files.annotations():
         server.query(chosen(annotation["expr"]))
     for expression, legend in deploy_files.targets():
@@ -122,7 +122,7 @@ def test_every_panel_of_the_dashboard_has_data(webapp: WebApp, server: Prometheu
 
 
 def chosen(expression: str) -> str:
-    """Fill in the variables, as Grafana does."""
+    """Return an expression with the values of its variables, as Grafana inserts them."""
     return expression.replace("$__rate_interval", "1m").replace("$job", "statsd")
 
 
@@ -138,7 +138,9 @@ def test_the_rules_are_healthy_and_a_stopped_daemon_raises_an_alert(
         return {name for name, state in states().items() if state != "inactive"}
 
     eventually(lambda: raised() <= SLOWNESS, "no alert has a reason to fire")
-    eventually(lambda: {rule["health"] for rule in server.rules()} == {"ok"}, "all were evaluated")
+    eventually(
+        lambda: {rule["health"] for rule in server.rules()} == {"ok"}, "all rules were evaluated"
+    )
     for rule, ours in zip(server.rules(), deploy_files.rules(), strict=True):
         assert rule["name"] == ours.get("alert", ours.get("record"))
         for name, text in rule.get("annotations", {}).items():

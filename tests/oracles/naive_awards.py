@@ -83,7 +83,7 @@ def emojis(world: World) -> Row:
 
 
 def viewable(world: World, dojo_ids: set[int]) -> Row:
-    """Return the emojis for viewers of these dojos, computed from the awards they may see alone."""
+    """Return the emojis for viewers of these dojos, computed from their visible awards."""
     numbers = {f"{dojo_id % 2**32:08x}" for dojo_id in dojo_ids}
     shown = emojis(world)["dojos"]
     shown = {key: dojo for key, dojo in shown.items() if dojo["is_public"] or key in numbers}

@@ -93,7 +93,7 @@ def test_containers_appear_and_disappear_in_the_cache(
             lambda: cached() == [fields("d", "m", "c")], "the container is found without an event"
         )
         engine.stop(second)
-        eventually(lambda: cached() == [], "its end is found without an event")
+        eventually(lambda: cached() == [], "the end of the container is found without an event")
 
 
 async def test_the_containers_of_all_engines_are_listed_in_order(engine: Engine) -> None:

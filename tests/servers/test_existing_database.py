@@ -119,8 +119,8 @@ asyncio.run(main())
 """
 
 
-def test_processes_that_read_page_by_page_share_a_pooler(pgbouncer: str) -> None:
-    """Named statements would collide there, as each process numbers them from one."""
+def test_processes_that_read_in_pages_share_a_pooler(pgbouncer: str) -> None:
+    """Named statements would collide in the pooler, as each process numbers them from one."""
     both = [
         subprocess.Popen([sys.executable, "-c", READS_PAGES, in_libpq_form(pgbouncer)])
         for _ in range(2)

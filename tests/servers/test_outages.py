@@ -1,3 +1,5 @@
+"""Outages: their errors, waiting for a server, and brief texts of errors."""
+
 import asyncio
 import logging
 import socket
@@ -170,24 +172,24 @@ class Probe:
             raise error
 
 
-class GoneForGood:
-    """A probe of a server that never answers; `asked` is set at the first call."""
+class LostServerProbe:
+    """A probe of a server that never answers; `called` is set at the first call."""
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
+        self.called = asyncio.Event()
 
     async def __call__(self) -> None:
-        self.asked.set()
+        self.called.set()
         raise redis.ConnectionError
 
 
 @pytest.mark.parametrize("error", OUTAGES, ids=described)
-def test_errors_of_a_server_that_cannot_serve_now_are_outages(error: Exception) -> None:
+def test_errors_of_an_unavailable_server_are_outages(error: Exception) -> None:
     assert is_outage(error)
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=described)
-def test_errors_that_waiting_does_not_correct_are_no_outages(error: Exception) -> None:
+def test_permanent_errors_are_no_outages(error: Exception) -> None:
     assert not is_outage(error)
 
 
@@ -246,14 +248,14 @@ async def test_a_stop_interrupts_the_pause_between_two_probes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outages, "PAUSE", (3600.0, 3600.0))
-    stopping, server = asyncio.Event(), GoneForGood()
+    stopping, server = asyncio.Event(), LostServerProbe()
     waiting = asyncio.create_task(wait_for("Redis", server, stopping))
-    await server.asked.wait()
+    await server.called.wait()
     stopping.set()
     await asyncio.wait_for(waiting, DEADLINE)
 
 
-async def test_a_daemon_that_stops_already_does_not_probe_the_server() -> None:
+async def test_a_stopping_daemon_does_not_probe_the_server() -> None:
     stopping = asyncio.Event()
     stopping.set()
     probe = Probe([redis.ConnectionError()])
@@ -262,7 +264,7 @@ async def test_a_daemon_that_stops_already_does_not_probe_the_server() -> None:
 
 
 @pytest.mark.parametrize("before", [[], [redis.ConnectionError()]])
-async def test_other_errors_than_outages_are_raised(before: list[Exception]) -> None:
+async def test_errors_other_than_outages_are_raised(before: list[Exception]) -> None:
     mistake = SettingsError("the password is wrong")
     with pytest.raises(SettingsError) as raised:
         await wait_for("Redis", Probe([*before, mistake]), asyncio.Event())
@@ -276,7 +278,7 @@ async def test_a_pause_ends_after_its_seconds_or_at_the_stop() -> None:
     await asyncio.wait_for(pause_unless(stopping, None), DEADLINE)
 
 
-async def test_loops_that_wait_at_the_same_time_probe_each_server_once() -> None:
+async def test_loops_waiting_at_the_same_time_probe_each_server_once() -> None:
     redis_probe, postgres_probe = Probe([]), Probe([])
     servers = OutageWaiter({"Redis": redis_probe, "PostgreSQL": postgres_probe}, asyncio.Event())
     assert not servers.waiting
@@ -288,10 +290,10 @@ async def test_loops_that_wait_at_the_same_time_probe_each_server_once() -> None
 
 
 async def test_the_waiter_shows_whether_it_is_waiting() -> None:
-    stopping, server = asyncio.Event(), GoneForGood()
+    stopping, server = asyncio.Event(), LostServerProbe()
     servers = OutageWaiter({"Redis": server}, stopping)
     waiting = asyncio.create_task(servers.wait())
-    await server.asked.wait()
+    await server.called.wait()
     assert servers.waiting
     stopping.set()
     await waiting
@@ -299,10 +301,10 @@ async def test_the_waiter_shows_whether_it_is_waiting() -> None:
 
 
 async def test_a_cancelled_loop_does_not_end_the_waiting_of_others() -> None:
-    stopping, server = asyncio.Event(), GoneForGood()
+    stopping, server = asyncio.Event(), LostServerProbe()
     servers = OutageWaiter({"Redis": server}, stopping)
     first, second = (asyncio.create_task(servers.wait()) for _ in range(2))
-    await server.asked.wait()
+    await server.called.wait()
     first.cancel()
     await asyncio.wait([first])
     assert servers.waiting

@@ -1,4 +1,4 @@
-"""The pool of connections to PostgreSQL."""
+"""The pool of connections to PostgreSQL: its size, waits, cancellations and closing."""
 
 import asyncio
 from collections.abc import AsyncIterator

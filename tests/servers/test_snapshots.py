@@ -158,7 +158,7 @@ async def test_a_statement_alone_leaves_no_settings_on_the_connection_of_a_poole
 async def test_a_connection_that_the_server_closed_is_replaced(
     single: Database, postgres: embedded.Postgres, turns: int
 ) -> None:
-    """One use may fail, if the event loop has not noticed the end yet; the next use may not."""
+    """The next use may fail, if the event loop has not noticed the end yet. Later uses succeed."""
     pid = await backend_of(single)
     change(postgres.url, f"SELECT pg_terminate_backend({pid}, 60000)")
     for _ in range(turns):
@@ -188,7 +188,7 @@ async def test_a_lost_connection_is_an_outage(
     assert await backend_of(single) not in lost
 
 
-async def test_a_statement_that_timed_out_leaves_a_usable_connection(single: Database) -> None:
+async def test_a_statement_timeout_leaves_a_usable_connection(single: Database) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - the class is not specified
         async with single.snapshot() as snapshot:
             await snapshot.rows(sa.text("SELECT pg_sleep(30)"))
@@ -197,7 +197,7 @@ async def test_a_statement_that_timed_out_leaves_a_usable_connection(single: Dat
         assert await snapshot.scalars(sa.text("SELECT 1")) == [1]
 
 
-async def test_no_transaction_stays_open_after_an_error_of_our_own(
+async def test_no_transaction_stays_open_after_an_error_of_the_program(
     single: Database, postgres: embedded.Postgres
 ) -> None:
     async def fail(error: BaseException) -> int:
@@ -273,7 +273,7 @@ async def test_after_a_migration_a_statement_alone_succeeds_at_once(
 async def test_after_a_migration_one_snapshot_fails_as_an_outage(
     snapshots: Database, database: str, webapp: WebApp
 ) -> None:
-    """One connection notices that prepared statements are outdated; then all are replaced."""
+    """One connection finds its prepared statements outdated; then all connections are replaced."""
     user = webapp.create_user()
     async with snapshots.snapshot() as first, snapshots.snapshot() as second:
         before = [await ask_names(each) for each in (first, second)]

@@ -48,8 +48,8 @@ async def together(parts: AnswersInParts) -> dict[Any, Answer]:
     return {job: answer async for part in parts for job, answer in part.items()}
 
 
-class PatientQueue(Queue):
-    """A queue in which no delayed job comes due, however slow the test is."""
+class FrozenDelaysQueue(Queue):
+    """A queue in which no delayed job becomes due, even if the test is slow."""
 
     async def lease(self, choice: LeaseRequest) -> Leased:
         """Lease due jobs, after moving the delayed ones an hour away."""
@@ -72,7 +72,7 @@ class Parts:
     ) -> None:
         self.cache = cache
         self.database = database
-        self.queue = PatientQueue(cache, "one", lease=LEASE, dead_limit=10)
+        self.queue = FrozenDelaysQueue(cache, "one", lease=LEASE, dead_limit=10)
         self.stream = Stream(cache, cache, "one", block=0.05, dead_limit=10)
         self.consumer = Consumer(self.stream, self.queue, database, WakeUp(), batch_size=500)
         finder = MissedSolvesFinder(cache, database, grace=grace)
@@ -113,13 +113,13 @@ class Parts:
                 statistics.update(attempt.names)
         return statistics
 
-    async def look(self) -> set[str]:
-        """Search for missed solves; return the statistics that were computed for them."""
+    async def search(self) -> set[str]:
+        """Search for missed solves; return the names of the statistics computed for them."""
         await self.queue.enqueue([PendingJob(MissedSolves())])
         return await self.answer()
 
     async def audit(self) -> set[str]:
-        """Compare cached values; return the statistics that had drifted, and are computed."""
+        """Run a drift audit; return the names of the statistics computed because of drift."""
         await self.queue.enqueue([PendingJob(DriftAudit())])
         return await self.answer()
 

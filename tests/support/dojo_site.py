@@ -63,7 +63,7 @@ class DojoSite(Parts):
             await self.consumer.step()
 
     def check_stats(self, cache: "redis.Redis") -> None:
-        """Assert that the cached statistics of the dojo are what the definition says."""
+        """Assert that the cached statistics of the dojo agree with the definition."""
         reference = keys.reference_id(self.dojo.dojo_id, self.dojo.id, official=False)
         wanted = naive.dojo_stats(world_of(self.webapp.engine), self.row, now())
         naive.check_dojo_stats(value_of(cache, keys.dojo_stats(reference)), wanted)

@@ -104,7 +104,7 @@ async def snapshots(database: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def publishing(webapp: WebApp, redis_server: embedded.Redis) -> Iterator[None]:
-    """Publish the events of what `webapp` commits."""
+    """Publish events for the commits of `webapp`."""
     publisher = Publisher.from_url(redis_server.url)
     forget = listen(webapp.sessions, publisher)
     yield
@@ -158,7 +158,7 @@ async def dojo_site(
 
 @pytest.fixture
 def reader(engine: sa.Engine, redis_server: embedded.Redis) -> Iterator[Reader]:
-    """A reader that computes what the cache lacks."""
+    """A reader that computes missing values."""
     reader = Reader.from_url(engine, redis_server.url, enabled=True)
     yield reader
     reader.close()

@@ -64,7 +64,7 @@ def fields() -> dict[str, str]:
 
 
 def breach(line: dict[str, Any]) -> str:
-    """Return how a line breaks the contract; empty if it keeps to it."""
+    """Return how a line violates the contract; an empty text if it conforms."""
     known = events().get(line["event"])
     if known is None:
         return f"{line['event']!r} is not documented"

@@ -45,7 +45,7 @@ async def reconciled_queue(client: Redis, owner: str) -> Queue:
 
 
 async def lease_due(queue: Queue) -> Attempt:
-    """Lease due jobs, which must exist."""
+    """Lease due jobs; fail if no job is due."""
     leased = await queue.lease(BATCHES)
     assert leased.attempt is not None
     return leased.attempt

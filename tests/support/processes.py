@@ -19,8 +19,8 @@ from tests.support.log_contract import breach
 
 T = TypeVar("T")
 
-DEADLINE = 60.0  # seconds in which even a busy machine does anything that happens soon
-POLL = 0.005  # seconds between two looks
+DEADLINE = 60.0  # seconds; enough for any short step, even on a busy machine
+POLL = 0.005  # seconds between two checks of a condition
 ANSWER = 20.0  # seconds for an HTTP answer
 OUR_VARIABLES = ("STATSD_", "BACKGROUND_STATS_", "SKIP_COLD_START", "DATABASE_URL", "REDIS_URL")
 
@@ -33,7 +33,7 @@ def free_port() -> int:
 
 
 def get(port: int, path: str, seconds: float = ANSWER) -> tuple[int, str]:
-    """Return the status and the text of an HTTP answer; 0 where none comes in time."""
+    """Return the status and the text of an HTTP answer; the status 0 means no answer in time."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:
         connection.request("GET", path)
@@ -45,14 +45,14 @@ def get(port: int, path: str, seconds: float = ANSWER) -> tuple[int, str]:
         connection.close()
 
 
-def eventually(condition: Callable[[], T | None], what: str, seconds: float = DEADLINE) -> T:
+def eventually(condition: Callable[[], T | None], expected: str, seconds: float = DEADLINE) -> T:
     """Poll `condition`; return its first true value.
 
-    Fails when `seconds` have passed; `what` is the expectation, for the message.
+    Fails when `seconds` have passed; the message names the `expected` state.
     """
     deadline = monotonic() + seconds
     while not (value := condition()):
-        assert monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
+        assert monotonic() < deadline, f"after {seconds:.0f} s still not: {expected}"
         sleep(POLL)
     return value
 

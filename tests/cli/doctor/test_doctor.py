@@ -45,7 +45,7 @@ SUBJECTS_OF_REDIS = (
 
 @pytest.fixture
 def own_redis() -> Iterator[embedded.Redis]:
-    """A Redis of the test's own, with the right settings."""
+    """A Redis for this test alone, with the right settings."""
     with embedded.redis(arguments=["--appendonly", "yes"]) as server:
         yield server
 
@@ -142,7 +142,7 @@ async def test_a_replica_and_a_cluster_are_dangers(
     assert of_cluster["cluster mode"].level is DANGER
 
 
-async def test_commands_that_a_managed_redis_forbids_are_reported_and_the_rest_is_checked(
+async def test_forbidden_commands_of_a_managed_redis_are_reported_and_all_others_checked(
     own_redis: embedded.Redis, database: str
 ) -> None:
     with redis.Redis.from_url(own_redis.url) as cache:
@@ -238,7 +238,7 @@ async def test_a_missing_column_and_an_unreadable_table_are_dangers(
     assert "dojo_challenges" not in missing["indexes"].sentence
 
 
-async def test_prepared_statements_must_be_off_behind_a_pooler_that_loses_them(
+async def test_prepared_statements_must_be_off_behind_a_pooler_that_does_not_keep_them(
     pgbouncer: str, variables: dict[str, str]
 ) -> None:
     subject, off = "prepared statements", {"STATSD_PREPARED_STATEMENTS": "0"}
@@ -263,7 +263,7 @@ async def test_a_standby_is_a_danger(redis_server: embedded.Redis) -> None:
 
 
 async def test_a_wrong_clock_is_a_warning(database: str, variables: dict[str, str]) -> None:
-    """PostgreSQL has another function for the time here."""
+    """The search path has a function that replaces PostgreSQL's own clock."""
     name = database.rpartition("/")[2]
     execute(
         database,
@@ -280,7 +280,7 @@ async def test_a_wrong_clock_is_a_warning(database: str, variables: dict[str, st
     assert sentence == "s behind that of Redis"
 
 
-# --- servers that are gone
+# --- lost servers
 
 
 async def test_without_redis_all_other_checks_are_made(variables: dict[str, str]) -> None:

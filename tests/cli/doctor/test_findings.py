@@ -1,4 +1,4 @@
-"""Findings about versions, memory, clocks and consumers that no test server can have."""
+"""Findings about versions, clocks and consumers that a test server cannot have."""
 
 import pytest
 
@@ -68,7 +68,7 @@ def test_a_clock_more_than_a_second_off_is_a_warning(
     assert (finding.level, finding.sentence) == (level, sentence)
 
 
-def test_of_many_dead_consumers_only_a_few_are_named() -> None:
+def test_a_finding_names_only_a_few_of_many_dead_consumers() -> None:
     living = ConsumerInfo("living", pending=7, idle=9000, is_alive=True)
     brief = ConsumerInfo("brief", pending=0, idle=3599, is_alive=False)
     assert stream.judge_consumers([living, brief]).level is Level.OK

@@ -1,4 +1,4 @@
-"""Findings for checks that fail, and for checks of a server that is gone."""
+"""Findings for failed checks, and for checks of a lost server."""
 
 from collections.abc import AsyncIterator
 
@@ -61,7 +61,7 @@ async def test_a_failed_check_is_reported_without_names_of_users(
         (SettingsError("a wrong password"), Level.DANGER, True),
     ],
 )
-async def test_a_server_that_is_gone_is_not_checked_again(
+async def test_a_lost_server_is_not_checked_again(
     error: Exception, level: Level, is_gone: bool
 ) -> None:
     redis_probe = probe()
@@ -74,13 +74,13 @@ async def test_a_server_that_is_gone_is_not_checked_again(
     assert found == [gone if is_gone else FINE]
 
 
-async def test_a_server_that_has_answered_is_not_gone_after_a_settings_error() -> None:
+async def test_a_settings_error_after_an_answer_does_not_end_the_checks() -> None:
     redis_probe = probe()
     await redis_probe.run("memory", succeeding())
     await redis_probe.run("tables", failing(SettingsError("SELECT is lacking")))
     assert await redis_probe.run("memory", succeeding()) == [FINE]
 
 
-async def test_errors_that_are_not_the_server_s_are_raised() -> None:
+async def test_errors_that_do_not_come_from_the_server_are_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         await probe().run("memory", failing(ZeroDivisionError()))

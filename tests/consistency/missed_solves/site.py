@@ -39,7 +39,7 @@ def of_everything(site: Site) -> set[str]:
 
 
 async def failed_attempts(site: Site, count: int) -> None:
-    """Add submissions that are no solves, as most are."""
+    """Add submissions of the type `incorrect`, as most are."""
     attempts = []
     for _ in range(count):
         attempt = solve_of(site.user, site.challenges[0])

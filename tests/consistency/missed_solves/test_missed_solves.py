@@ -33,20 +33,20 @@ CLOCK = keys.INTERNAL + "clock"
 
 async def test_a_solve_without_an_event_is_found_at_the_second_scan(site: Site) -> None:
     site.webapp.solve(site.user, site.challenges[0])
-    assert await site.look() == set()
-    assert await site.look() == of_missed(site)
-    assert await site.look() == set()
+    assert await site.search() == set()
+    assert await site.search() == of_missed(site)
+    assert await site.search() == set()
     assert (await site.watermark()).missed == 1
 
 
-async def test_solves_from_before_the_start_are_left_to_the_cold_start(
+async def test_solves_from_before_the_start_belong_to_the_cold_start(
     site: Site,
 ) -> None:
     site.webapp.solve(site.user, site.challenges[0])
     await site.cache.flushall()
     await site.start()
     for _ in range(3):
-        assert await site.look() == set()
+        assert await site.search() == set()
     assert (await site.watermark()).missed == 0
 
 
@@ -56,7 +56,7 @@ async def test_solves_with_events_are_not_handled_twice(site: Site) -> None:
         site.webapp.solve(site.user, challenge_id)
     await site.consume()
     for _ in range(3):
-        assert await site.look() == set()
+        assert await site.search() == set()
     watermark = await site.watermark()
     assert watermark.missed == 0
     assert watermark.low >= len(site.challenges)
@@ -66,19 +66,19 @@ async def test_solves_with_events_are_not_handled_twice(site: Site) -> None:
 async def test_a_solve_whose_event_is_not_accepted_yet_is_not_missed(site: Site) -> None:
     site.webapp.solve(site.user, site.challenges[0])
     for _ in range(3):
-        assert await site.look() == set()
+        assert await site.search() == set()
     await site.consume()
-    assert await site.look() == set()
+    assert await site.search() == set()
     assert (await site.watermark()).missed == 0
 
 
 async def test_a_deleted_suspect_is_forgotten(site: Site) -> None:
     solve = solve_of(site.user, site.challenges[0])
     site.webapp.add(solve)
-    assert await site.look() == set()
+    assert await site.search() == set()
     site.webapp.delete([solve])
     for _ in range(2):
-        assert await site.look() == set()
+        assert await site.search() == set()
     assert (await site.watermark()).suspects == ()
 
 
@@ -89,7 +89,7 @@ async def test_acknowledged_entries_left_in_the_stream_delay_nothing(
     cache.xreadgroup(keys.GROUP, "another", {keys.STREAM: ">"})
     cache.xack(keys.STREAM, keys.GROUP, entry)
     site.webapp.solve(site.user, site.challenges[0])
-    found = [await site.look() for _ in range(2)]
+    found = [await site.search() for _ in range(2)]
     assert found == [set(), of_missed(site)]
 
 
@@ -108,7 +108,7 @@ async def test_a_clock_that_is_set_back_delays_nothing(
     found: set[str] = set()
     # In the last hour of a day, a job for the next day's statistics is pending at once.
     while found != of_missed(site) and monotonic() < deadline:
-        found = await site.look()
+        found = await site.search()
         await site.consume()
     assert found == of_missed(site)
 
@@ -117,7 +117,7 @@ async def test_reconciling_enqueues_statistics_and_nothing_else(
     site: Site, cache: "redis.Redis"
 ) -> None:
     site.webapp.solve(site.user, site.challenges[0])
-    await site.look()
+    await site.search()
     await site.audit()
     await site.queue.enqueue([PendingJob(Reconcile())])
     attempt = (await site.queue.lease(LeaseRequest({Reconcile.kind: 1}))).attempt
@@ -141,16 +141,16 @@ async def test_solves_without_a_challenge_are_ignored(site: Site) -> None:
     odd, missed = (solve_of(site.user, challenge_id) for challenge_id in site.challenges[:2])
     odd.challenge_id = None
     site.webapp.add(odd, missed)
-    found = [await site.look() for _ in range(2)]
+    found = [await site.search() for _ in range(2)]
     assert found == [set(), of_missed(site)]
-    await site.look()
+    await site.search()
     assert (await site.watermark()).low == missed.id
 
 
 async def test_a_solve_that_cannot_be_handled_hides_no_other(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A reconcile covers it instead."""
+    """A reconcile is enqueued for it instead."""
     first, second = site.challenges[:2]
 
     async def handler(events: Sequence[ChallengeSolve], lookup: Lookup) -> Iterable[Consequence]:
@@ -161,7 +161,7 @@ async def test_a_solve_that_cannot_be_handled_hides_no_other(
     monkeypatch.setattr(missed_solves, "handler_of", lambda _: handler)
     site.webapp.solve(site.user, first)
     site.webapp.solve(site.user, second)
-    found = [await site.look() for _ in range(4)]
+    found = [await site.search() for _ in range(4)]
     assert found == [set(), of_everything(site), set(), set()]
     assert "cannot be handled; reconciling" in caplog.text
     assert (await site.watermark()).low == 2
@@ -180,20 +180,20 @@ async def test_the_grace_time_begins_when_a_solve_is_read(site: Site) -> None:
     assert answer.values[keys.WATERMARK]["wait"]["since"] > seen > attempt.moment
 
 
-async def test_a_suspect_is_not_forgotten_when_many_submissions_follow_before_it_is_judged(
+async def test_a_suspect_is_kept_while_many_submissions_follow_before_its_verdict(
     site: Site,
 ) -> None:
     with site.webapp.engine.begin() as connection:
         early = connection.scalar(sa.text("SELECT nextval('submissions_id_seq')"))
     await failed_attempts(site, OVERLAP // 2)
     for _ in range(3):
-        await site.look()
+        await site.search()
     await site.cache.xadd(keys.STREAM, {"data": b"not accepted yet"})
     solve = solve_of(site.user, site.challenges[0])
     solve.id = early
     site.webapp.add(solve)
     for _ in range(4):
-        assert await site.look() == set()
+        assert await site.search() == set()
         await failed_attempts(site, OVERLAP)
     await site.consume()
-    assert await site.look() == of_missed(site)
+    assert await site.search() == of_missed(site)

@@ -1,4 +1,4 @@
-"""The watermark passes no solve that is not committed yet, and is replaced when it is invalid."""
+"""The watermark never passes an uncommitted solve, and an invalid watermark is replaced."""
 
 import msgspec
 import pytest
@@ -16,7 +16,7 @@ from tests.support.webapp import solve_of
 async def test_the_watermark_waits_for_open_transactions_and_finds_their_solves(
     site: Site,
 ) -> None:
-    """The late solve's id is smaller than those of acknowledged solves."""
+    """The id of the solve committed last is smaller than those of acknowledged solves."""
     other = site.webapp.create_user()
     with site.webapp.engine.connect() as connection:
         transaction = connection.begin()
@@ -34,16 +34,16 @@ async def test_the_watermark_waits_for_open_transactions_and_finds_their_solves(
             site.webapp.solve(site.user, challenge_id)
         await site.consume()
         for _ in range(3):
-            assert await site.look() == set()
+            assert await site.search() == set()
         assert (await site.watermark()).low < (late_id or 0)
         transaction.commit()
-    found = [await site.look() for _ in range(2)]
+    found = [await site.search() for _ in range(2)]
     assert found == [set(), after_solve(other, site.dojo)]
-    await site.look()
+    await site.search()
     assert (await site.watermark()).low > (late_id or 0)
 
 
-async def test_a_transaction_that_outlasts_an_older_one_is_waited_for(
+async def test_a_younger_transaction_that_outlasts_an_older_one_is_waited_for(
     site: Site,
 ) -> None:
     """No younger transaction has ended, so no snapshot shows that it has begun."""
@@ -67,24 +67,24 @@ async def test_a_transaction_that_outlasts_an_older_one_is_waited_for(
         older.execute(sa.insert(schema.submissions), attempts * (OVERLAP + OVERLAP // 2))
         older.commit()
         for _ in range(4):
-            await site.look()
+            await site.search()
             assert (await site.watermark()).low < (late or 0)
         younger.commit()
-    found = [await site.look() for _ in range(2)]
+    found = [await site.search() for _ in range(2)]
     assert found == [set(), of_missed(site)]
 
 
-async def test_an_id_that_an_open_transaction_took_in_advance_is_waited_for(site: Site) -> None:
+async def test_an_id_reserved_by_an_open_transaction_is_waited_for(site: Site) -> None:
     with site.webapp.engine.connect() as connection:
         early = connection.scalar(sa.text("SELECT nextval('submissions_id_seq')"))
         await failed_attempts(site, 2 * OVERLAP)
         for _ in range(4):
-            await site.look()
+            await site.search()
         assert (await site.watermark()).low < early
         values = {"id": early, "user_id": site.user.id, "challenge_id": site.challenges[0]}
         connection.execute(sa.insert(schema.submissions).values(**values, type="correct"))
         connection.commit()
-    found = [await site.look() for _ in range(2)]
+    found = [await site.search() for _ in range(2)]
     assert found == [set(), of_missed(site)]
 
 
@@ -95,7 +95,7 @@ async def test_writers_of_a_former_server_are_not_waited_for(site: Site) -> None
     await site.cache.set(keys.WATERMARK, msgspec.json.encode(held))
     await failed_attempts(site, 10)
     for _ in range(3):
-        await site.look()
+        await site.search()
     assert (await site.watermark()).low == before.low + 10
 
 
@@ -109,12 +109,12 @@ async def test_a_row_a_little_below_the_watermark_is_found(site: Site) -> None:
         early = connection.scalar(sa.text("SELECT nextval('submissions_id_seq')"))
     for _ in range(3):
         await failed_attempts(site, OVERLAP // 5)
-        await site.look()
+        await site.search()
     assert (await site.watermark()).low > early
     solve = solve_of(site.user, site.challenges[0])
     solve.id = early
     site.webapp.add(solve)
-    found = [await site.look() for _ in range(2)]
+    found = [await site.search() for _ in range(2)]
     assert found == [set(), of_missed(site)]
 
 
@@ -124,11 +124,11 @@ async def test_in_a_restored_database_the_search_continues_from_its_end(
     solves = [solve_of(site.user, challenge_id) for challenge_id in site.challenges[:4]]
     site.webapp.add(*solves)
     for _ in range(3):
-        await site.look()
+        await site.search()
     site.empty_submissions()
-    await site.look()
+    await site.search()
     site.webapp.solve(site.user, site.challenges[0])
-    found = [await site.look() for _ in range(2)]
+    found = [await site.search() for _ in range(2)]
     assert found == [set(), of_missed(site)]
 
 
@@ -137,12 +137,12 @@ async def test_a_database_that_ends_long_before_the_watermark_is_reconciled(
 ) -> None:
     await failed_attempts(site, 2 * OVERLAP)
     for _ in range(3):
-        await site.look()
+        await site.search()
     site.empty_submissions()
     site.webapp.solve(site.user, site.challenges[0])
-    assert await site.look() == of_everything(site)
+    assert await site.search() == of_everything(site)
     site.webapp.solve(site.user, site.challenges[1])
-    found = [await site.look() for _ in range(2)]
+    found = [await site.search() for _ in range(2)]
     assert found == [set(), of_missed(site)]
 
 
@@ -153,15 +153,15 @@ async def test_ids_acknowledged_in_another_database_do_not_count(site: Site) -> 
     site.webapp.add(solve)
     await site.consume()
     for _ in range(3):
-        await site.look()
+        await site.search()
     with site.webapp.engine.begin() as connection:
         connection.execute(sa.text("DELETE FROM submissions"))
-    await site.look()
+    await site.search()
     again = solve_of(site.user, site.challenges[1])
     with site.webapp.engine.begin() as connection:
         values = {"id": solve.id, "user_id": again.user_id, "challenge_id": again.challenge_id}
         connection.execute(sa.insert(schema.submissions).values(**values, type="correct"))
-    found = [await site.look() for _ in range(4)]
+    found = [await site.search() for _ in range(4)]
     assert of_missed(site) in found
 
 
@@ -172,12 +172,12 @@ async def test_solves_stay_acknowledged_when_the_newest_submissions_are_deleted(
     await site.consume()
     await failed_attempts(site, OVERLAP)
     for _ in range(3):
-        await site.look()
+        await site.search()
     newest = sa.select(sa.func.max(schema.submissions.c.id) - OVERLAP // 2).scalar_subquery()
     with site.webapp.engine.begin() as connection:
         connection.execute(sa.delete(schema.submissions).where(schema.submissions.c.id > newest))
     for _ in range(4):
-        assert await site.look() == set()
+        assert await site.search() == set()
     assert (await site.watermark()).missed == 0
 
 
@@ -187,22 +187,22 @@ async def test_an_unreadable_watermark_is_replaced(
 ) -> None:
     site.webapp.solve(site.user, site.challenges[0])
     cache.set(keys.WATERMARK, state)
-    assert await site.look() == of_everything(site)
+    assert await site.search() == of_everything(site)
     assert (await site.watermark()).low == 1
 
 
 async def test_a_watermark_of_another_type_is_replaced(site: Site, cache: "redis.Redis") -> None:
     cache.delete(keys.WATERMARK)
     cache.rpush(keys.WATERMARK, "a list")
-    await site.look()
+    await site.search()
     assert (await site.watermark()).low == 0
 
 
 async def test_a_lost_watermark_leads_to_a_reconcile(site: Site, cache: "redis.Redis") -> None:
     site.webapp.solve(site.user, site.challenges[0])
     cache.delete(keys.WATERMARK)
-    assert await site.look() == of_everything(site)
-    assert await site.look() == set()
+    assert await site.search() == of_everything(site)
+    assert await site.search() == set()
     assert (await site.watermark()).missed == 0
 
 
@@ -211,11 +211,11 @@ async def test_acknowledged_solves_are_kept_only_as_long_as_they_are_scanned(
 ) -> None:
     site.webapp.solve(site.user, site.challenges[0])
     for _ in range(3):
-        await site.look()
+        await site.search()
     assert cache.zrange(keys.ACKNOWLEDGED_SOLVES, 0, -1) == [b"-1", b"1"]
     for _ in range(3):
         await failed_attempts(site, OVERLAP)
-        await site.look()
+        await site.search()
     assert cache.zrange(keys.ACKNOWLEDGED_SOLVES, 0, -1) == [b"-1"]
 
 
@@ -226,11 +226,11 @@ async def test_lost_acknowledged_solves_lead_to_a_reconcile_and_not_to_missed_so
         site.webapp.solve(site.user, challenge_id)
     await site.consume()
     for _ in range(3):
-        await site.look()
+        await site.search()
     before = await site.watermark()
     cache.delete(keys.ACKNOWLEDGED_SOLVES)
-    assert await site.look() == of_everything(site)
+    assert await site.search() == of_everything(site)
     for _ in range(3):
-        assert await site.look() == set()
+        assert await site.search() == set()
     after = await site.watermark()
     assert (after.low, after.missed) == (before.low, 0)
