@@ -34,7 +34,7 @@ class Input(Flag):
     SOLVES = auto()
     """Solves. In a dojo these are the solves of the challenges that it requires."""
     USERS = auto()
-    """Names, websites, who is hidden, who exists."""
+    """The users: their names and websites, and whether they are hidden or deleted."""
     BELTS = auto()
     EMOJIS = auto()
     AWARDS = BELTS | EMOJIS

@@ -75,11 +75,11 @@ def _challenges() -> "sa.Select[Any]":
         )
     ]
     person = (solver.c.name, solver.c.email)
-    of_dojo = sa.tuple_(row.c.dojo_id, solve.c.user_id, *person)
+    whole_dojo = sa.tuple_(row.c.dojo_id, solve.c.user_id, *person)
     return (
         counted_solves(*scope, *person, *of_windows)
         .where(_HAS_BRACKETS)
-        .group_by(sa.func.grouping_sets(sa.tuple_(*scope, *person), of_dojo))
+        .group_by(sa.func.grouping_sets(sa.tuple_(*scope, *person), whole_dojo))
         .order_by(row.c.dojo_id)
     )
 

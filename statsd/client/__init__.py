@@ -1,7 +1,7 @@
-"""The web half: what runs inside a web application.
+"""The web half, which runs inside a web application.
 
-It needs `redis`, `orjson` and `msgspec`. `listen` and the readers need the SQLAlchemy (1.4 or
-2.x) of the application as well, so they are imported when they are first asked for.
+It needs `redis`, `orjson` and `msgspec`. `listen` and the readers also need the SQLAlchemy (1.4 or
+2.x) of the application, so they are imported when they are first used.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
-"""What each event changes, and so which jobs follow from it: one table, `EFFECTS`.
+"""The table of events: the data that each event changes, and so the jobs that follow.
 
-Handlers look up the ids and take the jobs from here. A statistic that declares its inputs needs
-no change of any handler.
+Handlers look up the ids and take the jobs from `EFFECTS`. A statistic that declares its inputs
+needs no change of any handler.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Listeners: what a session of the application commits is published as events."""
+"""Listeners: they publish the changes that a session of the application commits."""
 
 from statsd.client.listeners.sessions import listen
 

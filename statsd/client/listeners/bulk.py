@@ -1,7 +1,7 @@
-"""Statements that a session executes past its unit of work: which rows they change.
+"""The rows that are changed by statements a session executes outside of its unit of work.
 
 For UPDATE and DELETE the rows are read before, with the same WHERE, and again after, by key.
-For INSERT they are the statement's values and parameters.
+For INSERT they are the values and parameters of the statement.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:  # SQLAlchemy 1.4 has some of these names elsewhere
     from sqlalchemy.sql.expression import TableClause
 
 _ROW_OF_VALUES = re.compile(r"(.+)_m(\d+)")
-"""What SQLAlchemy calls the parameters of `insert(...).values([{...}, {...}])`."""
+"""The names that SQLAlchemy gives the parameters of `insert(...).values([{...}, {...}])`."""
 
 
 class Statement:
     """An INSERT, UPDATE or DELETE that a session is about to execute.
 
-    `tables` are those of the contract that it changes: one, or as many as its entity has where
-    the ORM writes several (rows given as parameters, SQLAlchemy 2.x). `flushes` is whether the
-    session flushes by itself before it.
+    `tables` are the tables of the contract that it changes. There are several if its entity has
+    several and the ORM writes all of them (rows given as parameters, SQLAlchemy 2.x). `flushes` is
+    whether the session flushes by itself before the statement.
     """
 
     def __init__(self, state: ORMExecuteState) -> None:
-        # select(X).from_statement(insert(X)...returning(X)) wraps what it runs.
+        # select(X).from_statement(insert(X)...returning(X)) wraps the statement that it runs.
         self.statement: Any = getattr(state.statement, "element", state.statement)
         self.is_insert: bool = state.is_insert
         self.is_update: bool = state.is_update
@@ -66,7 +66,7 @@ class Statement:
             yield from (view.table for view in views(self.mapper) if view.table.name != table.name)
 
     def before(self, connection: Connection) -> Before:
-        """Return the rows that the statement is going to change, and what hangs on them."""
+        """Return the rows that the statement will change, and the rows that depend on them."""
         before = Before()
         for table in self.tables:
             if not self.is_insert:
@@ -74,7 +74,7 @@ class Statement:
         return before
 
     def changes(self, connection: Connection, before: Before) -> Iterator[Change]:
-        """Yield what the statement changed, once it was executed."""
+        """Yield the changes of a statement that was executed."""
         for table in self.tables:
             if self.is_insert:
                 yield from (Change(table.name, None, row) for row in self._given(connection, table))
@@ -99,13 +99,13 @@ class Statement:
     def _moved(
         self, connection: Connection, table: TableClause, rows: Mapping[Key, Row]
     ) -> dict[Key, Row]:
-        """Return what became of rows, by their old keys, of which an UPDATE set a part."""
+        """Return the new rows by their old keys, where an UPDATE set a part of the key."""
         set_to = self._named(table, self._literals(connection))
         key = {name: set_to[name] for name in KEYS[table.name] if name in set_to}
         return {old: {**row, **key} for old, row in rows.items()} if key else {}
 
     def _given(self, connection: Connection, table: TableClause) -> list[Row]:
-        """Return the rows that an INSERT spells out; none for INSERT ... FROM SELECT."""
+        """Return the rows in the values of an INSERT; none for INSERT ... FROM SELECT."""
         if self.statement.select is not None:
             return []
         rows: dict[int, dict[str, Any]] = {}
@@ -122,12 +122,12 @@ class Statement:
     def _literals(self, connection: Connection) -> dict[str, Any]:
         """Return the values in a statement's SET or VALUES, by the names of its parameters."""
         if self.is_insert and self.rows_given:
-            return {}  # the ORM makes the VALUES from the parameters, and alone can compile them
+            return {}  # only the ORM can compile the VALUES, which it makes from the parameters
         compiled = self.statement.compile(dialect=connection.dialect)
         return {name: value for name, value in compiled.params.items() if value is not None}
 
     def _named(self, table: TableClause, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return values by column names, given by those, by columns' keys or by attributes."""
+        """Return values by column names; they are given by column names, keys or attributes."""
         attributes: Mapping[str, str] = {}
         if self.mapper is not None:
             ours = (view for view in views(self.mapper) if view.table.name == table.name)
@@ -141,7 +141,7 @@ class Statement:
         return row
 
     def _discriminator(self, table: TableClause) -> Row:
-        """Return the column by which the ORM tells an entity's rows, as it fills that in."""
+        """Return the discriminator column of an entity, with the value that the ORM fills in."""
         if self.mapper is None or self.mapper.polymorphic_identity is None:
             return {}
         column: Any = self.mapper.polymorphic_on

@@ -1,8 +1,8 @@
-"""What a changed row means to the statistics: pure, so that every path means the same by it.
+"""The meaning of a changed row for the statistics, by pure functions.
 
-A row is a mapping from the contract's column names to values; a column that is missing is not
-known. Nothing here asks a database: what has to be looked up is handed back by name
-(`DojoChanged`, `ChallengeGone`) for the caller to complete.
+A row is a mapping from the contract's column names to values. A missing column is unknown. Nothing
+here queries a database. Where a meaning needs more rows, it is a `DojoChanged` or a
+`ChallengeGone`, which the caller completes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,28 +26,28 @@ from statsd.events import (
 Row = Mapping[str, Any]
 
 COLUMNS = {table.name: tuple(table.columns.keys()) for table in schema.metadata.tables.values()}
-"""The columns that matter, of each table that matters."""
+"""The columns of the contract, by table."""
 
 KEYS = {
     table.name: tuple(column.name for column in table.primary_key)
     for table in schema.metadata.tables.values()
 }
 
-INSERT_RESTS_ON: dict[str, tuple[str, ...]] = {
+NEEDED_OF_INSERTS: dict[str, tuple[str, ...]] = {
     **KEYS,
     "users": (),
     "challenges": (),
     "awards": ("type",),
     "submissions": ("type", "user_id", "challenge_id", "date"),
 }
-"""The columns that have to be known of a new row to tell what it means."""
+"""The columns of a new row that its meaning depends on."""
 
 
 _UNKNOWN = object()
 
 
 class Change(NamedTuple):
-    """A row before and after; None where there was or is none."""
+    """A row before and after. `old` is None for a new row, `new` for a deleted one."""
 
     table: str
     old: Row | None
@@ -55,14 +55,14 @@ class Change(NamedTuple):
 
 
 class DojoChanged(NamedTuple):
-    """A dojo changed, and with it its modules; this one may be gone by now."""
+    """A dojo changed, and so did its modules. The module named here may be deleted by now."""
 
     dojo_id: int
     module_index: int | None = None
 
 
 class ChallengeGone(NamedTuple):
-    """A challenge was deleted: the dojos that contained it changed, and its solves are gone."""
+    """A challenge was deleted, with its solves. The dojos that contained it changed."""
 
     challenge_id: int
 
@@ -71,14 +71,14 @@ Meaning = Event | DojoChanged | ChallengeGone
 
 
 def meaning(change: Change) -> Iterator[Meaning]:
-    """Yield what became stale; nothing where no column that matters has another value."""
+    """Yield the events of a change; none if all columns of the contract have the same values."""
     table, old, new = change
     if old is None or new is None or _differ(table, old, new):
         yield from _MEANINGS[table](old, new)
 
 
 def dojo_events(dojo_id: int, modules: Iterable[int]) -> Iterator[Event]:
-    """Yield the events of a changed dojo, its modules being those it has and those it lost."""
+    """Yield the events of a changed dojo. `modules` has the indexes of old and new modules."""
     yield DojoStatsUpdate(dojo_id=dojo_id)
     yield ScoreboardUpdate(model_type="dojo", model_id=dojo_id)
     for index in sorted(modules):
@@ -87,7 +87,7 @@ def dojo_events(dojo_id: int, modules: Iterable[int]) -> Iterator[Event]:
 
 
 def _differ(table: str, old: Row, new: Row) -> bool:
-    """Return whether a column has another value, or may have: one of the two is not known."""
+    """Say whether a column changed, or may have changed because a value is unknown."""
     return any(old.get(name, _UNKNOWN) != new.get(name, _UNKNOWN) for name in COLUMNS[table])
 
 
@@ -99,7 +99,7 @@ def _submission(old: Row | None, new: Row | None) -> Iterator[Meaning]:
     for row in _present(old, new):
         if row.get("type") != "correct" or row.get("user_id") is None:
             continue
-        # A form's "5" is as good as 5 to the database, but not in an event.
+        # A form may have set "5" instead of 5, which the database takes, but no event.
         user_id, challenge_id = int(row["user_id"]), row.get("challenge_id")
         if challenge_id is not None:
             yield ChallengeSolve(user_id, int(challenge_id), _iso(row.get("date")))

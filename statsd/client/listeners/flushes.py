@@ -1,10 +1,10 @@
-"""One flush of a session: which rows of the contract's tables it changes, and what that means."""
+"""One flush of a session: the rows of the contract's tables that it changes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from statsd.client.listeners.changes import COLUMNS, INSERT_RESTS_ON, Change, Row
+from statsd.client.listeners.changes import COLUMNS, NEEDED_OF_INSERTS, Change, Row
 from statsd.client.listeners.lookups import (
     Before,
     Key,
@@ -25,11 +25,11 @@ if TYPE_CHECKING:  # SQLAlchemy 1.4 has some of these names elsewhere
 
 
 class Flush:
-    """Collects `changes` while a session flushes; `before` is what was there.
+    """Collects `changes` while a session flushes; `before` has the rows before them.
 
-    `bind` are the arguments by which the session finds the database of our tables. A flush that
-    touches none of them asks nothing. It does not hold on to the session: a flush that failed
-    is kept for as long as its session is there.
+    `bind` has the arguments with which the session finds the database of our tables. A flush
+    without such tables runs no query. It has no reference to the session: the flush is kept until
+    the session is deleted, if it fails.
     """
 
     def __init__(self) -> None:
@@ -38,21 +38,21 @@ class Flush:
         self.bind: dict[str, Any] = {}
 
     def look(self, session: Session) -> None:
-        """Read the rows that are about to change, or to go, while they are there.
+        """Read the rows that are about to be changed or deleted.
 
-        Objects need not have them: after a commit their attributes are expired.
+        Objects may not have them: after a commit their attributes are expired.
         """
         keys: dict[TableClause, set[Key]] = {}
         for view, state in self._seen(session.deleted) + self._dirty(session):
             if (key := key_of(view.table.name, past(view, state))) is not None:
                 keys.setdefault(view.table, set()).add(key)
-        for table, wanted in keys.items():
+        for table, own in keys.items():
             with connection_of(session, self.bind) as connection:
-                rows = rows_by_key(connection, table, wanted)
+                rows = rows_by_key(connection, table, own)
                 remember(self.before, connection, table.name, rows)
 
     def flushed(self, session: Session) -> None:
-        """Take note of what was inserted and updated, while the session still tells it."""
+        """Collect inserted and updated rows, while the session still has the history."""
         found: list[tuple[View, Row | None, Row]] = []
         for view, state in self._seen(session.new):
             new = present(view, state)  # with an old row when it replaces a deleted object
@@ -63,7 +63,7 @@ class Flush:
         self.changes += self._completed(session, found)
 
     def deleted(self, instance: object) -> None:
-        """Take note of a deleted object; orphans are known to be deleted no earlier."""
+        """Collect a deleted object. Deleted orphans are not known earlier."""
         for view, state in self._seen([instance]):
             old = past(view, state)
             self.changes.append(Change(view.table.name, self._old(view, old) or old, None))
@@ -84,10 +84,10 @@ class Flush:
     def _completed(
         self, session: Session, found: list[tuple[View, Row | None, Row]]
     ) -> Iterator[Change]:
-        """Yield the changes, reading what a new row's meaning rests on and no object holds."""
+        """Yield the changes. Columns that a meaning depends on and no object has are read."""
         lacking: dict[TableClause, set[Key]] = {}
         for view, old, new in found:
-            needed = INSERT_RESTS_ON if old is None else COLUMNS
+            needed = NEEDED_OF_INSERTS if old is None else COLUMNS
             key = key_of(view.table.name, new)
             if key is not None and any(name not in new for name in needed[view.table.name]):
                 lacking.setdefault(view.table, set()).add(key)

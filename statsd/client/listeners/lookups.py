@@ -1,8 +1,8 @@
-"""What the listeners ask the database: rows before and after a change, and what hangs on them.
+"""Queries of the listeners: rows before and after a change, and rows that depend on them.
 
-All of it goes through the session's own connection, in its transaction, as Core statements, so
-that asking flushes nothing. Each look-up runs in a savepoint: one that fails is logged, and the
-application's transaction goes on without what it would have found.
+Queries use the session's own connection and transaction. They are Core statements, so they flush
+nothing. Each runs in a savepoint: a query that fails is logged and finds nothing, and the
+application's transaction goes on.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ log = logging.getLogger("statsd.client")
 Key = tuple[Any, ...]
 
 MOST_ROWS = 10_000
-"""Of one bulk statement. More would cost a request more than publishing may."""
+"""The most rows of one statement that are read. More would delay the request too long."""
 
 CHUNK = 1_000  # keys in one statement
 
 
 @dataclass
 class Before:
-    """What was there before a change: rows by table and key, and what goes with them.
+    """The state before a change: rows by table and key, and what may be deleted with them.
 
-    `dojos` holds the modules that the dojos among the rows had, `challenges` what the deletion
-    of a challenge among them means.
+    `dojos` has the modules of the dojos among the rows. `challenges` has, for each challenge among
+    them, the meanings of its deletion.
     """
 
     rows: dict[tuple[str, Key], Row] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Before:
 
 @contextmanager
 def connection_of(session: Session, bind: Mapping[str, Any]) -> Iterator[sa.Connection]:
-    """Lend the connection of a session's transaction, for the bind that these arguments name."""
+    """Lend the connection of a session's transaction, for these bind arguments."""
     connection = session.connection(bind_arguments=dict(bind))
     try:
         yield connection
@@ -68,13 +68,13 @@ def connection_of(session: Session, bind: Mapping[str, Any]) -> Iterator[sa.Conn
 
 
 def known(table: FromClause) -> TypeGuard[TableClause]:
-    """Return whether this is a table of the contract, with its key."""
+    """Say whether this is a table of the contract, with its key."""
     key = KEYS.get(getattr(table, "name", ""))
     return key is not None and all(name in table.c for name in key)
 
 
 def key_of(table: str, row: Row) -> Key | None:
-    """Return a row's primary key, or None where a part is not known."""
+    """Return a row's primary key, or None if a part of it is unknown."""
     key = tuple(row.get(name) for name in KEYS[table])
     return None if None in key else key
 
@@ -85,9 +85,9 @@ def rows_by_key(
     """Return those of the rows that exist."""
     columns = [table.c[name] for name in KEYS[table.name]]
     found: dict[Key, Row] = {}
-    wanted = list(keys)
-    for start in range(0, len(wanted), CHUNK):
-        among = sa.tuple_(*columns).in_(wanted[start : start + CHUNK])
+    listed = list(keys)
+    for start in range(0, len(listed), CHUNK):
+        among = sa.tuple_(*columns).in_(listed[start : start + CHUNK])
         found.update(_rows(connection, table, _select(table).where(among)))
     return found
 
@@ -98,7 +98,7 @@ def rows_where(
     criterion: sa.ColumnElement[bool] | None,
     parameters: Mapping[str, Any],
 ) -> dict[Key, Row]:
-    """Return the rows that a statement with this WHERE is going to touch, up to MOST_ROWS."""
+    """Return the rows that a statement with this WHERE is going to change, up to MOST_ROWS."""
     statement = _select(table).limit(MOST_ROWS + 1)
     if criterion is not None:
         statement = statement.where(criterion)
@@ -115,55 +115,55 @@ def rows_where(
 def remember(
     before: Before, connection: sa.Connection, table: str, rows: Mapping[Key, Row]
 ) -> None:
-    """Put rows that are about to change into `before`, with all that may go with them."""
+    """Add rows that are about to change to `before`, with all that may be deleted with them."""
     before.rows.update({(table, key): row for key, row in rows.items()})
     ids = [key[0] for key in rows]
     if table == "dojos" and ids:
         before.dojos |= _modules(connection, ids)
     if table == "challenges" and ids:
-        for challenge_id, what in _hanging_on(connection, ids):
-            before.challenges.setdefault(challenge_id, set()).add(what)
+        for challenge_id, meaning in _dependents(connection, ids):
+            before.challenges.setdefault(challenge_id, set()).add(meaning)
 
 
 def complete(
     meanings: Iterable[Meaning], before: Before, connection: sa.Connection
 ) -> Iterator[Event]:
-    """Yield the events that the meanings of a change stand for, each dojo's with its modules."""
+    """Yield the events of the meanings of changes; for a dojo, also those of its modules."""
     dojos: dict[int, set[int]] = {}
-    whole = [part for what in meanings for part in _parts(what, before)]
-    for what in whole:
-        if isinstance(what, Event):
-            yield what
-        elif isinstance(what, DojoChanged):
-            dojos.setdefault(what.dojo_id, set())
+    parts = [part for meaning in meanings for part in _parts(meaning, before)]
+    for part in parts:
+        if isinstance(part, Event):
+            yield part
+        elif isinstance(part, DojoChanged):
+            dojos.setdefault(part.dojo_id, set())
     modules = _modules(connection, dojos) if dojos else set()
-    for what in {*whole, *before.dojos, *modules}:
-        if isinstance(what, DojoChanged) and what.module_index is not None:
-            dojos.get(what.dojo_id, set()).add(what.module_index)
+    for part in {*parts, *before.dojos, *modules}:
+        if isinstance(part, DojoChanged) and part.module_index is not None:
+            dojos.get(part.dojo_id, set()).add(part.module_index)
     for dojo_id, indexes in dojos.items():
         yield from dojo_events(dojo_id, indexes)
 
 
-def _parts(what: Meaning, before: Before) -> Collection[Meaning]:
-    if isinstance(what, ChallengeGone):
-        return before.challenges.get(what.challenge_id, ())
-    return (what,)
+def _parts(meaning: Meaning, before: Before) -> Collection[Meaning]:
+    if isinstance(meaning, ChallengeGone):
+        return before.challenges.get(meaning.challenge_id, ())
+    return (meaning,)
 
 
 def _modules(connection: sa.Connection, dojo_ids: Collection[int]) -> set[DojoChanged]:
     table = schema.dojo_modules
     statement = sa.select(table.c.dojo_id, table.c.module_index)
-    rows = _ask(connection, statement.where(table.c.dojo_id.in_(list(dojo_ids))))
+    rows = _query(connection, statement.where(table.c.dojo_id.in_(list(dojo_ids))))
     return {DojoChanged(*row) for row in rows}
 
 
-def _hanging_on(
+def _dependents(
     connection: sa.Connection, challenge_ids: Collection[int]
 ) -> Iterator[tuple[int, Meaning]]:
-    """Yield, by challenge, the dojos that contain it and the users whose solves go with it."""
+    """Yield, by challenge, the dojos that contain it and the users whose solves it deletes."""
     scopes, solves = schema.dojo_challenges, schema.submissions
     contained = sa.select(scopes.c.challenge_id, scopes.c.dojo_id, scopes.c.module_index)
-    for challenge_id, *scope in _ask(
+    for challenge_id, *scope in _query(
         connection, contained.where(scopes.c.challenge_id.in_(list(challenge_ids)))
     ):
         yield challenge_id, DojoChanged(*scope)
@@ -172,7 +172,7 @@ def _hanging_on(
         solves.c.type == "correct",
         solves.c.user_id.isnot(None),
     )
-    for challenge_id, user_id in _ask(connection, solved.limit(MOST_ROWS)):
+    for challenge_id, user_id in _query(connection, solved.limit(MOST_ROWS)):
         yield challenge_id, ActivityUpdate(user_id)
 
 
@@ -191,14 +191,14 @@ def _rows(
     parameters: Mapping[str, Any] | None = None,
 ) -> dict[Key, Row]:
     found: dict[Key, Row] = {}
-    for values in _ask(connection, statement, parameters):
+    for values in _query(connection, statement, parameters):
         row = dict(zip(_names(table), values, strict=True))
         if (key := key_of(table.name, row)) is not None:
             found[key] = row
     return found
 
 
-def _ask(
+def _query(
     connection: sa.Connection,
     statement: sa.Select[Any],
     parameters: Mapping[str, Any] | None = None,

@@ -1,4 +1,4 @@
-"""Mapped objects seen as rows of the contract's tables, whatever their classes are called.
+"""Mapped objects as rows of the contract's tables, whatever the names of their classes.
 
 A class may be mapped to several tables (joined inheritance), and an attribute may have another
 name than its column.
@@ -26,8 +26,8 @@ if TYPE_CHECKING:  # SQLAlchemy 1.4 has some of these names elsewhere
 class View(NamedTuple):
     """A table of the contract, as a mapper sees it.
 
-    `attributes` are those of its columns that matter and are mapped. `watched` are the
-    attributes that change such a column when they change: many-to-one relationships too, which
+    `attributes` has the attributes of the mapped columns of the contract. `watched` are all
+    attributes whose change changes such a column. They include many-to-one relationships, which
     become a foreign key in the flush.
     """
 
@@ -38,31 +38,31 @@ class View(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def views(mapper: Mapper[Any]) -> tuple[View, ...]:
-    """Return the tables of the contract that an object of this mapper has rows in."""
+    """Return the tables of the contract in which an object of this mapper has rows."""
     return tuple(_view(mapper, table) for table in mapper.tables if known(table))
 
 
 def views_of(obj: object) -> Iterator[tuple[View, InstanceState[Any]]]:
-    """Yield the rows an object stands for: their tables, with the object's state."""
+    """Yield the tables in which an object has rows, with the state of the object."""
     state: InstanceState[Any] = sa.inspect(obj)
     return ((view, state) for view in views(state.mapper))
 
 
 def changed(view: View, state: InstanceState[Any]) -> bool:
-    """Return whether something that matters was set on an object since it was flushed."""
-    attributes = state.attrs  # made anew each time it is asked for
+    """Say whether a watched attribute of an object was set since it was flushed."""
+    attributes = state.attrs  # SQLAlchemy makes a new one for each access
     return any(attributes[name].history.has_changes() for name in view.watched)
 
 
 def present(view: View, state: InstanceState[Any]) -> dict[str, Any]:
-    """Return what an object holds now, as a row; what is not loaded is missing."""
+    """Return an object's present values as a row, without columns that are not loaded."""
     names = view.attributes.items()
     row = {column: state.dict[name] for column, name in names if name in state.dict}
     return _identified(view, state, row)
 
 
 def past(view: View, state: InstanceState[Any]) -> dict[str, Any]:
-    """Return what an object held before it was changed, as a row, where that was loaded."""
+    """Return an object's values before the change as a row, without columns not loaded."""
     row = {}
     attributes = state.attrs
     for column, name in view.attributes.items():
@@ -73,7 +73,7 @@ def past(view: View, state: InstanceState[Any]) -> dict[str, Any]:
 
 
 def _identified(view: View, state: InstanceState[Any], row: dict[str, Any]) -> dict[str, Any]:
-    """Complete a row with the key by which its object is known, which is never unloaded."""
+    """Complete a row with the object's identity, which is always loaded."""
     names = [state.mapper.get_property_by_column(key).key for key in state.mapper.primary_key]
     identity = dict(zip(names, state.identity or (), strict=False))
     keys = {column: identity[name] for column, name in view.attributes.items() if name in identity}
@@ -87,7 +87,7 @@ def _view(mapper: Mapper[Any], table: TableClause) -> View:
             try:
                 attributes[name] = mapper.get_property_by_column(table.c[name]).key
             except UnmappedColumnError:
-                continue  # read from the table where it is needed
+                continue  # it is read from the table if it is needed
     columns = {table.c[name] for name in attributes}
     references = [
         relation.key

@@ -1,23 +1,24 @@
-"""Publishing what a session commits: collect on flush, publish on the outermost commit.
+"""Publishing the changes of a session: collect on flush, publish on the outermost commit.
 
-What is collected belongs to a transaction or savepoint and goes with it: released, it belongs
-to the one around it; rolled back, it is forgotten. It is published when the outermost one has
-ended with a commit and its connection is back in the pool: without duplicates, in one pipeline.
+Collected events belong to a transaction or savepoint. When a savepoint is released, they belong to
+the transaction around it; when it is rolled back, they are dropped. They are published after the
+outermost transaction was committed and its connection is back in the pool: without duplicates, in
+one pipeline.
 
-Covered are flushes and the statements INSERT, UPDATE and DELETE that a session executes
-(`Session.execute`, `Query.update`, `Query.delete`), of entities and of Core tables. Not covered,
-and left to the daemon's reconciling, is what no event of a session tells:
+The listeners see flushes, and the statements INSERT, UPDATE and DELETE that a session executes
+(`Session.execute`, `Query.update`, `Query.delete`), of entities and of Core tables. SQLAlchemy has
+no event for the following changes. The daemon finds them without an event, later:
 
 - `bulk_save_objects`, `bulk_insert_mappings` and `bulk_update_mappings`;
-- textual SQL, and what is executed on an engine or a connection;
+- textual SQL, and statements executed on an engine or a connection;
 - INSERT ... FROM SELECT, inserted values that are SQL expressions or the database's defaults,
   or bound parameters, the rows that ON CONFLICT changes, and changes inside of CTEs;
 - with SQLAlchemy 1.4, statements whose RETURNING is read through `from_statement`;
-- on an engine in AUTOCOMMIT, what it takes a look-up to know (the modules of a dojo, the rows of
-  an UPDATE or DELETE);
-- triggers, and cascades in the database beyond those that the events of the deleted dojo,
-  challenge or user cover;
-- what one UPDATE or DELETE changes beyond 10,000 rows.
+- on an engine in AUTOCOMMIT, changes that need a query (the modules of a dojo, the rows of an
+  UPDATE or DELETE);
+- triggers, and cascades in the database, except those of a deleted dojo, challenge or user, whose
+  events cover them;
+- rows beyond the first 10,000 of one UPDATE or DELETE.
 """
 
 from __future__ import annotations
@@ -50,29 +51,28 @@ if TYPE_CHECKING:  # SQLAlchemy 1.4 has some of these names elsewhere
 
 
 def listen(target: Any, publisher: Publisher | AsyncPublisher) -> Callable[[], None]:
-    """Publish what sessions commit from now on; return a function that ends that.
+    """Publish the changes that sessions commit from now on; return a function that ends it.
 
-    `target` is what the application makes its sessions with: a class of Session or
-    AsyncSession, a (async_)sessionmaker, or a scoped session over one. Of a factory of
-    AsyncSessions it is those made from now on. They go with either publisher; a synchronous one
-    holds up the event loop while it publishes. A commit succeeds whether or not Redis does, and
-    is longer by no more than publishing may take. With a publisher that is switched off nothing
-    is listened to. Raises TypeError for another target, and for
-    an AsyncPublisher where sessions are synchronous.
+    `target` makes the sessions of the application: a class of Session or AsyncSession, a
+    (async_)sessionmaker, or a scoped session over one. For a factory of AsyncSessions, only
+    sessions made from now on publish. AsyncSessions work with both publishers; a synchronous one
+    blocks the event loop while it publishes. A commit succeeds whether or not Redis does, and
+    takes longer by the time of publishing. A publisher that is switched off adds no listeners.
+    Raises TypeError for another target, and for an AsyncPublisher with synchronous sessions.
     """
-    heard = _heard(target)
+    found = _class_of(target)
     publish: Published = publisher.publish
     if isinstance(publisher, AsyncPublisher):
-        if not heard.asynchronous:
+        if not found.asynchronous:
             raise TypeError("synchronous sessions publish with a Publisher")
         publish = _awaiting(publisher)
     if not publisher.enabled:
         return lambda: None
-    return _Listeners(publish, heard.only_in).attach(heard.session_class)
+    return _Listeners(publish, found.only_in).attach(found.session_class)
 
 
-class _Heard(NamedTuple):
-    """The class whose events are heard: all, or those of sessions inside of `only_in`."""
+class _Listened(NamedTuple):
+    """The class to listen to. With `only_in`, only its sessions inside of that class publish."""
 
     session_class: type[Session]
     asynchronous: bool
@@ -84,8 +84,8 @@ def _awaiting(publisher: AsyncPublisher) -> Published:
     return lambda *events: await_only(publisher.publish(*events))
 
 
-def _heard(target: Any) -> _Heard:
-    """Find the class in a class, a factory or a scoped session; give a factory its own."""
+def _class_of(target: Any) -> _Listened:
+    """Return the class of a class, factory or scoped session; a factory gets one of its own."""
     factory = None
     while not isinstance(target, type):
         # A scoped session has a factory, a factory a class.
@@ -94,22 +94,22 @@ def _heard(target: Any) -> _Heard:
             raise TypeError(f"no class or factory of sessions: {target!r}")
         factory, target = target, inner
     if issubclass(target, Session):
-        return _Heard(target, asynchronous=False)
-    # An AsyncSession has no events; the Session inside of it has them.
+        return _Listened(target, asynchronous=False)
+    # An AsyncSession has no events; the Session inside of it does.
     inside: Any = getattr(target, "sync_session_class", None)
     if inside is None:
         raise TypeError(f"no class of sessions: {target!r}")
     if factory is None:
-        return _Heard(inside, asynchronous=True, only_in=target)
-    # Factories share these classes, so that this one needs one of its own.
+        return _Listened(inside, asynchronous=True, only_in=target)
+    # Factories share these classes, so this factory gets a class of its own.
     inside = factory.kw.get("sync_session_class", inside)
     inside = type(inside.__name__, (inside,), {})
     factory.configure(sync_session_class=inside)
-    return _Heard(inside, asynchronous=True)
+    return _Listened(inside, asynchronous=True)
 
 
 class _Listeners:
-    """The handlers of one call of `listen`, and what is collected but not committed."""
+    """The listeners of one call of `listen`, and the events that are not committed yet."""
 
     def __init__(self, publish: Published, only_in: type | None) -> None:
         self._publish = publish
@@ -119,7 +119,7 @@ class _Listeners:
         self._committed: Collected = WeakKeyDictionary()
 
     def attach(self, session_class: Any) -> Callable[[], None]:
-        """Hear the events of sessions; return a function that ends it, and may be called twice."""
+        """Listen to sessions; return a function that ends it, and may be called twice."""
         handlers: dict[str, Handler] = {
             "before_flush": self._before_flush,
             "after_flush": self._after_flush,
@@ -139,14 +139,14 @@ class _Listeners:
         return remove
 
     def _ours(self, session: Session) -> bool:
-        """Return whether a session is inside of an `only_in`, where that is asked for."""
+        """Say whether a session is inside of an `only_in`, if there is one."""
         if self._only_in is None:
             return True
-        from sqlalchemy.ext.asyncio import async_session  # noqa: PLC0415 - it wants greenlet
+        from sqlalchemy.ext.asyncio import async_session  # noqa: PLC0415 - it needs greenlet
 
         return isinstance(async_session(session), self._only_in)
 
-    # Collecting what flushes change.
+    # Collecting the changes of flushes.
 
     def _before_flush(self, session: Session, _context: UOWTransaction, _objects: object) -> None:
         if self._ours(session):
@@ -165,7 +165,7 @@ class _Listeners:
         if flush := self._flushes.pop(session, None):
             self._collect(session, flush.bind, flush.changes, flush.before)
 
-    # Collecting what statements change.
+    # Collecting the changes of statements.
 
     def _do_orm_execute(self, state: ORMExecuteState) -> Result[Any] | None:
         if not (state.is_insert or state.is_update or state.is_delete):
@@ -174,7 +174,7 @@ class _Listeners:
         session = state.session
         if not statement.tables or not self._ours(session):
             return None
-        # As the statement would, but before its rows are looked at.
+        # The statement would flush too, but its rows are read before.
         if statement.flushes and not getattr(session, "_flushing", False):
             session.flush()
         with connection_of(session, statement.bind) as connection:
@@ -192,7 +192,7 @@ class _Listeners:
         changes: Iterable[Change],
         before: Before,
     ) -> None:
-        meanings = [what for change in changes for what in meaning(change)]
+        meanings = [each for change in changes for each in meaning(change)]
         if not meanings:
             return
         with connection_of(session, bind) as connection:
@@ -203,10 +203,10 @@ class _Listeners:
         else:
             self._collected.setdefault(transaction, {}).update(events)
 
-    # Publishing or forgetting what was collected.
+    # Publishing or dropping collected events.
 
     def _after_commit(self, session: Session) -> None:
-        """Hand on what was collected; savepoints that are released come here as well."""
+        """Pass collected events on. It is called for released savepoints too."""
         transaction = _innermost(session)
         if transaction is None or not (events := self._collected.pop(transaction, None)):
             return
@@ -216,9 +216,9 @@ class _Listeners:
             self._committed[transaction] = events
 
     def _after_transaction_end(self, session: Session, transaction: SessionTransaction) -> None:
-        """Publish what was committed; what was not is forgotten here."""
+        """Publish committed events, and drop all others."""
         if not transaction.nested:
-            self._flushes.pop(session, None)  # of a flush that failed
+            self._flushes.pop(session, None)  # a failed flush
         self._collected.pop(transaction, None)
         if events := self._committed.pop(transaction, None):
             self._publish(*events)
