@@ -36,7 +36,7 @@ class Result:
     """One figure."""
 
     measure: str
-    what: str
+    name: str
     value: float
     unit: str
     floor: float | None = None
@@ -78,7 +78,7 @@ def table(results: Iterable[Result]) -> str:
 def _row(found: Result) -> tuple[str, ...]:
     verdict = {True: "met", False: "not met", None: ""}[found.is_met]
     return (
-        f"{found.measure}: {found.what}" + (f" ({found.note})" if found.note else ""),
+        f"{found.measure}: {found.name}" + (f" ({found.note})" if found.note else ""),
         f"{_number(found.value)} {found.unit}",
         f"{_number(found.floor)} {found.unit}" if found.floor is not None else "",
         f"{found.ratio:.2f} x" if found.ratio is not None else "",
@@ -97,12 +97,12 @@ def growth(by_scale: Sequence[tuple[str, Sequence[Result]]]) -> str:
     """Return a table of the growth from each scale to the next; empty for one scale."""
     lines = []
     for (small, before), (large, after) in pairwise(by_scale):
-        known = {(each.measure, each.what): each for each in before}
+        known = {(each.measure, each.name): each for each in before}
         lines += [f"| {small} to {large} | growth |", "|---|---|"]
         for each in after:
-            earlier = known.get((each.measure, each.what))
+            earlier = known.get((each.measure, each.name))
             if earlier and earlier.value:
                 grown = each.value / earlier.value
-                lines.append(f"| {each.measure}: {each.what}, {each.unit} | {grown:.2f} x |")
+                lines.append(f"| {each.measure}: {each.name}, {each.unit} | {grown:.2f} x |")
         lines.append("")
     return "\n".join(lines)

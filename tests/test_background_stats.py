@@ -81,7 +81,7 @@ def webapp(stack: Stack) -> Iterator[WebApp]:
     engine = sa.create_engine(_sync_url(stack.database_url), pool_size=10)
     app = WebApp(engine)
     publisher = Publisher.from_url(stack.redis_url)
-    # Registered before the listeners, so that the noted time is not later than the event's.
+    # Registered before the listeners, so that the recorded time is not later than the event's.
     sa.event.listen(app.sessions, "after_commit", _note_commit)
     forget = listen(app.sessions, publisher)
     yield app

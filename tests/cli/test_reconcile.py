@@ -10,7 +10,7 @@ from statsd import keys
 from statsd.calculators.dojo_stats import DojoStats
 from tests.support.commands import Run
 from tests.support.daemon_parts import Parts
-from tests.support.job_names import all_of_dojos, of_all, of_dojo
+from tests.support.job_names import all_of_dojos, jobs_of_dojo, of_all
 from tests.support.processes import daemon, eventually
 from tests.support.webapp import Dojo, WebApp, cached, publish, solves_of, webapp_of
 
@@ -32,7 +32,7 @@ async def test_only_wrong_values_are_enqueued(
     assert code == 0
     number = len(all_of_dojos(first))
     assert output.endswith(f"\n{number} compared, 4 wrong, now enqueued for a daemon to compute\n")
-    assert await parts.answer() == {each.name for each in of_dojo(first.dojo_id)}
+    assert await parts.answer() == {each.name for each in jobs_of_dojo(first.dojo_id)}
     unchanged = (0, f"{number} compared, 0 wrong\n")
     assert run("reconcile", "--dojo", first.reference_id)[:2] == unchanged
 

@@ -22,7 +22,7 @@ from statsd.consistency.verify import (
 from statsd.jobs.pending import PendingJob
 from tests.support.commands import Run
 from tests.support.daemon_parts import Parts
-from tests.support.job_names import all_of_dojos, named, of_all, of_dojo
+from tests.support.job_names import all_of_dojos, jobs_of_dojo, named, of_all
 from tests.support.webapp import Dojo, User, WebApp
 
 BREAKS = """
@@ -143,7 +143,7 @@ async def test_pending_and_delayed_jobs_that_no_daemon_executes_fail_the_command
     users: list[User] = []
     for dojo, delay in ((now, 0), (delayed, 60)):
         users.append(solve(webapp, dojo))
-        pending = (*of_dojo(dojo.dojo_id), Activity(users[-1].id))
+        pending = (*jobs_of_dojo(dojo.dojo_id), Activity(users[-1].id))
         await parts.queue.enqueue([PendingJob(job, delay=delay) for job in pending])
         names |= named(pending)
     verification = Verification(parts.cache, parts.database, refill=True, timeout=0.1)

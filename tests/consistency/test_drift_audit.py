@@ -21,7 +21,7 @@ from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import LeaseRequest
 from statsd.servers.database import Database
 from tests.support.daemon_parts import Parts
-from tests.support.job_names import all_of_dojos, changed_by_solve, of_all, of_dojo, of_dojos
+from tests.support.job_names import all_of_dojos, changed_by_solve, jobs_of_dojo, of_all, of_dojos
 from tests.support.webapp import Dojo, WebApp, now
 
 
@@ -142,7 +142,7 @@ async def test_pending_jobs_are_waited_for(site: Site) -> None:
     """For example a job with a delayed retry."""
     first, *_ = site.dojos
     site.solve(first)
-    for job in (*of_dojo(first.dojo_id), Activity(site.user.id)):
+    for job in (*jobs_of_dojo(first.dojo_id), Activity(site.user.id)):
         await site.queue.enqueue([PendingJob(job)])
         attempt = (await site.queue.lease(LeaseRequest({job.kind: 1}))).attempt
         assert attempt is not None
@@ -241,7 +241,7 @@ async def test_without_a_cold_start_absent_values_stay_absent(
     await site.start()
     first, second, _ = site.dojos
     for dojo in (first, second):
-        await site.queue.enqueue([PendingJob(job) for job in of_dojo(dojo.dojo_id)])
+        await site.queue.enqueue([PendingJob(job) for job in jobs_of_dojo(dojo.dojo_id)])
     await site.answer()
     site.solve(first)
     key = keys.dojo_stats(second.reference_id)

@@ -71,12 +71,12 @@ def check(cache: "redis.Redis", world: World, now: datetime | None = None) -> No
     now = now or datetime.now(UTC).replace(tzinfo=None)
     for dojo in world.dojos:
         check_live(cache, world, dojo, now)
-        of_dojo = {
+        expected = {
             **scoreboards(world, dojo, now),
             **challenge_solves(world, dojo),
             **scores(world, dojo),
         }
-        for key, value in of_dojo.items():
+        for key, value in expected.items():
             assert value_of(cache, key) == value
 
 

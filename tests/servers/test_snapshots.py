@@ -239,12 +239,12 @@ async def test_a_wrong_use_of_the_connection_is_no_outage(single: Database) -> N
 
 
 async def test_a_cancelled_statement_frees_its_place_in_the_pool(database: str) -> None:
-    patient = Database(
+    with_long_timeout = Database(
         urls.database_url(database), pool_size=1, statement_timeout=59, prepared_statements=True
     )
 
     async def hang() -> None:
-        async with patient.snapshot() as snapshot:
+        async with with_long_timeout.snapshot() as snapshot:
             await snapshot.rows(sa.text("SELECT pg_sleep(600)"))
 
     task = asyncio.create_task(hang())
@@ -254,9 +254,9 @@ async def test_a_cancelled_statement_frees_its_place_in_the_pool(database: str) 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    async with patient.snapshot() as snapshot:
+    async with with_long_timeout.snapshot() as snapshot:
         assert await snapshot.scalars(sa.text("SELECT 1")) == [1]
-    await patient.close()
+    await with_long_timeout.close()
 
 
 async def test_after_a_migration_a_statement_alone_succeeds_at_once(

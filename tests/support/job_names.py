@@ -1,8 +1,8 @@
 """The names of the jobs that each change makes necessary.
 
 Jobs that are enqueued are derived from the catalog, so that a new statistic needs no change here;
-`tests/calculators/test_catalog.py` spells out what depends on what. Jobs whose values a solve
-changes are spelt out.
+`tests/calculators/test_catalog.py` spells out the dependencies. This module itself lists the jobs
+whose values a solve changes.
 """
 
 from collections.abc import Iterable
@@ -20,17 +20,18 @@ from tests.support.webapp import Dojo, User
 
 
 def named(jobs: Iterable[Job]) -> set[str]:
+    """The names of these jobs."""
     return {job.name for job in jobs}
 
 
-def of_dojo(dojo_id: int) -> list[Job]:
+def jobs_of_dojo(dojo_id: int) -> list[Job]:
     """The jobs whose values a solve in a public dojo changes, if the user has no tag."""
     return [Scoreboard(dojo_id), DojoStats(dojo_id), ChallengeSolves(dojo_id), Scores(dojo_id)]
 
 
 def of_dojos(*dojos: Dojo) -> set[str]:
-    """The same for all of these dojos."""
-    return named(job for dojo in dojos for job in of_dojo(dojo.dojo_id))
+    """The names of these jobs for all of these dojos."""
+    return named(job for dojo in dojos for job in jobs_of_dojo(dojo.dojo_id))
 
 
 def changed_by_solve(user: User, *dojos: Dojo) -> set[str]:

@@ -226,9 +226,9 @@ async def test_a_missing_column_and_an_unreadable_table_are_dangers(
         execute(database, "DROP ROLE looks_on")
     execute(database, "ALTER TABLE awards DROP COLUMN icon", "DROP INDEX submissions_solves")
     missing = await examined(variables)
-    for found, what in ((barred, "lacks SELECT"), (missing, "wanted: table awards with id")):
+    for found, text in ((barred, "lacks SELECT"), (missing, "wanted: table awards with id")):
         assert found["tables"].level is DANGER
-        assert what in found["tables"].sentence
+        assert text in found["tables"].sentence
         assert found["PostgreSQL"].level is OK
         assert found["prepared statements"].level is OK
     assert "looks_on" not in str(barred)

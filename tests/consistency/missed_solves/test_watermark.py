@@ -91,8 +91,8 @@ async def test_an_id_reserved_by_an_open_transaction_is_waited_for(site: Site) -
 async def test_writers_of_a_former_server_are_not_waited_for(site: Site) -> None:
     """With the end of the server, by a restart or a failover, all of them have ended."""
     before = await site.watermark()
-    held = msgspec.structs.replace(before, writers=("0/4711",))
-    await site.cache.set(keys.WATERMARK, msgspec.json.encode(held))
+    with_writer = msgspec.structs.replace(before, writers=("0/4711",))
+    await site.cache.set(keys.WATERMARK, msgspec.json.encode(with_writer))
     await failed_attempts(site, 10)
     for _ in range(3):
         await site.search()
