@@ -21,7 +21,7 @@ TICK = timedelta(microseconds=1)
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-def test_activity_is_what_the_definition_says(
+def test_activity_equals_the_definition(
     engine: sa.Engine, world: World, edges: list[timedelta]
 ) -> None:
     for solve, step in zip(world.submissions, edges, strict=False):

@@ -136,6 +136,6 @@ async def test_histories_end_as_the_definition_says(
 
 
 def naive_activity_of_nobody(key: str) -> Any:
-    """Who solved nothing has no key, or an empty list."""
+    """A user without solves has no key, or an empty list."""
     empty = {"solve_timestamps": [], "total_solves": 0}
     return empty if key.startswith("stats:activity:") else None

@@ -22,7 +22,7 @@ from tests.oracles.worlds import NOW, insert
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-def test_awards_are_what_the_definition_says(engine: sa.Engine, world: World) -> None:
+def test_awards_equal_the_definition(engine: sa.Engine, world: World) -> None:
     with engine.connect() as connection:
         insert(connection, world)
         belts_found = belts.calculator.compute(connection, [Belts()], NOW)

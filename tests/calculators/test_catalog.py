@@ -1,4 +1,4 @@
-"""The catalog: what each statistic costs, the order of a cold start, and affected jobs."""
+"""The catalog: the cost of each statistic, the order of a cold start, and affected jobs."""
 
 from unittest.mock import Mock
 
@@ -54,7 +54,7 @@ def test_the_cost_of_a_statistic_decides_how_it_is_executed(kind: str) -> None:
     assert found == COSTS[kind]
 
 
-def test_the_boards_come_first_in_a_cold_start_and_what_follows_from_them_last() -> None:
+def test_a_cold_start_begins_with_the_boards_and_ends_with_their_follow_ups() -> None:
     kinds = [each.job.kind for each in COLD_START if each.job.kind in COSTS]
     assert kinds == [
         "scoreboard",

@@ -1,4 +1,4 @@
-"""Tags in names: what is one, what is shown of it, and which are of one crew."""
+"""Tags in names: their syntax, how they are shown, and which of them form one crew."""
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
@@ -61,7 +61,7 @@ awkward = st.characters() | st.sampled_from(
 @given(st.text(awkward, max_size=12), st.text(awkward, max_size=26), st.text(awkward, max_size=2))
 @example("", "\U000e0041\U000e007f", "")
 @settings(max_examples=1000)
-def test_whatever_a_name_is_it_has_a_tag_or_none(before: str, within: str, after: str) -> None:
+def test_any_name_has_one_tag_or_none(before: str, within: str, after: str) -> None:
     for name in (f"{before}[{within}]{after}", before + within + after):
         found = tag_in(name)
         assert found == naive_tag(name)

@@ -20,7 +20,7 @@ NAMES = ["a [x]", "b [X ]", "c [\uff38]", "[y]", "d [y\ufe0f] ", "e [x] f", "g [
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-def test_crews_are_what_the_definition_says(
+def test_crews_equal_the_definition(
     engine: sa.Engine, world: World, names: list[str | None]
 ) -> None:
     for user, name in zip(world.users, names, strict=True):

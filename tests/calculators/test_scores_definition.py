@@ -16,7 +16,7 @@ from tests.oracles.worlds import NOW, insert, worlds
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-def test_scores_are_what_the_definition_says(engine: sa.Engine, world: World) -> None:
+def test_scores_equal_the_definition(engine: sa.Engine, world: World) -> None:
     gone = Scores(dojo_id=123_456)
     wanted = [Scores(dojo["dojo_id"]) for dojo in world.dojos] + [gone]
     with engine.connect() as connection:

@@ -62,7 +62,9 @@ def board(scores: dict[int, int]) -> list[tuple[int, int]]:
 
 @given(world=worlds())
 @ROWS
-def test_both_ways_give_what_the_definition_says(engine: sa.Engine, world: World) -> None:
+def test_user_entries_and_whole_boards_equal_the_definition(
+    engine: sa.Engine, world: World
+) -> None:
     pairs = [
         UserEntries(dojo["dojo_id"], user["id"])
         for dojo in world.dojos

@@ -24,7 +24,7 @@ SOLVED_AT = "2024-01-02T03:04:05"
 since_2_0 = pytest.mark.skipif(sa.__version__.startswith("1."), reason="a form that 2.0 brought")
 
 
-async def test_an_update_is_what_it_changes_and_no_more(run: Run) -> None:
+async def test_an_update_publishes_only_the_rows_it_changes(run: Run) -> None:
     users = ctfd.Users
     assert await run(
         lambda session: session.execute(
@@ -37,7 +37,7 @@ async def test_an_update_is_what_it_changes_and_no_more(run: Run) -> None:
     ) == {UserUpdate(3)}
 
 
-async def test_a_delete_is_what_was_there(run: Run) -> None:
+async def test_a_delete_publishes_the_rows_it_deletes(run: Run) -> None:
     def work(session: Any) -> None:
         assert session.query(ctfd.Submissions).filter_by(user_id=2).delete() == 2
         assert session.query(ctfd.Submissions).filter_by(user_id=1).delete() == 0
@@ -45,7 +45,7 @@ async def test_a_delete_is_what_was_there(run: Run) -> None:
     assert await run(work) == {ChallengeSolve(2, 2, SOLVED_AT), ActivityUpdate(2)}
 
 
-async def test_what_is_pending_is_flushed_before_a_delete_looks(run: Run) -> None:
+async def test_pending_objects_are_flushed_before_a_delete_reads_its_rows(run: Run) -> None:
     def work(session: Any) -> None:
         session.add(ctfd.Solves(user_id=1, challenge_id=1))
         session.query(ctfd.Submissions).delete()
@@ -71,7 +71,7 @@ async def test_core_tables_are_ours_too(run: Run) -> None:
     ) == ctfd.changed(ctfd.DOJO, 0, 1)
 
 
-async def test_a_criterion_on_another_table_is_followed(run: Run) -> None:
+async def test_a_criterion_on_another_table_is_evaluated(run: Run) -> None:
     users, members = ctfd.Users, ctfd.DojoUsers
     members_of: Any = sa.select(members.user_id).where(members.dojo_id == ctfd.DOJO)
     assert await run(
@@ -122,7 +122,7 @@ async def test_an_update_of_the_key_changes_both_dojos(run: Run) -> None:
     ) == ctfd.changed(ctfd.DOJO, 0, 1) | ctfd.changed(ctfd.OTHER_DOJO, 0)
 
 
-async def test_parameters_of_many_executions_are_followed(run: Run) -> None:
+async def test_the_parameters_of_many_executions_are_used(run: Run) -> None:
     users = ctfd.Users.__table__
     statement = users.update().where(users.c.id == sa.bindparam("who"))
     assert await run(
@@ -133,7 +133,7 @@ async def test_parameters_of_many_executions_are_followed(run: Run) -> None:
 
 
 @since_2_0
-async def test_an_update_by_primary_key_is_followed(run: Run) -> None:
+async def test_an_update_by_primary_key_is_published(run: Run) -> None:
     assert await run(
         lambda session: session.execute(
             sa.update(ctfd.Users), [{"id": 1, "name": "another"}, {"id": 2, "name": "user 2"}]
@@ -160,7 +160,7 @@ async def test_an_insert_is_its_values_and_parameters(run: Run) -> None:
 
 
 @since_2_0
-async def test_an_insert_of_an_entity_is_told_by_its_identity(run: Run) -> None:
+async def test_an_insert_of_an_entity_is_published_with_its_identity(run: Run) -> None:
     assert await run(
         lambda session: session.execute(
             sa.insert(ctfd.Solves),
@@ -180,7 +180,7 @@ async def test_attributes_named_otherwise_than_their_columns_are_known(run: Run)
     ) == ctfd.changed(ctfd.DOJO, 0, 1) | {BeltsUpdate(), EmojisUpdate()}
 
 
-async def test_an_upsert_is_told_and_its_result_comes_back(run: Run) -> None:
+async def test_an_upsert_is_published_and_returns_its_result(run: Run) -> None:
     table = ctfd.DojoUsers.__table__
     rows = []
 
@@ -192,7 +192,7 @@ async def test_an_upsert_is_told_and_its_result_comes_back(run: Run) -> None:
     assert [tuple(row) for row in rows] == [(1,)]
 
 
-async def test_a_deleted_dojo_is_told_with_the_modules_that_go_with_it(run: Run) -> None:
+async def test_a_deleted_dojo_is_published_with_its_deleted_modules(run: Run) -> None:
     assert await run(lambda session: session.query(ctfd.Dojos).delete()) == {
         *ctfd.changed(ctfd.DOJO, 0, 1),
         *ctfd.changed(ctfd.OTHER_DOJO, 0),
@@ -215,7 +215,7 @@ async def test_rows_that_a_statement_selects_are_left_to_reconciling(run: Run) -
     assert await run(lambda session: session.execute(statement)) == set()
 
 
-def test_a_statement_that_changes_too_much_is_followed_as_far_as_a_request_may_wait(
+def test_a_statement_with_too_many_rows_publishes_the_first_of_them(
     sessions: Any, entries: Callable[[], list[Event]], caplog: pytest.LogCaptureFixture
 ) -> None:
     numbers = sa.text(
@@ -230,7 +230,7 @@ def test_a_statement_that_changes_too_much_is_followed_as_far_as_a_request_may_w
 
 
 @since_2_0
-async def test_what_a_statement_returns_may_be_read_as_entities(run: Run) -> None:
+async def test_the_result_of_a_statement_can_be_read_as_entities(run: Run) -> None:
     users = ctfd.Users
     statement = sa.update(users).where(users.id == 3).values(name="third").returning(users)
     assert await run(

@@ -1,4 +1,4 @@
-"""What a change of a row publishes: the contract's events for everything that changes a number."""
+"""The events of changed rows: the contract's events for every change of a number."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -18,7 +18,7 @@ from tests.client import ctfd
 
 Run = Callable[[Callable[[Any], object]], Awaitable[set[Event]]]
 
-# SQLAlchemy warns where an object gets the type of another class, which is what is tried here.
+# These tests give objects the type of another class on purpose, and SQLAlchemy warns.
 other_type = pytest.mark.filterwarnings("ignore:Flushing object:sqlalchemy.exc.SAWarning")
 
 
@@ -84,7 +84,7 @@ async def test_a_solve_that_moves_with_its_relationship_counts_too(run: Run) -> 
     }
 
 
-async def test_a_solve_whose_date_changes_is_told_with_both(run: Run) -> None:
+async def test_a_solve_whose_date_changes_is_published_with_both_dates(run: Run) -> None:
     def work(session: Any) -> None:
         session.get(ctfd.Solves, ctfd.SOLVE).date += timedelta(days=1)
 
@@ -149,7 +149,7 @@ async def test_a_changed_dojo_is_the_dojo_its_modules_and_awards(run: Run) -> No
     assert await run(work) == expected
 
 
-async def test_a_new_dojo_is_told_with_its_modules(run: Run) -> None:
+async def test_a_new_dojo_is_published_with_its_modules(run: Run) -> None:
     modules = [ctfd.DojoModules(module_index=index) for index in range(2)]
     dojo = ctfd.Dojos(dojo_id=-9, slug="new", modules=modules)
     assert await run(lambda session: session.add(dojo)) == ctfd.changed(-9, 0, 1) | {
@@ -158,13 +158,13 @@ async def test_a_new_dojo_is_told_with_its_modules(run: Run) -> None:
     }
 
 
-async def test_a_deleted_dojo_is_told_with_the_modules_it_had(run: Run) -> None:
+async def test_a_deleted_dojo_is_published_with_its_former_modules(run: Run) -> None:
     assert await run(lambda session: session.delete(session.get(ctfd.Dojos, ctfd.DOJO))) == (
         ctfd.changed(ctfd.DOJO, 0, 1) | {EmojisUpdate(), BeltsUpdate()}
     )
 
 
-async def test_modules_that_come_and_go_are_told(run: Run) -> None:
+async def test_new_and_deleted_modules_are_published(run: Run) -> None:
     def work(session: Any) -> None:
         session.delete(session.get(ctfd.DojoModules, (ctfd.DOJO, 1)))
         session.add(ctfd.DojoModules(dojo_id=ctfd.DOJO, module_index=4))
@@ -172,7 +172,7 @@ async def test_modules_that_come_and_go_are_told(run: Run) -> None:
     assert await run(work) == ctfd.changed(ctfd.DOJO, 0, 1, 4)
 
 
-async def test_a_module_that_is_left_an_orphan_is_deleted_and_told(run: Run) -> None:
+async def test_an_orphaned_module_is_deleted_and_published(run: Run) -> None:
     def work(session: Any) -> None:
         dojo = session.get(ctfd.Dojos, ctfd.DOJO)
         dojo.modules.remove(dojo.modules[1])
@@ -220,7 +220,7 @@ async def test_a_challenge_of_a_dojo_and_its_visibility_change_the_dojo(run: Run
         assert await run(work) == ctfd.changed(ctfd.DOJO, 0, 1), work
 
 
-async def test_a_member_who_joins_changes_or_leaves_changes_the_dojo(run: Run) -> None:
+async def test_a_new_changed_or_deleted_membership_changes_the_dojo(run: Run) -> None:
     def join(session: Any) -> None:
         session.add(ctfd.DojoUsers(dojo_id=ctfd.OTHER_DOJO, user_id=1, type="member"))
 
@@ -242,7 +242,7 @@ async def test_a_deleted_challenge_changes_its_dojos_and_its_solvers(run: Run) -
 
 
 @other_type
-async def test_a_user_who_is_renamed_hidden_promoted_or_deleted_is_told(run: Run) -> None:
+async def test_a_renamed_hidden_promoted_or_deleted_user_is_published(run: Run) -> None:
     def change(name: str, value: object) -> Callable[[Any], None]:
         return lambda session: setattr(session.get(ctfd.Users, 1), name, value)
 
@@ -258,7 +258,7 @@ async def test_a_user_who_is_renamed_hidden_promoted_or_deleted_is_told(run: Run
 
 
 @other_type
-async def test_an_award_is_told_by_its_old_and_its_new_type(run: Run) -> None:
+async def test_an_award_is_published_by_its_old_and_its_new_type(run: Run) -> None:
     async def expect(work: Callable[[Any], object], *events: Event) -> None:
         assert await run(work) == set(events)
 

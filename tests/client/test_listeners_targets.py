@@ -1,4 +1,4 @@
-"""What sessions can be listened to, and listening no more."""
+"""The targets of `listen`, and its end."""
 
 from collections.abc import Callable
 from typing import Any
@@ -147,7 +147,7 @@ def class_of(target: Any) -> type:
     return target if isinstance(target, type) else type("nobody's", (), {})
 
 
-async def test_synchronous_sessions_do_not_publish_what_asynchronous_ones_shall(
+async def test_synchronous_sessions_do_not_publish_for_asynchronous_ones(
     engine: Any, async_publisher: AsyncPublisher, entries: Entries, rename: Callable[[Any], None]
 ) -> None:
     remove = listen(AsyncSession, async_publisher)
@@ -184,7 +184,7 @@ def two_publishers(cache: redis.Redis) -> list[Publisher]:
     return [Publisher(cache), Publisher(cache)]
 
 
-def test_who_listens_twice_publishes_twice_and_lets_go_one_by_one(
+def test_two_listeners_publish_twice_and_are_removed_one_by_one(
     engine: Any,
     two_publishers: list[Publisher],
     entries: Entries,
@@ -218,7 +218,7 @@ def test_with_a_publisher_that_is_switched_off_nothing_is_listened_to(
 
 
 @pytest.mark.parametrize("target", [object, object(), int, None, "Session"])
-def test_what_makes_no_sessions_is_refused(target: Any, publisher: Publisher) -> None:
+def test_a_target_that_makes_no_sessions_is_refused(target: Any, publisher: Publisher) -> None:
     with pytest.raises(TypeError, match="sessions"):
         listen(target, publisher)
 

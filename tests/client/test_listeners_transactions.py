@@ -1,4 +1,4 @@
-"""When something is published: after the outermost commit, and not what was rolled back."""
+"""Events are published after the outermost commit, and never after a rollback."""
 
 import gc
 import weakref
@@ -30,7 +30,7 @@ def rename() -> Callable[..., None]:
     return to
 
 
-def test_what_is_rolled_back_is_not_published(
+def test_rolled_back_changes_are_not_published(
     sessions: Any, entries: Entries, rename: Callable[..., None]
 ) -> None:
     with sessions() as session:
@@ -43,7 +43,7 @@ def test_what_is_rolled_back_is_not_published(
     assert entries() == []
 
 
-async def test_what_is_rolled_back_is_not_published_async(
+async def test_rolled_back_changes_are_not_published_async(
     async_sessions: Any, entries: Entries, rename: Callable[..., None]
 ) -> None:
     async with async_sessions() as session:
@@ -72,9 +72,7 @@ def test_each_commit_of_a_session_publishes_its_own(
         assert entries() == [UserUpdate(3)]
 
 
-def test_what_is_not_flushed_yet_is_published_by_the_commit_that_flushes_it(
-    sessions: Any, entries: Entries
-) -> None:
+def test_a_commit_publishes_the_changes_that_it_flushes(sessions: Any, entries: Entries) -> None:
     with sessions.begin() as session:
         session.get(ctfd.Users, 1).name = "another"
     assert entries() == [UserUpdate(1)]
@@ -145,7 +143,7 @@ async def test_an_inner_savepoint_goes_with_the_outer_one(
     assert await run(work) == {UserUpdate(3)}
 
 
-async def test_what_a_rolled_back_savepoint_forgot_is_still_known_from_before_it(
+async def test_a_rolled_back_savepoint_keeps_the_events_from_before_it(
     run: Run, rename: Callable[..., None]
 ) -> None:
     def work(session: Any) -> None:
@@ -212,7 +210,7 @@ def test_sessions_do_not_mix(sessions: Any, entries: Entries, rename: Callable[.
         assert entries() == [UserUpdate(1)]
 
 
-def test_the_connection_is_back_in_the_pool_when_redis_is_asked(
+def test_the_connection_is_back_in_the_pool_before_publishing(
     engine: Any, publisher: Publisher, entries: Entries, rename: Callable[..., None]
 ) -> None:
     """Told by a second set of listeners: theirs come after those that publish."""
@@ -307,7 +305,7 @@ def test_flushes_and_statements_that_touch_none_of_our_tables_ask_nothing(
     )
 
 
-@pytest.mark.filterwarnings("ignore:Deprecated API features detected")  # that is what it is about
+@pytest.mark.filterwarnings("ignore:Deprecated API features detected")  # the subject of the test
 @pytest.mark.skipif(not sa.__version__.startswith("1."), reason="2.0 has no autocommit mode")
 def test_sqlalchemy_1_4_in_autocommit_mode_publishes_each_flush_and_statement(
     engine: Any, publisher: Publisher, entries: Entries

@@ -1,4 +1,4 @@
-"""Publishing itself: what stands in the stream, and what happens when Redis does not serve."""
+"""The publisher: entries of the stream, and a Redis that fails."""
 
 import asyncio
 import logging
@@ -122,7 +122,7 @@ async def test_a_redis_that_never_answers_costs_about_a_second_at_most(
     ]
 
 
-async def test_what_redis_refuses_is_counted_event_by_event(
+async def test_events_that_redis_refuses_are_counted_one_by_one(
     publish: Publish,
     redis_server: embedded.Redis,
     cache: redis.Redis,
@@ -166,7 +166,7 @@ async def test_publishing_that_was_given_up_leaves_no_answer_for_the_next(
     monkeypatch.setattr("statsd.client.publisher.TOTAL_TIMEOUT", 60.0)
     publisher = AsyncPublisher.from_url(redis_server.url, socket_timeout=60)
     await publisher.publish(UserUpdate(1))
-    cache.client_pause(60_000, all=False)  # of what writes
+    cache.client_pause(60_000, all=False)  # only writes
     task = asyncio.create_task(publisher.publish(UserUpdate(2)))
     done, _ = await asyncio.wait([task], timeout=0.05)
     task.cancel()
@@ -179,7 +179,7 @@ async def test_publishing_that_was_given_up_leaves_no_answer_for_the_next(
     await publisher.aclose()
 
 
-async def test_what_is_no_event_is_the_programmers_error(
+async def test_an_argument_that_is_no_event_raises_type_error(
     publish: Publish, redis_server: embedded.Redis, cache: redis.Redis
 ) -> None:
     for wrong in ("challenge_solve", {"user_id": 1}, UserUpdate):
@@ -237,7 +237,7 @@ def test_a_commit_succeeds_without_redis(
 async def test_an_asynchronous_commit_succeeds_without_redis(
     async_sessions: Any, async_publisher: AsyncPublisher, cache: redis.Redis
 ) -> None:
-    cache.client_pause(60_000, all=False)  # of what writes
+    cache.client_pause(60_000, all=False)  # only writes
     start = time.monotonic()
     async with async_sessions() as session, session.begin():
         (await session.get(ctfd.Users, 1)).name = "another"

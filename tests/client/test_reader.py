@@ -64,7 +64,7 @@ async def test_a_miss_is_computed_and_pending_async(
     assert cache.hget(JOB, "class") == b"0"
 
 
-def test_a_key_that_is_missed_often_is_asked_for_once(reader: Reader, cache: redis.Redis) -> None:
+def test_a_key_that_is_missed_often_is_enqueued_once(reader: Reader, cache: redis.Redis) -> None:
     reader.get_dojo_stats(REFERENCE)
     enqueued = cache.hget(JOB, "enqueued")
     for _ in range(5):
@@ -170,7 +170,7 @@ def test_a_redis_that_never_answers_holds_a_page_up_for_a_bounded_time(engine: A
         reader.close()
 
 
-def test_what_is_computed_is_read_from_one_snapshot(reader: Reader, engine: Any) -> None:
+def test_a_value_is_computed_from_one_snapshot(reader: Reader, engine: Any) -> None:
     isolation = []
 
     def note(connection: Any, *_: object) -> None:

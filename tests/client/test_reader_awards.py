@@ -73,7 +73,7 @@ def categories(value: Any, user: str = "2") -> set[str | None]:
 
 
 def pending(cache: redis.Redis) -> set[str]:
-    """What is owed, less what the first use of an empty Redis owes."""
+    """The pending jobs, without those of the first use of an empty Redis."""
     queue: Any = cache.keys(f"{keys.JOB}*")
     names = {key.decode().removeprefix(f"{keys.JOB}") for key in queue}
     return names - {"reconcile"}
@@ -115,7 +115,7 @@ async def test_emojis_are_those_of_dojos_that_may_be_seen(read: Read, cache: red
 
 
 @pytest.mark.usefixtures("awards")
-async def test_who_has_no_emoji_that_may_be_seen_is_not_named(read: Read, engine: Any) -> None:
+async def test_a_user_without_a_visible_emoji_is_not_named(read: Read, engine: Any) -> None:
     with engine.begin() as connection:
         connection.execute(
             sa.insert(schema.awards).values(user_id=3, type="emoji", category=OTHER_HEX)
@@ -137,7 +137,7 @@ async def test_activity_is_that_of_one_user(
 
 
 @pytest.mark.parametrize("user_id", [123_456, -1, 2**31, -(2**70)])
-async def test_who_does_not_exist_has_no_activity_and_nothing_is_asked_for(
+async def test_a_user_who_does_not_exist_has_no_activity_and_nothing_is_enqueued(
     read: Read, cache: redis.Redis, user_id: int
 ) -> None:
     assert await read("get_activity", user_id) == activity.empty()
@@ -212,7 +212,7 @@ async def test_a_value_of_another_form_counts_as_missing(
 
 
 @pytest.mark.usefixtures("awards")
-async def test_what_counts_in_an_emoji_of_another_dojo_is_not_shown_with_it(
+async def test_an_award_counted_in_an_emoji_of_another_dojo_is_not_shown_with_it(
     read: Read, engine: Any
 ) -> None:
     with engine.begin() as connection:
@@ -263,7 +263,7 @@ def test_without_the_fallback_all_is_empty_and_all_colours_are_there(
         ("get_crews", (DOJO,), {"page": "1"}, "page"),
     ],
 )
-async def test_what_is_no_integer_is_refused(
+async def test_an_id_that_is_no_integer_is_refused(
     read: Read, method: str, arguments: tuple[Any, ...], named: dict[str, Any], name: str
 ) -> None:
     with pytest.raises(TypeError, match=f"{name} must be an int"):

@@ -135,7 +135,7 @@ async def test_a_live_board_of_another_type_is_none(
     assert await read("get_scoreboard", DOJO) == (BOARD[:20], 45, None)
 
 
-# --- what is no id
+# --- arguments that are no ids
 
 
 @pytest.mark.parametrize("no_id", ["3", "a-dojo", 3.0, Decimal(3), True, b"3", None], ids=repr)
@@ -245,7 +245,7 @@ async def test_each_value_is_read_from_its_own_key(read: Read, cache: redis.Redi
 # --- computed
 
 
-async def test_what_is_missing_is_computed_and_pending(read: Read, cache: redis.Redis) -> None:
+async def test_a_missing_value_is_computed_and_enqueued(read: Read, cache: redis.Redis) -> None:
     assert await read("get_scoreboard", DOJO, me=2) == ([ENTRY], 1, ENTRY)
     assert await read("get_scoreboard", DOJO, 0) == ([ENTRY], 1, None)
     assert await read("get_rank", DOJO, 2, module_index=0) == 1
@@ -274,7 +274,7 @@ async def test_a_private_dojo_has_empty_scores(read: Read) -> None:
 
 
 @pytest.mark.parametrize(("dojo_id", "module_index"), NOWHERE)
-async def test_what_does_not_exist_is_empty_and_nothing_is_asked_for(
+async def test_a_dojo_or_module_that_does_not_exist_is_empty_and_nothing_is_enqueued(
     read: Read, cache: redis.Redis, dojo_id: int, module_index: int | None
 ) -> None:
     assert await read("get_scoreboard", dojo_id, module_index) == ([], 0, None)
@@ -302,7 +302,7 @@ async def test_a_window_that_there_is_not_has_no_ranks(read: Read) -> None:
             await read(method, DOJO, 2, days=14)
 
 
-def test_without_the_fallback_a_miss_is_empty_and_nothing_is_asked_for(
+def test_without_the_fallback_a_miss_is_empty_and_nothing_is_enqueued(
     engine: Any, redis_server: embedded.Redis, cache: redis.Redis
 ) -> None:
     reader = Reader.from_url(engine, redis_server.url, fallback=False)

@@ -1,4 +1,4 @@
-"""The table of what each event changes."""
+"""The table of events and the data that they change."""
 
 import pytest
 

@@ -101,7 +101,7 @@ async def test_a_solve_concerns_the_dojos_that_require_the_challenge(site: Site)
     assert await site.pending_again() == set()
 
 
-async def test_a_solve_that_changes_the_boards_enqueues_what_follows_from_them(site: Site) -> None:
+async def test_a_solve_that_changes_the_boards_enqueues_their_follow_ups(site: Site) -> None:
     await site.answer()
     site.webapp.solve(site.user, site.challenges[1])
     solve = {"user_id": site.user.id, "challenge_id": site.challenges[1]}
