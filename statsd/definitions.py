@@ -1,16 +1,16 @@
 """Numbers of the contract that SQL, Python and Lua share (contract, section 4)."""
 
 WINDOWS = (0, 7, 30)
-"""Days that a scoreboard looks back; 0 is all time."""
+"""The windows of scoreboards in days; 0 is all time."""
 
 CHART_DAYS = (1, 7, 30, 60)
 """The days of a dojo's chart, counted back from today (UTC)."""
 
 RECENT_SOLVES = 5
-"""How many of the newest solves a dojo's statistics show."""
+"""The number of newest solves in a dojo's statistics."""
 
 SCORE_UNIT = 2**31
 """A score on a live board is solves times this, plus the tie-break."""
 
 SENTINEL = "-"
-"""The member of each sorted set and hash of a live board that is no user."""
+"""The member of each sorted set and hash of a live board that stands for no user."""

@@ -81,7 +81,9 @@ def parse(name: str) -> Job:
     try:
         return _kinds[kind].of(*map(int, numbers))
     except ValueError as error:
-        raise UnknownKindError(f"{name!r} does not have the fields that this version knows") from error
+        raise UnknownKindError(
+            f"{name!r} does not have the fields that this version knows"
+        ) from error
 
 
 def known(names: Iterable[str]) -> Iterator[Job]:

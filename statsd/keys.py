@@ -14,7 +14,7 @@ EMOJIS = "stats:emojis"
 CONTAINERS = "stats:containers"
 
 AS_OF = ":updated"
-"""Ends the key that holds the moment for which a value is true."""
+"""The suffix of the key of a value's as-of."""
 
 INTERNAL = "stats:internal:"
 CLOCK = f"{INTERNAL}clock"
@@ -33,11 +33,11 @@ AUDIT = f"{INTERNAL}audit"
 DAEMONS = f"{INTERNAL}daemons"
 
 BOARDS = "stats:boards:2:"
-"""Begins the keys of live boards; the number is the version of their form."""
+"""The prefix of the keys of live boards; the number is the version of their format."""
 BOARD_CHANGES = f"{INTERNAL}board_changes"
 
 SCOREBOARD_ARRAY, CREWS_ARRAY = "stats:scoreboard:dojo:", "stats:crews:dojo:"
-"""Begin the keys of a whole dojo's arrays; `{dojo_id}:{days}` follows."""
+"""The prefixes of the keys of a whole dojo's arrays; `{dojo_id}:{days}` follows."""
 
 
 def reference_id(dojo_id: int, slug: str, *, official: bool) -> str:
@@ -81,7 +81,7 @@ def scoreboard(dojo_id: int, module_index: int | None = None, days: int = 0) -> 
 
 
 def challenge_solves(dojo_id: int, module_index: int) -> str:
-    """Return the key of the numbers of solves of a module's challenges."""
+    """Return the key of the solve counts of a module's challenges."""
     return f"stats:challenge_solves:{_scope(dojo_id, module_index)}"
 
 
@@ -114,7 +114,7 @@ def module_index_of(scope: str) -> int | None:
 
 
 def boards(dojo_id: int) -> str:
-    """Return what the keys of a dojo's live boards begin with; see `statsd/boards/lua/state.lua`."""
+    """Return the prefix of the keys of a dojo's live boards; see `statsd/boards/lua/state.lua`."""
     return f"{BOARDS}{dojo_id}"
 
 
@@ -124,7 +124,7 @@ def crews(dojo_id: int, module_index: int | None = None, days: int = 0) -> str:
 
 
 def updated(key: str) -> str:
-    """Return the key that holds the moment `key`'s value is true for, in Redis seconds."""
+    """Return the key of the as-of of `key`'s value, in seconds of the Redis server's clock."""
     return f"{key}{AS_OF}"
 
 
@@ -134,15 +134,15 @@ def job(name: str) -> str:
 
 
 def due(priority: int) -> str:
-    """Return the key of the pending jobs of a class, by the time they are due."""
+    """Return the key of the pending jobs of a class, ordered by due time."""
     return f"{DUE}{priority:d}"
 
 
 def heartbeat(consumer: str) -> str:
-    """Return the key by which a daemon shows that it lives, and holds its name."""
+    """Return the key of a daemon's heartbeat, which also reserves its consumer name."""
     return f"{INTERNAL}heartbeat:{consumer}"
 
 
 def requested(name: str) -> str:
-    """Return the key that remembers, for some seconds, that a job was enqueued on request."""
+    """Return the key that exists for some seconds after a job was enqueued on request."""
     return f"{INTERNAL}requested:{name}"

@@ -1,11 +1,12 @@
 """The Lua scripts: each a file of its own, loaded once, run by its SHA.
 
-A script is named by its package and file: `jobs/complete` is `statsd/jobs/lua/complete.lua`. On
-top of each file stand its request and its reply, and the files that it includes
+A script is named by its package and file: `jobs/complete` is `statsd/jobs/lua/complete.lua`. Each
+file begins with a description of its request and its reply, and with the files that it includes
 (`-- include jobs/queue`). Constants that Python and Lua share are generated from Python.
 
-Every script takes one MessagePack map. A reply with fields is a MessagePack map as well. Scripts
-name private keys by themselves, so they run on one Redis server and not on a Redis Cluster.
+The request of every script is one MessagePack map. A reply with fields is a MessagePack map as
+well. Scripts compute the names of private keys, so they run on one Redis server and not on a Redis
+Cluster.
 """
 
 import json
@@ -23,14 +24,14 @@ from statsd.job import AFTER_LOSS, Priority
 encode = msgspec.msgpack.encode
 
 EXTENSIONS = {"jobs/hooks": ("boards/hooks",)}
-"""Files that come with another one: the queue's own scripts name no statistic."""
+"""Files that extend another one; therefore the queue's own scripts name no statistic."""
 
 _INCLUDE = re.compile(r"^-- include (\S+)$", re.MULTILINE)
 
 
 @cache
 def source(name: str) -> str:
-    """Return the text of a script as the server gets it, with all that it includes."""
+    """Return the full text of a script, with its included files."""
     return "".join(map(text, parts(name)))
 
 
@@ -109,7 +110,7 @@ def _definitions() -> str:
 
 
 def _follow_ups() -> str:
-    # Imported when it is needed: a web application's readers load no script that has follow-ups.
+    # Imported on demand: a web application's readers load no script with follow-ups.
     follow_ups = import_module("statsd.boards.follow_ups")
     return constants({"FOLLOW_UPS": follow_ups.by_occasion()})
 

@@ -1,4 +1,4 @@
-"""Which jobs follow from a completed or a failed job: one table for scripts and documentation.
+"""The jobs that follow from a completed or a failed job, for the scripts and the documentation.
 
 The scripts of the boards (`statsd/boards/lua/hooks.lua`) enqueue them by the name of the occasion.
 """
@@ -18,8 +18,8 @@ class FollowUp(NamedTuple):
 
     job: type[Job]
     derived: bool = False
-    """Whether it follows from user entries that are on the boards already, so that the boards are
-    not in doubt until it is completed."""
+    """Whether it follows from user entries that are on the boards already. Such a job does not make
+    the boards doubtful while it is pending."""
     priority: Priority | None = None
     """None: the job's own class."""
 
@@ -29,7 +29,7 @@ class Occasion(NamedTuple):
 
     of: type[Job]
     when: str
-    """For people."""
+    """A description for the documentation."""
     then: tuple[FollowUp, ...]
 
 
@@ -57,7 +57,7 @@ OCCASIONS: Mapping[str, Occasion] = {
         "time passed: a solve has left a window",
         (FollowUp(UserEntries, priority=Priority.ORDINARY),),
     ),
-    "boards_installed": Occasion(Scoreboard, "completed: new boards are in place", (TOTALS,)),
+    "boards_installed": Occasion(Scoreboard, "completed: the new boards were installed", (TOTALS,)),
     "boards_beside_crews": Occasion(
         Scoreboard, "a user has a tag, or modules came or went", (EXPORT_CREWS,)
     ),
@@ -66,15 +66,15 @@ OCCASIONS: Mapping[str, Occasion] = {
     ),
     "boards_with_incomplete_entries": Occasion(
         Scoreboard,
-        "such entries lack a new module, or are of another day",
+        "user entries that changed meanwhile lack a new module, or are of another day",
         (FollowUp(UserEntries),),
     ),
     "boards_without_touched": Occasion(
-        Scoreboard, "which entries changed meanwhile was evicted", (REBUILD,)
+        Scoreboard, "the list of user entries that changed meanwhile was evicted", (REBUILD,)
     ),
     "boards_evicted": Occasion(
         Scoreboard,
-        "the new boards were evicted before they were in place",
+        "the new boards were evicted before they were installed",
         (FollowUp(Scoreboard, priority=Priority.INTERACTIVE),),
     ),
     "boards_removed": Occasion(Scoreboard, "the dojo is gone", (EXPORT_CREWS,)),
@@ -85,7 +85,7 @@ OCCASIONS: Mapping[str, Occasion] = {
 
 
 def by_occasion() -> dict[str, list[dict[str, Any]]]:
-    """Return the table as the scripts have it."""
+    """Return the table for the scripts."""
     return {
         name: [
             {"kind": each.job.kind, "class": int(_class(each)), "derived": each.derived}
@@ -100,7 +100,7 @@ def _class(follow_up: FollowUp) -> Priority:
 
 
 def table() -> str:
-    """Return the table as the documentation has it."""
+    """Return the table for the documentation."""
     rows = ["| job | when | enqueues |", "|---|---|---|"]
     for each in OCCASIONS.values():
         then = ", ".join(f"`{one.job.kind}` ({_class(one).name.lower()})" for one in each.then)

@@ -1,12 +1,12 @@
-"""Live boards: a dojo's scoreboards as sorted sets, and its totals, which a solve moves at once.
+"""Live boards: a dojo's scoreboards as sorted sets, and its totals, updated by each solve.
 
-Rewriting a scoreboard costs as much as the dojo has solves. So beside the exported arrays the
-daemon keeps sorted sets: a solve makes one `UserEntries` stale, whose answer is put into them, and
-from what they hold the dojo's statistics and its crews follow without reading its solves. All of a
-dojo's boards are built together, from the same pass as its exported scoreboards, by the refresh
-`Scoreboard`.
+The cost of a scoreboard's array grows with the solves of the dojo. The daemon therefore keeps
+sorted sets beside the exported arrays. A solve enqueues one `UserEntries`, and its answer updates
+the sorted sets. The dojo's statistics and crews follow from them without a pass over its solves.
+All boards of a dojo are built together by the job `Scoreboard`, from the same pass as its exported
+arrays.
 
-How they lie in Redis is said in `statsd/lua/boards.lua`.
+`statsd/boards/lua/state.lua` describes the keys in Redis.
 """
 
 import asyncio
@@ -37,17 +37,17 @@ from statsd.servers.database import Database
 from statsd.servers.snapshot import Groups
 
 EXPIRE = "EXPIRE"
-UPLOAD_TTL = 600  # seconds until boards that were never put in place go
+UPLOAD_TTL = 600  # seconds after which boards that were never installed expire
 CHUNK = 1000  # entries in one command
-BOARDS_PAGE = 8  # boards that are read at once, each with all its entries
-USERS_PAGE = 500  # other rows that are read at once, most of them of a user each
-MEMBERS = 200  # of crews, of whom Redis is asked at once: some milliseconds
-TRIES = 3  # at reading all members of a dojo while nothing is put down
+BOARDS_PAGE = 8  # rows read at once, where each is a board with all its entries
+USERS_PAGE = 500  # other rows read at once, most of them of one user each
+MEMBERS = 200  # crew members in one request, which takes Redis some milliseconds
+TRIES = 3  # attempts to read all members of a dojo between two writes
 
 R = TypeVar("R")
 
 Member = tuple[int, str, dict[str, Sequence[int]]]
-"""A user, the JSON that is kept of it, and by scope its ranks, from 0, in the windows."""
+"""A user, its JSON text on the boards, and by scope its ranks (from 0) in the windows."""
 
 
 class LiveBoards:
@@ -59,9 +59,9 @@ class LiveBoards:
         self._members = redis.register_script(scripts.source("boards/members"))
 
     async def rebuild(self, wanted: Sequence[Scoreboard], attempt: Attempt) -> Parts:
-        """Compute all scoreboards of dojos anew, from one pass: the arrays, and the boards.
+        """Compute all scoreboards of dojos from one pass: the arrays and the boards.
 
-        The rows of all of them together are many, so they are read as they come, dojo by dojo.
+        All rows together take much memory, so they are read and answered dojo by dojo.
         """
         parameters = user_entries.parameters(attempt.now) | dict(
             scoreboard.parameters(wanted, attempt.now)
@@ -75,7 +75,7 @@ class LiveBoards:
                 yield {Scoreboard(dojo_id): await self._built(dojo_id, found, attempt)}
 
     async def _built(self, dojo_id: int, found: Sequence[Groups], attempt: Attempt) -> Answer:
-        """Return the arrays of a dojo, and its boards, which lie beside those in place by now."""
+        """Return the arrays of a dojo, after its boards were uploaded beside the current ones."""
         shaped = await _shaped(dojo_id, found)
         if not shaped:
             return Answer({}, boards={"no_boards": {"dojo": str(dojo_id)}})
@@ -84,7 +84,7 @@ class LiveBoards:
         return Answer(values, boards={"new_boards": {"dojo": str(dojo_id), "prefix": prefix}})
 
     async def _upload(self, dojo_id: int, boards: Boards, attempt: Attempt) -> str:
-        """Write boards beside those in place; return what their keys begin with."""
+        """Write boards beside the current ones; return the prefix of their keys."""
         prefix = f"{keys.boards(dojo_id)}@{attempt.token}"
         for some in _in_parts(_commands(prefix, boards, attempt)):
             async with self._redis.pipeline(transaction=True) as pipeline:
@@ -96,7 +96,7 @@ class LiveBoards:
     async def user_entries_of(
         self, wanted: Sequence[UserEntries], attempt: Attempt
     ) -> Mapping[UserEntries, Answer]:
-        """Look up what users have on the boards of dojos."""
+        """Look up the entries of users for the boards of dojos."""
         parameters = user_entries.parameters(attempt.now) | user_entries.pairs(wanted)
         rows = await self._database.alone(user_entries.USER_ENTRIES, parameters)
         found = {UserEntries(row.dojo_id, row.user_id): user_entries.entries(row) for row in rows}
@@ -119,19 +119,19 @@ class LiveBoards:
     async def dojo_stats(
         self, wanted: Sequence[DojoStats], attempt: Attempt
     ) -> Mapping[DojoStats, Answer]:
-        """Compute the statistics of dojos, from their boards where they can be."""
-        prefetched = _known(wanted, attempt)
+        """Compute the statistics of dojos, from their boards where possible."""
+        prefetched = _usable_totals(wanted, attempt)
         answers = await self._from_prefetched(prefetched, attempt.now) if prefetched else {}
-        rest = [job for job in wanted if job not in prefetched]
-        if rest:
+        others = [job for job in wanted if job not in prefetched]
+        if others:
             async with self._database.snapshot() as snapshot:
-                answers |= await calculated(dojo_stats.calculator, snapshot, rest, attempt)
+                answers |= await calculated(dojo_stats.calculator, snapshot, others, attempt)
         return answers
 
     async def _from_prefetched(
         self, prefetched: Mapping[DojoStats, tuple[Totals, list[Newest]]], now: datetime
     ) -> dict[DojoStats, Answer]:
-        """Return the statistics of dojos from what their boards say, and what the dojos have."""
+        """Return the statistics of dojos from prefetched totals and the rows of the dojos."""
         answers = {}
         parameters = dojo_stats.parameters(list(prefetched), now)
         for dojo in await self._database.alone(dojo_stats.DOJOS, parameters):
@@ -145,17 +145,17 @@ class LiveBoards:
         return answers
 
     async def crews(self, wanted: Sequence[Crews], attempt: Attempt) -> Parts:
-        """Tell the crews of dojos, from their boards where they can be."""
-        rest = []
+        """Compute the crews of dojos, from their boards where possible."""
+        others = []
         for job in wanted:
             found = await self._members_of(str(job.dojo_id))
             if found:
                 value = await asyncio.to_thread(crews.value, job.dojo_id, *found)
                 yield {job: Answer(value)}
             else:
-                rest.append(job)
-        if rest:
-            parts = calculated_in_parts(crews.calculator, self._database, rest, attempt)
+                others.append(job)
+        if others:
+            parts = calculated_in_parts(crews.calculator, self._database, others, attempt)
             async with aclosing(parts):
                 async for answers in parts:
                     yield answers
@@ -163,9 +163,9 @@ class LiveBoards:
     async def _members_of(self, dojo: str) -> tuple[list[str], list[Member]] | None:
         """Return the scopes of a dojo's boards, and its users with a tag.
 
-        None where the boards are missing or doubtful. Redis is asked for some users at a time, and
-        anew when the boards changed between two replies. After some tries a mixture is returned:
-        the change has enqueued the crews again.
+        None where the boards are missing or doubtful. The users are read in several requests, and
+        all of them again when the boards changed in between. After some attempts a mixture is
+        returned: the change has enqueued the crews again.
         """
         for tries in count(1):
             first = await self._read_members(_Users, dojo=dojo)
@@ -190,7 +190,7 @@ class LiveBoards:
 
 
 class _Users(msgspec.Struct):
-    """A reply of the script `boards/members`: which users of a dojo have a tag."""
+    """A reply of the script `boards/members`: the users of a dojo who have a tag."""
 
     version: str
     scopes: list[str]
@@ -207,13 +207,13 @@ class _Member(msgspec.Struct):
 
 
 class _Members(msgspec.Struct):
-    """Another reply of that script: what the boards keep of some of those users."""
+    """The other reply of that script: tags and ranks of some of those users."""
 
     version: str
     members: list[_Member]
 
 
-def _known(
+def _usable_totals(
     wanted: Sequence[DojoStats], attempt: Attempt
 ) -> dict[DojoStats, tuple[Totals, list[Newest]]]:
     """Return the prefetched totals of the dojos whose boards have a chart of this day."""
@@ -233,7 +233,10 @@ _PAGES = (USERS_PAGE, BOARDS_PAGE, USERS_PAGE, USERS_PAGE)
 async def _shaped(
     dojo_id: int, found: Sequence[Groups]
 ) -> tuple[Mapping[str, orjson.Fragment], Boards] | None:
-    """Return the arrays and the boards of a dojo that exists; its rows end here."""
+    """Return the arrays and the boards of a dojo; None if it does not exist.
+
+    Its rows take much memory, which is free on return.
+    """
     scopes, rows, active, tagged = [await groups.of(dojo_id) for groups in found]
     if not scopes:
         return None
@@ -242,7 +245,7 @@ async def _shaped(
 
 
 def _arrays(scopes: Sequence[Any], rows: Sequence[Any]) -> Mapping[str, orjson.Fragment]:
-    """Return the arrays of a dojo by key, in JSON, which takes far less memory than the objects."""
+    """Return the arrays of a dojo by key, as JSON, which takes far less memory than objects."""
     boards = scoreboard.boards_of(scopes, rows)
     return {key: orjson.Fragment(orjson.dumps(entries)) for _, key, entries in boards}
 
@@ -286,16 +289,16 @@ def _commands(prefix: str, boards: Boards, attempt: Attempt) -> Iterator[tuple[A
 
 
 def _written(command: str, key: str, pairs: Sequence[tuple[Any, Any]]) -> Iterator[tuple[Any, ...]]:
-    """Yield the commands that write one key, which goes again unless it is put in place."""
+    """Yield the commands that write one key, which expires unless the boards are installed."""
     for first in range(0, len(pairs), CHUNK):
         yield command, key, *(part for pair in pairs[first : first + CHUNK] for part in pair)
         yield EXPIRE, key, UPLOAD_TTL
 
 
 def _in_parts(commands: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield commands in parts of about the same size: packing one holds up all else.
+    """Yield commands in parts of about equal size, since packing a part blocks the event loop.
 
-    No part ends between what writes a key and what lets it go again.
+    A command that writes a key and the command that sets its expiry are in one part.
     """
     part, size = [], 0
     for command in commands:

@@ -1,1 +1,1 @@
-"""The job queue in Redis: what it stores, and the workers that complete its jobs."""
+"""The job queue in Redis, and the workers that complete its jobs."""

@@ -1,7 +1,7 @@
-"""Bisect: where the work on a batch fails, halve the batch until the failing item is alone.
+"""Bisect: when the work on a batch fails, split it in half until the failing item is alone.
 
-This is the one place where exceptions are turned into results. An outage is no failure of an item,
-and is raised.
+This is the one place where exceptions are turned into results. An outage is raised, since no item
+caused it.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +20,7 @@ async def bisect(
 ) -> tuple[list[R], list[tuple[T, Exception]]]:
     """Return the results of the parts that succeeded, and each failed item with its error.
 
-    An error for which `is_raised` returns true is no failure of an item.
+    An error for which `is_raised` returns true is raised.
     """
     try:
         return [await work(items)], []

@@ -1,4 +1,4 @@
-"""The dead letters, as an operator sees them: list, replay and drop."""
+"""The dead letters for operators: list, replay and drop."""
 
 import re
 import sys
@@ -32,7 +32,7 @@ class Letter(NamedTuple):
 
     @property
     def subject(self) -> str:
-        """The name of the job, or the id that the entry had in the stream."""
+        """The name of the job, or the id of the entry in the stream."""
         return self.text("name") or f"event {self.text('id')}"
 
 
@@ -58,7 +58,7 @@ class DeadLetters:
         return [_letter(letter_id, fields) for letter_id, fields in page]
 
     async def get(self, letter_id: str) -> Letter | None:
-        """Return the dead letter of an id; None where there is none."""
+        """Return the dead letter with this id; None where there is none."""
         checked = _checked(letter_id)
         found: Any = await self._redis.xrange(keys.DEAD_LETTERS, checked, checked)
         return _letter(*found[0]) if found else None

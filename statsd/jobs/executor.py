@@ -1,4 +1,4 @@
-"""Executors: how the jobs of each kind are answered."""
+"""Executors: the functions that answer the jobs of each kind, and their limits."""
 
 import asyncio
 import logging
@@ -14,27 +14,27 @@ from statsd.jobs.queue import Answer, Attempt
 from statsd.servers.database import Database
 from statsd.servers.snapshot import Snapshot
 
-COOLDOWN_FACTOR = 10  # a cooldown is so many times the duration of the job
-PAGE = 100  # rows that are read at a time of a statement whose answers come in parts
+COOLDOWN_FACTOR = 10  # a cooldown lasts this many times the duration of its job
+PAGE = 100  # rows read at once, where answers come in parts
 
 
 @dataclass(frozen=True)
 class Executor:
-    """How the jobs of one kind are answered."""
+    """The function that answers the jobs of one kind, and their limits."""
 
     execute: Execute
     batch: int
     """Jobs that are leased and answered together."""
     log_level: int = logging.INFO
     costly: bool = False
-    """Whether a job has a cooldown after it, in proportion to its duration."""
+    """Whether a job has a cooldown in proportion to its duration."""
     interval: float = 0.0
     """The least cooldown in seconds, unless a page waits for the value."""
     is_large: bool = False
-    """Whether load shedding puts the jobs off; see `statsd/jobs/load_shedder.py`."""
+    """Whether load shedding postpones the jobs; see `statsd/jobs/load_shedder.py`."""
 
     def cooldown(self, took: float) -> float | None:
-        """Return the cooldown of a job that took so many seconds, in seconds, or None."""
+        """Return the cooldown in seconds, or None, of a job that took `took` seconds."""
         cooldown = max(COOLDOWN_FACTOR * took if self.costly else 0.0, self.interval)
         return cooldown or None
 

@@ -1,8 +1,8 @@
-"""Load shedding: while many solves arrive, large jobs are put off.
+"""Load shedding: while many solves arrive, large jobs are postponed.
 
-A pass over dojos occupies a core of the database for seconds. Under load that core is for solves:
-large jobs wait for up to a minute, and then run one batch at a time. So exports come later under
-load, and solves do not.
+A pass over dojos occupies a core of the database for seconds. Under load the solves need that
+core: large jobs wait for up to a minute, and then run one batch at a time. Therefore exports are
+delayed under load, and solves are not.
 """
 
 import math
@@ -12,7 +12,7 @@ from time import monotonic
 
 BUSY = 100.0  # jobs completed for events, within about a second
 CALM = BUSY / 2  # jobs; the load has to fall below it before a new wait begins
-LONGEST_WAIT = 60.0  # seconds under load, after which large jobs run all the same
+LONGEST_WAIT = 60.0  # seconds under load after which large jobs run nevertheless
 DEBOUNCE = 0.25  # seconds that large jobs wait: for urgent ones, and for more of their kind
 
 
@@ -24,7 +24,7 @@ class LoadShedder:
         self._clock = clock
         self._running = 0
         self.is_filling = False
-        """Whether a cold start or a rebuild is under way; nothing is put off then."""
+        """Whether a cold start or a rebuild is under way; no job is postponed then."""
         self._began = -math.inf
         self._load = 0.0
         self._load_at = self._clock()
@@ -33,8 +33,8 @@ class LoadShedder:
     def debounce(self) -> float:
         """The seconds that large jobs wait beyond their due time.
 
-        During a cold start a dojo that changed again waits for its end, or for a minute: otherwise
-        there would be twice as many passes.
+        A dojo that changes during a cold start waits for the end of the cold start, or for a
+        minute: otherwise there would be twice as many passes.
         """
         return LONGEST_WAIT if self.is_filling else DEBOUNCE
 
@@ -63,13 +63,13 @@ class LoadShedder:
     def permit(self, *, wanted: bool = True) -> Iterator["Permit"]:
         """Give a permit, which is valid if a large job may begin now, and end it with the context.
 
-        A worker without large jobs wants no valid one.
+        `wanted` is false for a worker without large jobs; its permit is never valid.
         """
         own = Permit(self, wanted=wanted)
         try:
             yield own
         finally:
-            own.give_back()
+            own.release()
 
     def enter(self) -> bool:
         """Start one more large job, if that is allowed."""
@@ -90,8 +90,8 @@ class Permit:
         self._load_shedder = load_shedder
         self.is_valid = wanted and load_shedder.enter()
 
-    def give_back(self) -> None:
-        """Give it up for other workers, if it is still valid."""
+    def release(self) -> None:
+        """Return the permit for other workers, if it is still valid."""
         if self.is_valid:
             self.is_valid = False
             self._load_shedder.leave()

@@ -1,6 +1,7 @@
 """Answers in parts: each part is completed before the next one is computed.
 
-So only one part of a batch of large values is in memory, and the first values are cached early.
+Therefore only one part of a batch of large values is in memory, and the first values are cached
+early.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 from statsd.jobs.queue import Answer, Attempt
 
 Parts = AsyncGenerator[Mapping[Any, Answer], None]
-"""Yields answers by job, some at a time. A job without an answer is gone."""
+"""Yields answers by job, some at a time. A job without an answer refers to a deleted thing."""
 
 Execute = Callable[[Sequence[Any], Attempt], Parts]
 """Answers jobs of one kind, from data read after the attempt's token."""

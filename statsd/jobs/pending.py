@@ -1,4 +1,4 @@
-"""What handlers return: jobs to enqueue, and solves to acknowledge."""
+"""The results of handlers: jobs to enqueue, and solves to acknowledge."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ RECHECK_DELAY = 2.0  # seconds: an event may be published a moment before its co
 
 
 class PendingJob(NamedTuple):
-    """A job to enqueue: now, or after a delay, whatever is completed until then."""
+    """A job to enqueue: now, or after a delay, even if the same job is completed before."""
 
     job: Job
     delay: float = 0.0
@@ -19,7 +19,7 @@ class PendingJob(NamedTuple):
     """None: the job's own class."""
 
     def packed(self, provenance: Provenance | None = None) -> dict[str, Any]:
-        """Return the job as the scripts take it, with the events that it is enqueued for."""
+        """Return the job in the scripts' format, with the events that it is enqueued for."""
         priority = self.job.priority if self.priority is None else self.priority
         found = {
             "name": self.job.name,
@@ -39,11 +39,11 @@ class AcknowledgedSolve(NamedTuple):
 
 
 Consequence = PendingJob | AcknowledgedSolve
-"""What the step that acknowledges events, or completes jobs, writes to the queue."""
+"""A write to the queue, in the step that acknowledges events or completes jobs."""
 
 
 def now_and_again(jobs: Iterable[Job], priority: Priority | None = None) -> Iterator[PendingJob]:
-    """Enqueue each job now, and again when a commit that was under way has landed.
+    """Enqueue each job now, and again when a commit that was under way has ended.
 
     `priority` replaces the jobs' own class.
     """

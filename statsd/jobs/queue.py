@@ -1,8 +1,9 @@
 """The job queue in Redis, shared by all daemons.
 
-A job is enqueued (for an event: in the step that acknowledges it), leased by a worker together
-with a token, and completed: its values are written, and it leaves the queue, unless it was
-enqueued again after the token. `statsd/jobs/lua/queue.lua` describes how it lies in Redis.
+A job for an event is enqueued in the step that acknowledges the event. A worker leases the job
+together with a token, and completes it: its values are written, and the job leaves the queue,
+unless it was enqueued again after the token. `statsd/jobs/lua/queue.lua` describes the keys in
+Redis.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,14 +21,14 @@ from statsd.jobs.pending import Consequence, PendingJob
 from statsd.jobs.provenance import Provenance, id_of
 
 SECOND = 1_000_000  # microseconds
-PART = 1_000_000  # characters of values that are written at once, about
+PART = 1_000_000  # characters of values that are written at once, approximately
 OLDEST_TOKEN = 60.0  # seconds; an answer whose token is older is refused
 
 R = TypeVar("R")
 
 
 class EventRef(NamedTuple):
-    """An event as log lines name it."""
+    """An event, as in the fields of log lines."""
 
     entry: str
     event_type: str
@@ -48,15 +49,15 @@ class PrefetchedTotals(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Attempt:
-    """Leased jobs, and the token of one try at answering them."""
+    """Leased jobs, and the token of one attempt to answer them."""
 
     names: tuple[str, ...]
     token: int
     """Microseconds of the server's clock: the moment for which the answer is true."""
     moment: int
-    """Microseconds of the queue's own time, which no step of that clock moves."""
+    """Microseconds of the queue's own time, which never goes back with that clock."""
     epoch: str
-    """The life of the clock that the token belongs to."""
+    """The epoch of the token."""
     lease: str
     queued: float = 0.0
     """Seconds for which the oldest job was due."""
@@ -72,7 +73,7 @@ class Attempt:
 
     @property
     def newest_event(self) -> dict[str, str]:
-        """The newest event of all, as fields of a log line; empty where there is none."""
+        """The newest event of all jobs, as fields of a log line; empty where there is none."""
         events = (self.events[name] for name in self.names if name in self.events)
         newest = max(events, key=lambda event: id_of(event.entry), default=None)
         return newest._asdict() if newest else {}
@@ -103,7 +104,7 @@ class LeaseRequest:
 
 
 class Leased(NamedTuple):
-    """What a lease request found."""
+    """The result of a lease request."""
 
     attempt: Attempt | None
     more: bool
@@ -113,30 +114,30 @@ class Leased(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The result of one job: its keys with their values, and what follows."""
+    """The result of one job: its keys with their values, and the consequences."""
 
     values: Mapping[str, Any]
     consequences: Sequence[Consequence] = ()
     boards: Mapping[str, Any] = {}
-    """What changes on live boards: see `statsd/boards/lua/hooks.lua`."""
+    """Changes of the live boards: see `statsd/boards/lua/hooks.lua`."""
     until: datetime | None = None
     """When the answer changes by itself (naive UTC), so that the job is enqueued again."""
 
 
 class Completion(NamedTuple):
-    """What became of one answer."""
+    """The outcome of one answer."""
 
     status: str
     """`completed`; `requeued`: written, and the job was enqueued meanwhile; `stale` or `fenced`:
-    refused, because the token is too old, or the lease is another worker's."""
+    refused, because the token is too old, or the lease belongs to another worker."""
     waited: float | None = None
-    """Seconds since the oldest event was published that it answers; None: for no event."""
+    """Seconds since the publication of the oldest event that it answers; None: for no event."""
     unchanged: int = 0
     """How many values were in the cache already, and were not written again."""
 
 
 class Queue:
-    """The queue, seen by one daemon, which owns the leases that it takes."""
+    """The queue, as used by one daemon, which owns its leases."""
 
     def __init__(self, redis: Redis, owner: str, *, lease: float, dead_limit: int) -> None:
         """`lease` is in seconds; `dead_limit` is how many dead letters are kept."""
@@ -195,7 +196,7 @@ class Queue:
     async def renew(self, attempt: Attempt) -> Attempt:
         """Renew the lease; return the attempt with a newer token, for another try.
 
-        Its prefetched totals go: they were those of the older token.
+        The prefetched totals are dropped, since they belong to the older token.
         """
         renewed = await self._reply(
             _Renewed, "jobs/renew", lease=attempt.lease, names=attempt.names, duration=self._lease
@@ -216,7 +217,7 @@ class Queue:
         took: float = 0.0,
         cooldown: float | None = None,
     ) -> list[Completion]:
-        """Write answers, by job name, and remove their jobs; return what became of each.
+        """Write answers, by job name, and remove their jobs; return the outcome of each.
 
         `took` and `cooldown` are seconds, for each of the jobs; None: no cooldown.
         """
@@ -234,7 +235,7 @@ class Queue:
     ) -> tuple[list[Completion], Leased | None]:
         """Complete, and lease the jobs that are due then, in one step.
 
-        Nothing (None) is leased where an answer was stale, since that one comes first.
+        No job is leased (None) where an answer was stale, since the worker tries that one again.
         """
         return await self._complete(attempt, answers, wanted, took, cooldown)
 
@@ -276,10 +277,10 @@ class Queue:
         *,
         unlimited: bool = False,
     ) -> tuple[int, float | None]:
-        """Put one failed job off or, when its `delays` are used up, bury it as a dead letter.
+        """Delay one failed job or, when its `delays` are used up, bury it as a dead letter.
 
-        With `unlimited` the last delay is used again and again. Return how many attempts it had
-        (0: the lease is another worker's) and the delay in seconds (None: buried).
+        With `unlimited` the last delay is repeated without end. Return the number of attempts so
+        far (0: the lease belongs to another worker) and the delay in seconds (None: buried).
         """
         [name] = attempt.names
         fields = {"name": name, "consumer": self._owner, "failed_at": timestamp(), **reason}
@@ -306,8 +307,8 @@ class Queue:
     async def sweep(self, cursor: str, count: int) -> tuple[str, int]:
         """Enqueue the jobs of which a key is missing, among about `count` from a cursor on.
 
-        The first cursor is "0". Return the next cursor ("0": that was all) and how many were
-        enqueued.
+        The first cursor is "0". Return the next cursor ("0": the search is complete) and how many
+        jobs were enqueued.
         """
         swept = await self._reply(_Swept, "consistency/sweep", cursor=cursor, count=count)
         return swept.cursor, swept.missing
@@ -323,14 +324,14 @@ class Queue:
 
 
 def timestamp() -> str:
-    """Return the present time as dead letters and logs have it."""
+    """Return the present time in the format of dead letters and logs."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def packed(
     consequences: Iterable[tuple[Consequence, Provenance | None]],
 ) -> tuple[list[dict[str, Any]], list[int]]:
-    """Return what the scripts take: the jobs, and the ids of the acknowledged solves."""
+    """Return the jobs and the ids of the acknowledged solves, in the scripts' format."""
     jobs, acknowledged = [], []
     for consequence, provenance in consequences:
         if isinstance(consequence, PendingJob):
@@ -355,7 +356,7 @@ def _packed(name: str, answer: Answer) -> dict[str, Any]:
 
 
 def _in_parts(answers: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Yield answers in parts: Redis does nothing else while a script writes one."""
+    """Yield answers in parts, since a script blocks Redis while it writes one."""
     part, size = [], 0
     for answer in answers:
         part.append(answer)

@@ -30,7 +30,7 @@ LONGEST_NAP = 1.0  # seconds; other daemons enqueue jobs without waking this one
 
 
 class StaleAnswerError(StatsdError):
-    """An answer took over a minute and was refused; the batch is halved and tried again."""
+    """An answer took over a minute and was refused; the batch is bisected and tried again."""
 
 
 class Worker:
@@ -51,7 +51,7 @@ class Worker:
         load_shedder: LoadShedder | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Take the executors by kind, and what wakes this worker.
+        """`executors` are by kind; `wake_up` wakes this worker.
 
         `lease` is in seconds, as are `retry_delays`, one for each attempt after the first, and
         `slow`, from which on a batch is logged as slow. With `others` this is the urgent worker: it
@@ -81,7 +81,7 @@ class Worker:
             if more:
                 (self._others or self._wake_up).wake()
             if attempt is None or attempt.kind not in self._large:
-                large.give_back()
+                large.release()
             if attempt is None:
                 if self._others:
                     self._others.wake()
@@ -106,7 +106,7 @@ class Worker:
         )
 
     async def recover(self) -> None:
-        """Release all leases after a server was lost: that was no attempt."""
+        """Release all leases after a server was lost, which does not count as an attempt."""
         ahead = self._ahead.attempt if self._ahead else None
         names = [*self._leased, *(ahead.names if ahead else ())]
         if names:
@@ -130,8 +130,8 @@ class Worker:
     async def _attempt(self, attempt: Attempt) -> None:
         """Answer the jobs of an attempt, part by part, from a snapshot after its token.
 
-        Completed jobs stay completed, whatever fails later on. A job without an answer stands for
-        something that is gone: its keys are deleted.
+        Completed jobs stay completed when a later part fails. A job without an answer refers to a
+        deleted thing, so its keys are deleted.
         """
         began = monotonic()
         names = {parse(name): name for name in attempt.names}
@@ -155,10 +155,10 @@ class Worker:
         spent: TimeSpent,
         completed: list[Completion],
     ) -> None:
-        """Complete a part of the jobs, and add what became of them.
+        """Complete a part of the jobs, and add the outcomes to `completed`.
 
-        With its last part the urgent worker leases the jobs that are due then: mostly they follow
-        from this part, and one round trip to Redis is saved.
+        With its last part the urgent worker leases the jobs that are due then. Mostly they follow
+        from this part, so that one round trip to Redis is saved.
         """
         if not answers:
             return
@@ -206,7 +206,7 @@ class Worker:
 
     @asynccontextmanager
     async def _renewing(self, attempt: Attempt) -> AsyncIterator[None]:
-        """Renew the leases for as long as the work goes on."""
+        """Renew the leases until the work ends."""
         over = asyncio.Event()  # not a cancellation: a client may swallow it
 
         async def renew() -> None:
@@ -221,7 +221,7 @@ class Worker:
         def begin() -> None:
             renewals.append(asyncio.create_task(renew(), name="renew leases"))
 
-        # Most batches end long before that, and a timer costs less than a task.
+        # Most batches end long before the first renewal, and a timer costs less than a task.
         timer = asyncio.get_running_loop().call_later(self._lease / 3, begin)
         try:
             yield

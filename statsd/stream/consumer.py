@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 Decoded = tuple[Entry, Event]
 Planned = tuple[Iterable[Consequence], Provenance]
-"""What follows from some events, and those events."""
+"""The consequences of some events, and those events."""
 
 CHECK_INTERVAL = 10.0  # seconds between two checks of group and server
 
@@ -55,29 +55,29 @@ class Consumer:
         self._suspect = False
         self._checked = 0.0
         self.last_turn = monotonic()
-        """When the loop last did something (monotonic); liveness is judged by it."""
+        """When the loop last made progress (monotonic); the liveness check uses it."""
 
     def _turn(self) -> None:
         self.last_turn = monotonic()
 
     def read_again(self) -> None:
-        """Read the own pending entries from the first one on, before new ones."""
-        self._cursor.again()
+        """Read this consumer's pending entries from the first one on, before new ones."""
+        self._cursor.restart()
 
     @property
     def kept(self) -> Collection[str]:
-        """Ids of the pending entries in this batch, and of those that are put off."""
+        """Ids of the pending entries in this batch, and of the postponed entries."""
         return self._cursor.kept
 
     async def recover(self) -> None:
-        """Begin with the own pending entries, as after any error."""
+        """Begin with this consumer's pending entries, as after any error."""
         self._turn()
         self._cursor.failed(suspect=self._suspect)
         self._suspect = False
         await self._check()
 
     async def _check(self) -> None:
-        """Make the group where it is missing, and notice a restart of the server.
+        """Create the group where it is missing, and detect a restart of the server.
 
         A restart does not always break a call: idle connections are simply opened again.
         """
@@ -88,8 +88,8 @@ class Consumer:
                 "the consumer group is new, or Redis was restarted; reconciling",
             )
             self.read_again()
-            # Older data may have leases of this daemon that it no longer works on. The answers of
-            # jobs that it does work on are fenced, and those jobs are leased again.
+            # Older data may have leases of this daemon for jobs that are no longer running. The
+            # answers of running jobs are fenced, and those jobs are leased again.
             await self._queue.release()
 
     async def step(self) -> None:
@@ -101,12 +101,12 @@ class Consumer:
         self._cursor.begin()
         page = await self._stream.read(self._cursor.start, self._cursor.count)
         self._turn()
-        if entries := self._cursor.take(page):
+        if entries := self._cursor.select(page):
             await self._accept(entries)
         self._cursor.done()
 
     def _is_transient(self, error: BaseException) -> bool:
-        """As `is_transient`; remembers an error that the events of this batch may have caused."""
+        """As `is_transient`; notes whether the events of this batch may have caused the error."""
         self._suspect = is_transient(error) and not is_outage(error)
         return is_transient(error)
 
@@ -126,7 +126,7 @@ class Consumer:
                     _add(provenances, consequences, provenance)
                 dead += [_letter(entry, error, event_type) for (entry, _), error in failed]
         jobs = sum(isinstance(consequence, PendingJob) for consequence in provenances)
-        # A worker that wakes now sends its request right behind this one: no round trip is lost.
+        # A worker that wakes now sends its request right after this one, and no round trip is lost.
         woken = self._wake_up.wake() if jobs else None
         merged = await self._stream.accept([entry.id for entry in entries], provenances, dead)
         if woken:

@@ -1,8 +1,8 @@
 """The consumer's name: one living daemon holds it, by a heartbeat in Redis.
 
 Two daemons may be configured with one name: by a copied configuration, or a fixed host name. Each
-would release the other's leases at its start, and read the other's entries as its own. So a daemon
-that finds its name held adds the next free number.
+would release the other's leases at its start, and read the other's entries as its own. Therefore a
+daemon whose name is in use adds the next free number.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ POLL_INTERVAL = 0.1  # seconds
 
 
 class NameLostError(StatsdError):
-    """Another daemon took this one's name, since this one sent no heartbeat. Start it again."""
+    """Another daemon took over the name, since this one sent no heartbeat. Start this one again."""
 
 
 class ConsumerName:
@@ -44,8 +44,8 @@ class ConsumerName:
     async def acquire(self) -> None:
         """Hold the wanted name, or the first free one with a number after it.
 
-        A holder without a heartbeat for a few seconds is dead, and its name is taken. So a daemon
-        that starts again gets its former name, and finishes its own pending entries at once.
+        A holder without a heartbeat for a few seconds is dead, and its name is taken over. So a
+        daemon that starts again gets its former name, and finishes its pending entries at once.
         """
         for number in count(1):
             self.text = self._wanted if number == 1 else f"{self._wanted}-{number}"
@@ -66,7 +66,7 @@ class ConsumerName:
         return bool(await self._script(args=[scripts.encode(request)]))
 
     async def _replace_dead_holder(self) -> bool:
-        """Watch the holder's heartbeat; take the name if it is not renewed for a while."""
+        """Watch the holder's heartbeat; take over the name if it is not renewed for a while."""
         key = keys.heartbeat(self.text)
         holder: Any = await self._redis.get(key)
         left = await self._redis.pttl(key)
@@ -81,7 +81,7 @@ class ConsumerName:
         return await self._hold(holder.decode() if holder else None)
 
     async def step(self) -> None:
-        """Send a heartbeat. Raises NameLostError where another daemon holds the name by now."""
+        """Send a heartbeat. Raises NameLostError where another daemon has taken over the name."""
         if not await self._hold():
             raise NameLostError
         await asyncio.sleep(HEARTBEAT_INTERVAL)

@@ -31,22 +31,22 @@ class Entry(NamedTuple):
 
 
 class DeadEntry(NamedTuple):
-    """An entry that no job can be made from, and why."""
+    """An invalid entry, and the reason."""
 
     entry: Entry
     error: str
     traceback: str
     event_type: str | None
-    """None where it could not be decoded."""
+    """None where the entry could not be decoded."""
 
     @property
     def data(self) -> bytes:
-        """The data of the entry; large data is cut, and marked as such."""
+        """The data of the entry; large data is cut and ends in CUT."""
         data = self.entry.data or b""
         return data if len(data) <= LARGEST_DATA else data[:LARGEST_DATA] + CUT
 
     def fields(self, consumer: str) -> list[str | int]:
-        """Return what the dead letters keep beside it: field, value, field, value, ..."""
+        """Return the dead letter's fields beside `data`: field, value, field, value, ..."""
         kept: Mapping[str, str | int] = {
             "id": self.entry.id,
             "error": self.error,
@@ -74,8 +74,8 @@ class TakenOver(msgspec.Struct, frozen=True):
 class Stream:
     """`stat:events`, for one consumer.
 
-    `reader` must be a client of its own, whose socket timeout is longer than `block` and that
-    retries nothing: a read that was sent twice would leave entries pending unseen.
+    `reader` must be a separate client whose socket timeout is longer than `block`. It must not
+    retry: if it sent a read twice, the entries of the first one would stay pending and unhandled.
     """
 
     def __init__(
@@ -95,15 +95,15 @@ class Stream:
 
     @property
     def acknowledges_with(self) -> str:
-        """The commands by which entries are acknowledged and removed."""
+        """The commands that acknowledge and remove entries."""
         return "XACKDEL" if self._has_ackdel else "XACK and XDEL"
 
     async def ensure_group(self) -> bool:
-        """Find out what the server can do; make the group, with the stream, where it is missing.
+        """Detect the server's commands; create the group and the stream where they are missing.
 
         Return whether events or jobs may have been lost: the group was missing, or the server was
-        restarted, and may have come back with older data. The script enqueues a reconcile then, in
-        the same step, since this daemon may die before it could do so.
+        restarted, perhaps with older data. In that case the script also enqueues a reconcile in the
+        same step, since this daemon may die before it could do so.
         """
         server = await self._redis.info("server")
         run_id = str(server.get("run_id"))
@@ -120,7 +120,7 @@ class Stream:
     async def read(self, start: str, count: int) -> list[Entry]:
         """Read up to `count` entries: new ones (`>`), or own pending ones after the id `start`.
 
-        Waits for new ones, for the length of `block` at most; the list may be empty.
+        Waits up to `block` seconds for new ones; the list may be empty.
         """
         reply: Any = await self._reader.xreadgroup(
             keys.GROUP, self.consumer, {keys.STREAM: start}, count=count, block=self._block
@@ -136,9 +136,9 @@ class Stream:
     ) -> TakenOver:
         """Take over entries that other consumers have had pending for `idle` seconds.
 
-        One page from a cursor on becomes this consumer's pending entries. The entries `kept` are
-        its own, which other consumers shall not take over yet. Consumers without pending entries
-        that were silent for `gone` seconds are removed.
+        One page from a cursor on becomes this consumer's pending entries. Other consumers shall
+        not take over the entries `kept` of this one. Consumers without pending entries that were
+        silent for `gone` seconds are removed.
         """
         request = {
             "group": keys.GROUP,
@@ -160,8 +160,8 @@ class Stream:
     ) -> int:
         """Enqueue jobs, bury dead entries and acknowledge all of `ids`, in one step.
 
-        Beside each consequence are the events that it follows from. Return how many of the jobs
-        were pending already.
+        `consequences` maps each consequence to its events. Return how many of the jobs were pending
+        already.
         """
         jobs, acknowledged = packed(consequences.items())
         request: dict[str, Any] = {
@@ -181,7 +181,7 @@ class Stream:
 
 
 async def knows_ackdel(redis: Redis) -> bool:
-    """Say whether the server has XACKDEL; see UNSAFE_ACKDEL for where it is not to be used."""
-    # As one word: what redis-py makes of a reply to COMMAND fails on a command unknown.
+    """Say whether the server has XACKDEL; UNSAFE_ACKDEL has the versions that must not use it."""
+    # As one word: redis-py cannot parse the reply to COMMAND for an unknown command.
     known = await redis.execute_command("COMMAND INFO", "XACKDEL")  # type: ignore[no-untyped-call]
     return any(known)

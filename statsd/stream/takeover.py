@@ -25,7 +25,7 @@ class PendingReader(Protocol):
         """Ids of pending entries that other daemons shall not take over while this one lives."""
 
     def read_again(self) -> None:
-        """Read the pending entries anew: some of them were not read yet."""
+        """Read the pending entries again: some of them were not read yet."""
 
 
 class Takeover:
@@ -41,7 +41,7 @@ class Takeover:
         idle: float = IDLE,
         gone: float = GONE,
     ) -> None:
-        """`reader` reads the entries that are taken over; durations are in seconds."""
+        """`reader` reads the entries that are taken over; times are in seconds."""
         self._stream = stream
         self._queue = queue
         self._reader = reader
@@ -59,7 +59,7 @@ class Takeover:
         self._cursor = found.cursor
         if found.taken:
             log.warning("took over events of another consumer", extra={"events": found.taken})
-        if found.taken or found.deleted:  # deleted entries lower the count of those taken
+        if found.taken or found.deleted:  # a deletion lowers `taken`
             self._reader.read_again()
         if found.deleted:
             log.warning("pending events were deleted; reconciling", extra={"events": found.deleted})

@@ -1,4 +1,4 @@
-"""Large work waits under pressure, for a while; then it goes on, one batch at a time."""
+"""Large jobs wait under load, for up to a minute; then they run one batch at a time."""
 
 import pytest
 
@@ -8,7 +8,7 @@ MANY = int(BUSY * 10)
 
 
 class Clock:
-    """Time, which the test moves."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -27,13 +27,13 @@ def load_shedder(clock: Clock) -> LoadShedder:
     return LoadShedder(clock)
 
 
-def test_in_quiet_times_all_may_be_large(load_shedder: LoadShedder) -> None:
+def test_without_load_all_workers_may_run_large_jobs(load_shedder: LoadShedder) -> None:
     with load_shedder.permit() as first, load_shedder.permit() as second:
         assert first.is_valid
         assert second.is_valid
 
 
-def test_under_pressure_none_is_until_it_has_lasted_and_then_one_at_a_time(
+def test_under_load_large_jobs_wait_and_then_run_one_at_a_time(
     load_shedder: LoadShedder, clock: Clock
 ) -> None:
     load_shedder.add_load(MANY)
@@ -45,34 +45,36 @@ def test_under_pressure_none_is_until_it_has_lasted_and_then_one_at_a_time(
     with load_shedder.permit() as first, load_shedder.permit() as second:
         assert first.is_valid
         assert not second.is_valid
-        first.give_back()
+        first.release()
         with load_shedder.permit() as third:
             assert third.is_valid
 
 
-def test_pressure_fades_and_what_waited_goes_on(load_shedder: LoadShedder, clock: Clock) -> None:
+def test_when_the_load_ends_large_jobs_run_again(load_shedder: LoadShedder, clock: Clock) -> None:
     load_shedder.add_load(MANY)
     clock.now += 2 * LONGEST_WAIT
     with load_shedder.permit() as delayed, load_shedder.permit() as another:
         assert delayed.is_valid
         assert another.is_valid
-    load_shedder.add_load(MANY)  # anew: the wait begins again
+    load_shedder.add_load(MANY)  # load again: a new wait begins
     clock.now += 0.5
     with load_shedder.permit() as early:
         assert not early.is_valid
 
 
-def test_a_dip_does_not_let_the_wait_begin_anew(load_shedder: LoadShedder, clock: Clock) -> None:
+def test_a_dip_in_the_load_does_not_restart_the_wait(
+    load_shedder: LoadShedder, clock: Clock
+) -> None:
     refused = 0
     for _ in range(int(2 * LONGEST_WAIT / 0.4)):
-        load_shedder.add_load(45)  # about 112 a second, with dips below what counts as busy
+        load_shedder.add_load(45)  # about 112 a second, with dips below BUSY
         with load_shedder.permit() as each:
             refused += not each.is_valid
         clock.now += 0.4
     assert refused < LONGEST_WAIT / 0.4 + 1
 
 
-def test_who_does_nothing_large_takes_nobody_s_pass(
+def test_a_worker_without_large_jobs_uses_no_permit(
     load_shedder: LoadShedder, clock: Clock
 ) -> None:
     for _ in range(int(LONGEST_WAIT) + 1):
@@ -83,7 +85,7 @@ def test_who_does_nothing_large_takes_nobody_s_pass(
         assert large.is_valid
 
 
-def test_a_few_solves_are_no_pressure(load_shedder: LoadShedder, clock: Clock) -> None:
+def test_a_few_solves_are_no_load(load_shedder: LoadShedder, clock: Clock) -> None:
     for _ in range(1000):
         load_shedder.add_load(1)
         clock.now += 1 / (BUSY * 0.9)
@@ -91,7 +93,7 @@ def test_a_few_solves_are_no_pressure(load_shedder: LoadShedder, clock: Clock) -
             assert each.is_valid
 
 
-def test_a_cold_start_is_held_up_by_nothing(load_shedder: LoadShedder) -> None:
+def test_load_does_not_delay_a_cold_start(load_shedder: LoadShedder) -> None:
     load_shedder.add_load(MANY)
     load_shedder.is_filling = True
     with load_shedder.permit() as first, load_shedder.permit() as second:
@@ -99,17 +101,17 @@ def test_a_cold_start_is_held_up_by_nothing(load_shedder: LoadShedder) -> None:
         assert second.is_valid
 
 
-def test_a_pass_is_given_back_once(load_shedder: LoadShedder) -> None:
+def test_a_permit_is_returned_once(load_shedder: LoadShedder) -> None:
     load_shedder.add_load(MANY)
     load_shedder.is_filling = True
     with load_shedder.permit() as first:
-        first.give_back()
+        first.release()
     load_shedder.is_filling = False
     with load_shedder.permit() as second:
         assert not second.is_valid
 
 
-def test_what_changes_while_a_cold_start_goes_on_waits_for_its_end(
+def test_changes_during_a_cold_start_wait_for_its_end(
     load_shedder: LoadShedder,
 ) -> None:
     assert load_shedder.debounce == DEBOUNCE

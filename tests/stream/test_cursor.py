@@ -1,4 +1,4 @@
-"""Where the consumer reads next, how much, and what it leaves alone."""
+"""The next read of the consumer: position, size and postponed entries."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,16 @@ def entries(first: int, count: int, data: bytes = b"{}") -> list[Entry]:
 
 
 def step(cursor: StreamCursor, page: Sequence[Entry]) -> list[str]:
-    """Read a page and handle it; return the ids of what was to be handled."""
+    """Read a page and handle it; return the ids of the entries to handle."""
     cursor.begin()
-    leased = cursor.take(page)
+    batch = cursor.select(page)
     cursor.done()
-    return [entry.id for entry in leased]
+    return [entry.id for entry in batch]
 
 
 def fail(cursor: StreamCursor, page: Sequence[Entry], *, suspect: bool = True) -> None:
     cursor.begin()
-    cursor.take(page)
+    cursor.select(page)
     cursor.failed(suspect=suspect)
 
 
@@ -35,16 +35,16 @@ def test_pending_entries_are_read_to_the_end_and_then_new_ones() -> None:
     assert cursor.start == NEW
 
 
-def test_pending_entries_are_read_from_the_first_where_others_came_in_meanwhile() -> None:
+def test_after_a_restart_pending_entries_are_read_from_the_first() -> None:
     cursor = StreamCursor(500)
     cursor.begin()
-    cursor.take(entries(1, 2))
-    cursor.again()
+    cursor.select(entries(1, 2))
+    cursor.restart()
     cursor.done()
     assert cursor.start == PENDING
 
 
-def test_more_is_read_each_time_and_less_after_an_error_or_much_data() -> None:
+def test_the_page_size_grows_and_shrinks_after_an_error_or_large_entries() -> None:
     cursor = StreamCursor(500)
     counts = []
     for _ in range(5):
@@ -57,7 +57,7 @@ def test_more_is_read_each_time_and_less_after_an_error_or_much_data() -> None:
     assert cursor.count == FIRST_COUNT // 4
 
 
-def test_where_a_batch_may_be_to_blame_fewer_are_read_until_one_is_left_alone() -> None:
+def test_after_suspect_errors_fewer_entries_are_read_until_one_is_postponed() -> None:
     cursor = StreamCursor(500)
     counts = []
     while cursor.count > 1:
@@ -68,25 +68,25 @@ def test_where_a_batch_may_be_to_blame_fewer_are_read_until_one_is_left_alone() 
     fail(cursor, entries(1, 1))
     assert step(cursor, entries(1, 1)) == []
     assert step(cursor, entries(2, 1)) == ["2-0"]
-    assert cursor.count == 1  # another like it may follow
+    assert cursor.count == 1  # a similar entry may follow
     step(cursor, [])
     assert cursor.start == NEW
     step(cursor, entries(3, 1))
     assert cursor.count > 1
 
 
-def test_an_outage_leaves_nothing_alone() -> None:
+def test_an_outage_postpones_no_entry() -> None:
     cursor = StreamCursor(500)
     fail(cursor, entries(1, 1), suspect=False)
     assert step(cursor, entries(1, 1)) == ["1-0"]
 
 
-def test_what_is_in_hand_or_left_alone_is_kept() -> None:
+def test_entries_of_the_batch_and_postponed_entries_are_kept() -> None:
     cursor = StreamCursor(500)
     fail(cursor, entries(1, 1))
     assert cursor.kept == {"1-0"}
     cursor.begin()
-    cursor.take(entries(1, 3))
+    cursor.select(entries(1, 3))
     assert cursor.kept == {"1-0", "2-0", "3-0"}
     cursor.done()
     assert cursor.kept == {"1-0"}

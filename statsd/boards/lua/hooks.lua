@@ -1,21 +1,21 @@
--- What live boards add to the scripts of the queue: user entries and new boards are put in place
--- when their job completes, and follow-ups are enqueued.
+-- The hooks of the live boards in the scripts of the queue. When a job completes, its user entries
+-- or new boards are written, and its follow-ups are enqueued.
 --
 -- An answer (of the script `complete`) has at most one of:
 --   user_entries  {dojo, user, day, scores, record, crew, leaving}: the entries of one user, as
 --                 `entries_of` returns them, and the day of the record's chart
---   new_boards    {dojo, prefix}: the prefix under which the new boards of a dojo lie
---   no_boards     {dojo}: the dojo is gone
+--   new_boards    {dojo, prefix}: the prefix of the uploaded boards of a dojo
+--   no_boards     {dojo}: the dojo does not exist
 --
 -- include jobs/hooks
 -- include boards/state
 -- include boards/totals
 -- include boards/follow_ups
 
-local DOJOS = 20      -- whose boards are expired at once
-local USERS = 1000    -- whose entries are expired at once
+local DOJOS = 20      -- dojos handled at once whose boards change by time
+local USERS = 1000    -- users of a dojo handled at once
 
--- Enqueue each follow-up once, unless it is more urgent now, or pending for an older event.
+-- Enqueue each follow-up once, and again only for a more urgent class or an older event.
 local followed = {}
 
 -- Enqueue the follow-ups of an occasion (see FOLLOW_UPS) for a dojo, or for one of its users.
@@ -31,7 +31,7 @@ local function follow(occasion, dojo, user)
   end
 end
 
--- What one answer found out of a dojo holds for the others of the same step.
+-- The state of each dojo's boards is read once for all answers of a step.
 local boards_of_dojo = {}
 local function boards_of(dojo)
   if boards_of_dojo[dojo] then return boards_of_dojo[dojo] end
@@ -46,8 +46,8 @@ local function boards_of(dojo)
   return boards
 end
 
--- Put the entries of one user, true at the token, on the boards. Boards that were built from a
--- later snapshot have newer ones.
+-- Write the entries of one user, as of the token, to the boards. Boards that were built from a
+-- later snapshot have newer entries.
 local function put_user_entries(new)
   local dojo, user, record = new.dojo, new.user, new.record
   local boards = boards_of(dojo)
@@ -57,7 +57,7 @@ local function put_user_entries(new)
     if not boards.known[scope] then follow('entries_in_new_module', dojo) end
   end
   if boards.day ~= new.day then
-    -- The totals of the chart stay those of the old day, but no user is without a name.
+    -- The chart totals keep the old day; the record is still needed for the user's name.
     record = redis.call('HGET', boards.prefix .. ':users', user)
       or record and record:gsub('%d+', '0', CHART_SIZE)
     follow('entries_of_new_day', dojo)
@@ -71,8 +71,8 @@ local function put_user_entries(new)
   follow('entries_written', dojo)
 end
 
--- Entries that were computed for a later moment than the new boards go on those. What the old
--- boards do not have, because a module was added or a day has ended since, is computed again.
+-- Copy the entries that are newer than the new boards from the old boards to the new ones. Entries
+-- that the old boards lack, after a new module or a new day, are computed again.
 local function carry_over(dojo, prefix, before, built, scopes)
   local known = {}
   for _, scope in ipairs(before) do known[scope] = true end
@@ -90,24 +90,24 @@ local function carry_over(dojo, prefix, before, built, scopes)
       end
     end
     if is_incomplete then follow('boards_with_incomplete_entries', dojo, user) end
-    -- The exported arrays, which are from the same pass as the new boards, do not have the change.
+    -- The exported arrays come from the same pass as the new boards and lack the change.
     if put(built, scopes, user, scores, record, crew, leaving) then
       follow('boards_newer_than_arrays', dojo)
     end
   end
 end
 
--- Put new boards in the place of the old ones.
+-- Replace the old boards by the new ones.
 local function install(name, new, key_index)
   local dojo, built = new.dojo, new.prefix
   local prefix = BOARDS .. dojo
   local scopes = intact(built)
-  if not scopes then return follow('boards_evicted', dojo) end -- before they were in place
+  if not scopes then return follow('boards_evicted', dojo) end
   local before = intact(prefix)
   if before then carry_over(dojo, prefix, before, built, scopes) end
   local has_touched = before and is_a(prefix .. ':touched', 'zset')
   if not has_touched and request.token < tonumber(redis.call('HGET', JOB .. name, 'enqueued') or 0) then
-    follow('boards_without_touched', dojo) -- entries written meanwhile are lost, and nothing else tells
+    follow('boards_without_touched', dojo) -- entries written meanwhile are lost without a trace
   end
   local same_scopes = before and table.concat(before, ',') == table.concat(scopes, ',')
   if not same_scopes or has_crews(dojo, prefix) or has_crews(dojo, built) then
@@ -124,7 +124,7 @@ end
 
 function hooks.completed(name, answer, key_index)
   if answer.user_entries then put_user_entries(answer.user_entries) end
-  provenance = nil -- new boards follow from no event: its user entries have enqueued all, and sooner
+  provenance = nil -- for new boards: the user entries have enqueued the follow-ups of each event
   if answer.new_boards then install(name, answer.new_boards, key_index) end
   if answer.no_boards then
     local dojo = answer.no_boards.dojo
@@ -134,8 +134,8 @@ function hooks.completed(name, answer, key_index)
   end
 end
 
--- Boards without their rebuild are wrong, so they are removed; user entries that cannot be computed
--- are made up for by a rebuild.
+-- When a rebuild fails for good, the old boards are wrong and are removed. When user entries fail
+-- for good, a rebuild is enqueued.
 function hooks.buried(name)
   local kind, dojo = name:match('^([^:]+):([^:]+)')
   local occasion = (kind or '') .. '_buried'
@@ -143,7 +143,7 @@ function hooks.buried(name)
   if FOLLOW_UPS[occasion] then follow(occasion, dojo) end
 end
 
--- User entries of which a solve has left a window are computed again.
+-- Enqueue the user entries of which a solve has left a window.
 function hooks.time_passed()
   local token = digits(clock.token)
   for _, dojo in ipairs(redis.call('ZRANGEBYSCORE', BOARD_CHANGES, '-inf', token, 'LIMIT', 0, DOJOS)) do
@@ -151,7 +151,7 @@ function hooks.time_passed()
     if is_a(key, 'zset') then
       for _, user in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', token, 'LIMIT', 0, USERS)) do
         follow('entries_expired', dojo, user)
-        redis.call('ZREM', key, user) -- the answer says when the next solve leaves a window
+        redis.call('ZREM', key, user) -- the answer will set the next moment
       end
       set_next_expiry(dojo)
     else
@@ -160,8 +160,8 @@ function hooks.time_passed()
   end
 end
 
--- The totals of each dojo whose statistics were leased; of other kinds nothing. Boards that cannot
--- be read are no reason not to lease.
+-- The totals of each dojo whose statistics were leased; nil for jobs of other kinds. Boards that
+-- cannot be read do not prevent the lease.
 function hooks.prefetch(names)
   local found = nil
   for i, name in ipairs(names) do
@@ -174,7 +174,7 @@ function hooks.prefetch(names)
   return found
 end
 
--- Beside its values a scoreboard has live boards, which are complete or missing.
+-- A scoreboard has live boards beside its values, which are complete or missing.
 function hooks.is_whole(name)
   local dojo = name:match('^scoreboard:(.*)$')
   return not dojo or whole(dojo) ~= nil

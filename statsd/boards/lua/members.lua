@@ -1,10 +1,10 @@
--- Read the crew members of a dojo: its users with a tag, as its live boards have them.
+-- Read the crew members of a dojo, which are its users with a tag, from its live boards.
 --
--- request: dojo, users (array; nil: return which users there are)
+-- request: dojo, users (array; nil: list the users)
 -- reply: nil where the boards are missing or doubtful; else version (it changes with every write to
 --        the boards), and
 --          without `users`: scopes, users (with a tag)
---          with `users`: members: array of {user, text (the JSON that is kept of it), ranks (array
+--          with `users`: members: array of {user, text (JSON), ranks (array
 --            of {scope, and its ranks, from 0, in the windows; -1: no entry})}
 --
 -- include boards/state
@@ -13,7 +13,7 @@ next_token()
 
 local prefix = BOARDS .. request.dojo
 
--- nil where the kept windows do not agree with the boards: a module was added or removed.
+-- nil where the stored windows differ from the boards: a module was added or removed.
 local function ranks_of(user, windows_of_scopes)
   local found = {}
   for scope, windows in windows_of_scopes:gmatch('([^,:]+):(%d+)') do

@@ -2,8 +2,8 @@
 --
 -- request: dojo, scope, days, first, last (ranks from 0), me (a user's id; may be nil)
 -- reply: nil where the board, or the record of a user on it, is missing; else total (entries on the
---        board), entries (array of entries in rank order), own (an entry; nil: the user has none).
---        An entry is {rank (from 0), user, score (text), text (JSON of the record)}
+--        board), entries (array of entries in rank order), own (an entry; nil: the user has none);
+--        an entry is {rank (from 0), user, score (text), text (JSON of the record)}
 --
 -- include boards/state
 

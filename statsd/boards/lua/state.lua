@@ -1,7 +1,7 @@
 -- The state of a dojo's live boards: its own scoreboards and those of its modules.
 --
--- All boards of a dojo are built from one snapshot, put in place in one step, and are missing
--- together. All keys begin with a prefix: that of the dojo or, while they are built, one with the
+-- All boards of a dojo are built from one snapshot, installed in one step, and are missing
+-- together. All keys begin with a prefix: the prefix of the dojo or, during the build, one with the
 -- token of the snapshot. A scope is `dojo`, or the index of a module.
 --
 --   prefix               hash: epoch, token (of the snapshot), modules (JSON array of indexes),
@@ -15,11 +15,11 @@
 --                        where it has entries, and JSON (see statsd/calculators/crews.py)
 --   prefix:newest        sorted set: users by the moment of their newest solve of the last days
 --   prefix:until         sorted set: users by the moment their first solve leaves a window
---   prefix:touched       sorted set: users by the token their entries were last computed at, where
---                        that is newer than the snapshot
+--   prefix:touched       sorted set: users by the token of their last entries, if it is newer than
+--                        the snapshot
 --
--- Each key has a sentinel, so that an empty one differs from a missing one; only `touched` has
--- none, since without entries it is as good as missing.
+-- Each key has a sentinel, so that an empty key differs from a missing one. Only `touched` has no
+-- sentinel: empty and missing mean the same there.
 --
 -- The sorted set BOARD_CHANGES has the dojos by the first moment in their `until`.
 --
@@ -68,7 +68,7 @@ local function intact(prefix)
 end
 
 -- The exported array and the boards come from one pass and change in one step. Where the array is
--- newer, a daemon that knows no boards has written it since, and the boards are out of date.
+-- newer, a daemon of a version without boards has written it, and the boards are out of date.
 local function is_superseded(dojo)
   local built = tonumber(redis.call('HGET', BOARDS .. dojo, 'token'))
   local exported = as_of(SCOREBOARD_ARRAY .. dojo .. ':0'):gsub('%.', '')
@@ -80,8 +80,8 @@ local function whole(dojo)
   return scopes and not is_superseded(dojo) and scopes or nil
 end
 
--- Whether the boards may be wrong by more than user entries that are pending: after they were
--- built, the scoreboard or the job `name`, which follows from them, was enqueued for another reason.
+-- Whether the boards may be wrong, apart from pending user entries: since they were built, the
+-- scoreboard or the job `name` was enqueued for another reason than an answer.
 local function is_doubtful(dojo, name)
   local built = tonumber(redis.call('HGET', BOARDS .. dojo, 'token') or 0)
   for _, job in ipairs({'scoreboard:' .. dojo, name}) do
@@ -103,8 +103,8 @@ end
 
 local function newest_in(record) return record and record:match('^[^|]*|(%d+)|') end
 
--- Read the entries of a user: `scores`, by scope an array over the windows (0: no entry),
--- `record`, `crew`, and `leaving`, the moment its first solve leaves a window (false: none).
+-- Read the entries of a user. Returns `scores`, by scope an array over the windows (0: no entry),
+-- `record`, `crew`, and `leaving`: the moment when its first solve leaves a window (false: none).
 local function entries_of(prefix, scopes, user)
   local scores = {}
   for _, scope in ipairs(scopes) do
@@ -144,7 +144,7 @@ local function put(prefix, scopes, user, scores, record, crew, leaving)
     for i, days in ipairs(WINDOWS) do
       local difference = set_score(board(prefix, scope, days), user, own and own[i])
       changed = changed + difference
-      -- A user who was not on the board of all time, the first, was on no board of the scope.
+      -- The first board is that of all time. A user without an entry there has none in the scope.
       if i == 1 and not own and difference == 0 then break end
     end
   end
@@ -185,15 +185,15 @@ local function set_next_expiry(dojo)
   end
 end
 
--- Whether the crews of a dojo may depend on an entry: a user with a tag is on its boards, in the
--- cached crews, or in crews that are being computed.
+-- Whether the crews of a dojo may depend on an entry. That is so if a user with a tag is on its
+-- boards or in the cached crews, or if a worker computes the crews now.
 local function has_crews(dojo, prefix)
   return redis.call('HLEN', prefix .. ':crews') > 1
     or redis.pcall('STRLEN', CREWS_ARRAY .. dojo .. ':0') ~= #'[]'
     or redis.call('HEXISTS', LEASES, 'crews:' .. dojo) == 1
 end
 
--- `key_index` is the JSON array of the exported keys beside the boards; it tells of modules, too.
+-- `key_index` is the JSON array of the exported keys; it also names the modules.
 local function remove_boards(prefix, key_index)
   local modules = is_a(prefix, 'hash') and redis.call('HGET', prefix, 'modules')
   local scopes = scopes_in(modules or '[]')

@@ -19,8 +19,8 @@ local function totals_of(dojo)
     chart[i] = {tonumber(found[2 * i] or 0), tonumber(found[2 * i + 1] or 0)}
   end
 
-  -- All users whose newest solve is as new as the last one that is shown: the caller decides which
-  -- of them comes first. Of very many equal ones any will do.
+  -- All users whose newest solve is at least as new as the last shown solve: the caller orders
+  -- solves of equal dates. Where very many are equal, any of them may be shown.
   local last = redis.call('ZREVRANGE', prefix .. ':newest', RECENT_SOLVES - 1, RECENT_SOLVES - 1,
     'WITHSCORES')[2] or '0'
   local users = redis.call('ZREVRANGEBYSCORE', prefix .. ':newest', '+inf', math.max(0, last),

@@ -3,17 +3,17 @@
 -- All times are microseconds. There are two of them:
 --   token  orders answers: max(last + 1, TIME). It is unique and never goes back.
 --   now    orders due times: TIME, plus every step that the server's clock was set back. A lease
---          or a delay therefore lasts as long as it should, whatever that clock does.
+--          or a delay therefore keeps its length when that clock is set.
 --
 -- include keys
 
-local LONGEST_COMMIT = 3000000 -- a commit under way is waited for this long
+local LONGEST_COMMIT = 3000000 -- how long a commit may be under way
 local LARGEST = 9007199254740992 -- the largest integer that a double holds without gaps
 
 -- Lua's own conversion keeps 14 digits; a token has 16.
 local function digits(number) return string.format('%.0f', number) end
 
--- The stored as-of of a value; empty where there is none that a daemon wrote.
+-- The stored as-of of a value; empty where it is missing or not a string.
 local function as_of(key)
   local text = redis.pcall('GET', key .. AS_OF)
   return type(text) == 'string' and text or ''
@@ -21,8 +21,8 @@ end
 
 local enqueue -- defined in queue.lua; a new clock enqueues a reconcile
 
--- The newest moment that is left in Redis when the clock key is gone. Tokens go on from it: the
--- server's clock may have been set back, and show less.
+-- The newest moment in Redis when the clock key is missing. Tokens continue from it, since the
+-- server's clock may have been set back.
 local function newest_moment_left()
   local newest = 0
   local function consider(moment)
@@ -40,8 +40,7 @@ local function newest_moment_left()
   return newest
 end
 
--- The clock key is gone. No lease of its epoch counts any more, and delayed work is due at once or
--- soon.
+-- The clock key is missing. The leases of its epoch end, and delayed jobs are due at once or soon.
 local function end_epoch(now)
   for class = MISSED, IDLE do
     for _, name in ipairs(redis.call('ZRANGE', DUE .. class, 0, -1)) do

@@ -9,24 +9,24 @@
 --          answers: array of {name, key_index (JSON array of its keys), values (array of {key,
 --            value}), jobs (as `enqueue_all` takes them), acknowledged (ids of solves), took
 --            (microseconds), cooldown (microseconds; nil: none), changes_at (the moment from which
---            another answer is right; nil: never), and what hooks.completed reads}
+--            another answer is right; nil: never), and the fields for hooks.completed}
 --          next (a lease request, as `lease_due` takes it; nil: lease nothing)
--- reply: outcomes: array, for each answer {status, waited (milliseconds since the oldest event was
---          published that it answers; nil: for no event), unchanged (how many of its values)};
---          status is 'completed', 'requeued' (written, and enqueued again meanwhile), 'stale'
---          (refused, still leased) or 'fenced' (refused, no longer this worker's)
---        leased: what `lease_due` returned; nil where an answer was stale, since that comes first
+-- reply: outcomes: array, for each answer {status, waited (milliseconds since the publication of
+--          the oldest event that it answers; nil: for no event), unchanged (how many of its
+--          values)}; status is 'completed', 'requeued' (written, and enqueued again meanwhile),
+--          'stale' (refused, still leased) or 'fenced' (refused, no longer this worker's)
+--        leased: the result of `lease_due`; nil where an answer was stale and is tried again
 --
 -- include jobs/leasing
 
 local newest = next_token()
 local token = request.token
-local stamp = string.format('%d.%06d', math.floor(token / 1000000), token % 1000000)
+local own_as_of = string.format('%d.%06d', math.floor(token / 1000000), token % 1000000)
 
--- An as-of that lies ahead of the newest token was given to nobody.
+-- An as-of ahead of the newest token is invalid: no such token was issued.
 local function is_older(key)
   local stored = tonumber(as_of(key))
-  return not (stored and stored >= tonumber(stamp) and stored <= newest / 1000000)
+  return not (stored and stored >= tonumber(own_as_of) and stored <= newest / 1000000)
 end
 
 local function is_same(key, value)
@@ -43,15 +43,15 @@ local function write(name, values)
       else
         redis.call('SET', key, value)
       end
-      redis.call('SET', key .. AS_OF, stamp)
+      redis.call('SET', key .. AS_OF, own_as_of)
       redis.call('HSET', KEY_OWNERS, key, name)
     end
   end
   return unchanged
 end
 
--- Delete the keys that the job wrote before and no longer writes, unless another job (a dojo that
--- took over a reference id) has written them since.
+-- Delete the keys that the job wrote before and no longer writes, unless another job (for a dojo
+-- with the same reference id) has written them since.
 local function update_key_index(name, before, now)
   if before == now then return end
   local still = {}
@@ -70,7 +70,7 @@ local function update_key_index(name, before, now)
   end
 end
 
--- One moment for each job: the newest answer knows best.
+-- There is one moment for each job, from its newest answer.
 local function set_next_change(name, moment)
   if moment then
     redis.call('ZADD', CHANGES, digits(moment), name)
@@ -91,7 +91,7 @@ local function requeue(name, not_derived, cooldown)
   redis.call('HDEL', JOB .. name, 'attempts', 'retry_at', 'error', 'since', 'entry', 'type')
   if token > tonumber(not_derived or 0) then redis.call('HDEL', JOB .. name, 'not_derived') end
   merge_deferred(name)
-  -- The page that waited for it has its answer: it is no more urgent than any export.
+  -- The page that waited for the job has its answer, so the job is as urgent as any export.
   if cooldown then set_class(name, EXPORT) end
   release_lease(name, cool_down(name, cooldown))
 end

@@ -1,4 +1,4 @@
--- Enqueue jobs for callers that are no handlers: a daemon that starts, an operator, a replay.
+-- Enqueue jobs that follow from no event: for a daemon that starts, or for an operator.
 --
 -- request: jobs (as `enqueue_all` takes them)
 --

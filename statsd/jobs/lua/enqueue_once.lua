@@ -1,6 +1,6 @@
--- Enqueue a job once for all callers that ask for it within some time.
+-- Enqueue a job at most once in some time, for all callers.
 --
--- request: name, class, requested (the key that remembers it), milliseconds
+-- request: name, class, requested (the key that exists meanwhile), milliseconds
 -- reply: 1 where the job was enqueued, else 0
 --
 -- include jobs/queue

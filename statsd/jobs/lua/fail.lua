@@ -1,10 +1,10 @@
--- A job failed: it is due again after a delay or, after the last attempt, a dead letter.
+-- A job failed: it is due again after a delay. After the last attempt it becomes a dead letter.
 --
 -- KEYS[1] the dead letters
 -- request: name, token, lease, delays (microseconds, one for each further attempt), unlimited (the
---          last delay is used again and again, and the job is never buried), error (one line),
+--          last delay is repeated, and the job is never buried), error (one line),
 --          dead (field, value, ...), dead_limit
--- reply: attempts (so far; 0: the lease is another worker's), delay (microseconds; nil: buried)
+-- reply: attempts (so far; 0: another worker has the lease), delay (microseconds; nil: buried)
 --
 -- include jobs/hooks
 
@@ -27,7 +27,7 @@ hooks.buried(name)
 if request.token > tonumber(redis.call('HGET', JOB .. name, 'enqueued') or 0) then
   remove(name)
 else
-  -- It was enqueued again since it was leased: a new job, with attempts of its own.
+  -- It was enqueued again since it was leased, so it starts again with no attempts.
   redis.call('HDEL', JOB .. name, 'error', 'since', 'entry', 'type')
   local pause = request.delays[#request.delays] or 0
   redis.call('HSET', JOB .. name, 'attempts', 0, 'retry_at', digits(clock.now + pause))

@@ -1,11 +1,11 @@
--- How jobs are leased: the oldest job of the class whose turn it is, and more jobs of its kind.
+-- Lease jobs: the oldest job of the class whose turn it is, and more jobs of its kind.
 --
 -- include jobs/hooks
 
 local PAGE = 1000 -- names that are read, or written, at once
 
--- Priority aging, in microseconds: a job that has been due for so long comes before newer jobs of
--- more urgent classes, so that no class starves.
+-- Priority aging, in microseconds: a job that has been due for this long comes before newer jobs
+-- of more urgent classes, so that no class starves.
 local PRIORITY_AGING = {[MISSED] = -LARGEST, [INTERACTIVE] = 0, [ORDINARY] = 1000000,
   [EXPORT] = 10000000, [BACKGROUND] = 60000000, [IDLE] = 300000000}
 
@@ -74,7 +74,7 @@ local function choose(class, wanted)
   return names, oldest, more
 end
 
--- Thousands of jobs may be leased at once, so there are as few commands for each as can be.
+-- Thousands of jobs may be leased at once, so each command writes many of them.
 local function write_leases(class, names, duration, lease)
   local ends = digits(clock.now + duration)
   for first = 1, #names, PAGE do
@@ -124,9 +124,9 @@ end
 --         wait beyond their due time), batches (kind -> how many jobs are leased at once; a kind
 --         that this daemon does not know is absent, and left to daemons that do)
 -- Returns: token, moment (`now`), epoch, lease, names, events (array of {name, entry, type}),
---          prefetched (array of what hooks.prefetch gave, in the order of names; or nil),
---          queued (microseconds that the oldest job was due), more (whether others are due now),
---          wait (as `wait_for`)
+--          prefetched (the array from hooks.prefetch, in the order of names; or nil),
+--          queued (microseconds for which the oldest job was due), more (whether other jobs are due
+--          now), wait (as `wait_for`)
 local function lease_due(wanted)
   next_token()
   enqueue_by_time()

@@ -1,4 +1,4 @@
--- The queue: how a pending job lies in Redis, and how it gets there.
+-- The queue: the keys of a pending job in Redis, and the functions that enqueue it.
 --
 -- A pending job has three parts:
 --   its name in the sorted set of its class (DUE), by the time it is due
@@ -6,18 +6,18 @@
 --     class, enqueued (token)
 --     not_derived (token of the last enqueue that was not derived from another job's answer)
 --     attempts, retry_at, error           of a job that failed
---     since (milliseconds), entry, type   provenance: when the oldest event was published that the
---                                         job is pending for; id and type of the newest one
+--     since (milliseconds), entry, type   provenance: the publication of the oldest event for
+--                                         which the job is pending; id and type of the newest one
 --     deferred_since, deferred_entry, deferred_type
 --                                         the same, of events that came while the job was leased
---   its name in the hash LEASES, while a worker has it
+--   its name in the hash LEASES, while it is leased
 --
 -- include jobs/clock
 
-local DELAY_STEP = 500000 -- delayed jobs of one name are told apart this finely
+local DELAY_STEP = 500000 -- delayed jobs of one name within this time are one
 
--- A costly job is not due again for a while, so that no burst makes the daemon fall behind: it
--- computes the same value less often. Returns the duration.
+-- A costly job is not due again during its cooldown. In a burst the same value is computed less
+-- often, so that the daemon does not fall behind. Returns the duration.
 local function cool_down(name, cooldown)
   if not cooldown then return 0 end
   redis.call('HSET', COOLDOWNS, name, digits(clock.now + cooldown))
@@ -30,7 +30,7 @@ local function cooldown_end(name)
   return moment
 end
 
-local provenance -- the event that jobs are enqueued for just now: since, entry, type; or nil
+local provenance -- the event for which jobs are enqueued now: since, entry, type; or nil
 local merged = 0 -- how many of the jobs enqueued by this script were pending already
 
 local function is_newer(entry, other)
@@ -58,7 +58,7 @@ local function provenance_of(name, prefix)
   return since and entry and {since = tonumber(since), entry = entry, type = type or ''} or nil
 end
 
--- The next answer is also for the events that came while the job was leased.
+-- The next answer also covers the events that came while the job was leased.
 local function merge_deferred(name)
   local deferred = provenance_of(name, 'deferred_')
   if deferred then
@@ -76,7 +76,7 @@ function enqueue(name, class, derived)
   local before = tonumber(was[1] or class)
   local due = tonumber(redis.call('ZSCORE', DUE .. before, name) or clock.now)
   local is_leased = redis.call('HEXISTS', LEASES, name) == 1
-  -- A job that a cold start enqueued keeps its turn there, since exports wait for its end.
+  -- A job of a cold start stays in its class, since exports wait for the end of the cold start.
   if before == BACKGROUND and class == EXPORT and not is_leased then class = BACKGROUND end
   if before > class then redis.call('ZREM', DUE .. before, name) end
   class = math.min(before, class)
@@ -94,7 +94,7 @@ function enqueue(name, class, derived)
   if provenance then add_provenance(name, provenance, is_leased and 'deferred_' or '') end
 end
 
--- Enqueue after a delay, whatever is completed until then.
+-- Enqueue after a delay, even if the same job is completed before.
 local function enqueue_later(name, class, delay)
   local due = (math.floor((clock.now + delay) / DELAY_STEP) + 1) * DELAY_STEP
   redis.call('ZADD', DELAYED, digits(due), digits(due) .. '|' .. class .. '|' .. name)
@@ -114,7 +114,7 @@ local function enqueue_all(jobs)
   provenance = before
 end
 
--- Remember ids of solves whose jobs are enqueued: no search has to find them.
+-- Store the ids of solves whose jobs are enqueued, so that the search for missed solves skips them.
 local function acknowledge_solves(ids)
   for first = 1, #ids, 1000 do
     local members = {}
@@ -139,7 +139,7 @@ local function release_lease(name, delay)
   if class then redis.call('ZADD', DUE .. class, digits(clock.now + delay), name) end
 end
 
--- From every class: a job whose hash was evicted no longer knows its own.
+-- From every class: the hash with the class of the job may have been evicted.
 local function remove(name)
   for class = MISSED, IDLE do redis.call('ZREM', DUE .. class, name) end
   redis.call('HDEL', LEASES, name)

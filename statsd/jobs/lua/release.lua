@@ -1,5 +1,5 @@
--- Release leases without an answer, so that their jobs are due at once: when a daemon starts (the
--- leases of its former life), when it leaves, and when a server that the work needs is away.
+-- Release leases without an answer, so that their jobs are due at once. A daemon does so when it
+-- starts (for leases from before a crash), when it stops, and when PostgreSQL or Redis is away.
 --
 -- request: owner, names (absent: all jobs that the owner has leased)
 -- reply: how many

@@ -1,11 +1,11 @@
--- Renew the leases of work that goes on, and give a newer token for its next attempt.
+-- Renew the leases of running jobs, and return a newer token for their next attempt.
 --
 -- request: lease, names, duration (microseconds)
 -- reply: token, moment (`now`), epoch
 --
 -- include jobs/queue
 
-local PAGE = 1000 -- names that are looked up, or written, at once
+local PAGE = 1000 -- names in one command
 
 next_token()
 local ends = digits(clock.now + request.duration)

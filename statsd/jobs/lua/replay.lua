@@ -1,9 +1,9 @@
--- Replay a dead letter: its entry goes back into the stream, or its job into the queue.
+-- Replay a dead letter: add its entry to the stream again, or enqueue its job.
 --
 -- KEYS[1] the dead letters
 -- KEYS[2] the stream
--- request: id, class (of a job), cut (the text that ends data which was cut)
--- reply: 'replayed', 'gone' (there is no such letter) or 'incomplete' (its data was not kept)
+-- request: id, class (of a job), cut (the text at the end of data that was cut)
+-- reply: 'replayed', 'gone' (there is no such dead letter) or 'incomplete' (its data was not kept)
 --
 -- include jobs/queue
 

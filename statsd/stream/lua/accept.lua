@@ -1,10 +1,10 @@
--- Accept a batch of events: enqueue their jobs, put invalid entries into the dead letters, and
--- acknowledge, in one step. From then on the jobs are the debt, and the entries are gone.
+-- Accept a batch of events in one step: enqueue their jobs, bury invalid entries as dead letters,
+-- acknowledge all entries and remove them from the stream.
 --
 -- KEYS[1] the stream
 -- KEYS[2] the dead letters
 -- request: group, ids, ackdel (whether the server has XACKDEL), jobs (as `enqueue_all` takes
---          them), acknowledged (ids of solves that the jobs answer for), dead (array of arrays:
+--          them), acknowledged (ids of solves whose jobs are among them), dead (array of arrays:
 --          field, value, ...), dead_limit
 -- ARGV[2] ... the data of each dead entry (any bytes, which MessagePack in Lua cannot tell from
 --          text)

@@ -1,6 +1,6 @@
--- Make the consumer group, with the stream, where it is missing. Enqueue a reconcile in the same
--- step where events or jobs may be lost: the group was missing, or the data was last seen on
--- another run of a server, which may have come back with older data.
+-- Create the consumer group and the stream where they are missing. Where events or jobs may be
+-- lost, enqueue a reconcile in the same step. That is so if the group was missing, or if the server
+-- was restarted, since it may have older data.
 --
 -- KEYS[1] the stream
 -- request: group, run (the server's run id), before (the run id that this daemon knew; may be nil)
@@ -11,7 +11,7 @@
 next_token()
 local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], request.group, '0', 'MKSTREAM')
 if made.err and not made.err:find('^BUSYGROUP') then return made end
--- A clock that knows no run was made anew, and a reconcile was enqueued then.
+-- A clock without a run id is new, and its first use has enqueued a reconcile.
 local known = redis.call('HGET', CLOCK, 'run') or request.before or request.run
 redis.call('HSET', CLOCK, 'run', request.run)
 if made.err and known == request.run then return 0 end

@@ -1,8 +1,8 @@
 -- Hold a consumer's name by a heartbeat, or release it.
 --
--- request: key, holder (who holds it from now on), before (who may have held it until now; nil:
---          nobody else), milliseconds (until the name is free again; 0: it is free at once)
--- reply: 1, or 0 where somebody else holds the name
+-- request: key, holder (the new holder), before (another holder that may be replaced; nil: none),
+--          milliseconds (until the name is free again; 0: it is free at once)
+-- reply: 1, or 0 where another daemon holds the name
 --
 -- include jobs/queue
 

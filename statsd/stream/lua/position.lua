@@ -1,10 +1,10 @@
--- Return how far the group has come in the stream, and when that was.
+-- Return the position of the group in the stream, and the moment.
 --
 -- KEYS[1] the stream
 -- request: group
--- reply: moment (`now`); and, unless the stream or the group is missing: newest (the last entry
---        that was published), read (the last that was read), pending (the first that was read and
---        is not acknowledged; nil: none)
+-- reply: moment (`now`); and, unless the stream or the group is missing: newest (the last
+--        published entry), read (the last entry that was read), pending (the first entry that was
+--        read and not acknowledged; nil: none)
 --
 -- include jobs/queue
 
@@ -22,8 +22,8 @@ for _, found in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   if group.name == request.group then
     local newest = fields_of(redis.call('XINFO', 'STREAM', KEYS[1]))['last-generated-id']
     local read = group['last-delivered-id']
-    -- Entries that are no longer there will not be read: they were deleted, or they were accepted
-    -- before the group was made anew.
+    -- Removed entries will not be read: they were deleted, or they were accepted before the group
+    -- was created again.
     local unread = redis.call('XRANGE', KEYS[1], '(' .. read, '+', 'COUNT', 1)
     local pending = redis.call('XPENDING', KEYS[1], request.group)
     return reply({

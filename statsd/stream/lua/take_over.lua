@@ -1,11 +1,10 @@
--- Take over the pending entries of other consumers that have been idle for a while, and remove
--- consumers that are gone for good. Both happen in one step, so that no consumer is removed that
--- has pending entries.
+-- Take over pending entries of other consumers that have been idle for a while, and remove dead
+-- consumers. Both happen in one step, so that no consumer with pending entries is removed.
 --
 -- KEYS[1] the stream
 -- request: group, consumer, idle (milliseconds that an entry must have been pending), cursor,
 --          count, gone (milliseconds after which a silent consumer without pending entries is
---          removed), kept (ids of pending entries that this consumer works on, or leaves alone)
+--          removed), kept (ids of entries that this consumer handles or has postponed)
 -- reply: cursor (of the next call), taken (how many entries came from others), deleted (how many
 --        entries were no longer in the stream), removed (names of the consumers)
 --
@@ -29,9 +28,9 @@ local function own_pending()
   return own and own.pending or 0
 end
 
--- Claim the kept entries anew, so that they are not idle: otherwise an entry that delays its reader
--- would move from daemon to daemon and delay all of them. An entry that is no longer in the stream
--- is not claimed, since XCLAIM would forget it.
+-- Use XCLAIM on the kept entries, so that they are not idle. Otherwise an entry that delays its
+-- reader would move from daemon to daemon and delay all of them. An entry that is no longer in the
+-- stream is left out, since XCLAIM would drop it from the pending entries.
 for _, id in ipairs(request.kept) do
   if #redis.call('XRANGE', KEYS[1], id, id) > 0 then
     redis.call('XCLAIM', KEYS[1], request.group, request.consumer, 0, id, 'JUSTID')
