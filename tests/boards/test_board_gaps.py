@@ -1,4 +1,4 @@
-"""Boards end right whatever comes between their parts, and whatever cannot be computed."""
+"""Boards end correct after changes between snapshot and answer, and after failed jobs."""
 
 import pytest
 import redis
@@ -15,19 +15,19 @@ from tests.support.dojo_site import QUICK, DojoSite, accept
 from tests.support.processes import statuses
 from tests.support.webapp import DojoChallenge
 
-# --- what comes between a snapshot and its answer
+# --- changes between a snapshot and its answer
 
 
 async def hide(dojo_site: DojoSite, *, hidden: bool) -> None:
-    """Hide the first student, or not; the events wait."""
+    """Hide or show the first student; the events stay in the stream."""
     with dojo_site.webapp.sessions.begin() as session:
         session.merge(dojo_site.users[0]).hidden = hidden
 
 
-async def test_an_array_lacks_nobody_who_was_hidden_and_shown_again(
+async def test_an_array_has_a_user_hidden_and_shown_during_its_computation(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    """The boards have them as before, so that it is nothing new to them."""
+    """The boards never lost the user, so the user entries change nothing."""
     attempt = await dojo_site.lease(dojo_site.scoreboard)
     await hide(dojo_site, hidden=True)
     built = await dojo_site.build(attempt)
@@ -39,7 +39,7 @@ async def test_an_array_lacks_nobody_who_was_hidden_and_shown_again(
     check(cache, world_of(dojo_site.webapp.engine))
 
 
-async def test_statistics_lack_nobody_who_was_hidden_and_shown_again(
+async def test_statistics_have_a_user_hidden_and_shown_during_their_computation(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
     attempt = await dojo_site.lease(dojo_site.stats)
@@ -54,7 +54,7 @@ async def test_statistics_lack_nobody_who_was_hidden_and_shown_again(
 
 
 @pytest.mark.parametrize("key", [":users", ":touched"])
-async def test_what_was_evicted_before_it_was_carried_over_is_not_missed(
+async def test_entries_evicted_before_they_are_carried_over_are_computed_again(
     dojo_site: DojoSite, cache: "redis.Redis", key: str
 ) -> None:
     attempt = await dojo_site.lease(dojo_site.scoreboard)
@@ -71,10 +71,10 @@ async def test_what_was_evicted_before_it_was_carried_over_is_not_missed(
     dojo_site.check_stats(cache)
 
 
-# --- what cannot be read or computed
+# --- boards that cannot be read, and jobs that cannot be computed
 
 
-async def test_boards_that_cannot_be_read_hold_up_no_lease(
+async def test_unreadable_boards_do_not_prevent_a_lease(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
     await dojo_site.answer()
@@ -86,10 +86,10 @@ async def test_boards_that_cannot_be_read_hold_up_no_lease(
     dojo_site.check_stats(cache)
 
 
-async def test_what_boards_say_is_true_for_one_token(
+async def test_prefetched_totals_are_valid_for_one_token(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    """A try at a later one reads the database."""
+    """An attempt with a newer token reads the database."""
     await dojo_site.answer()
     await dojo_site.solve(1, 1)
     await dojo_site.answer({UserEntries.kind})
@@ -110,7 +110,7 @@ async def bury(dojo_site: DojoSite, kind: str) -> None:
     assert await dojo_site.queue.fail(attempt, [], {"error": "no", "traceback": ""}) == (1, None)
 
 
-async def test_boards_that_cannot_be_built_are_not_believed(
+async def test_boards_whose_rebuild_was_buried_are_not_used(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
     with dojo_site.webapp.sessions.begin() as session:
@@ -125,7 +125,7 @@ async def test_boards_that_cannot_be_built_are_not_believed(
     dojo_site.check_stats(cache)
 
 
-async def test_entries_that_cannot_be_looked_up_are_built(
+async def test_a_rebuild_follows_user_entries_that_were_buried(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
     await dojo_site.solve(1, 1)
@@ -135,8 +135,10 @@ async def test_entries_that_cannot_be_looked_up_are_built(
     check(cache, world_of(dojo_site.webapp.engine))
 
 
-async def test_a_solve_of_antiquity_is_one(dojo_site: DojoSite, cache: "redis.Redis") -> None:
-    """No date of Python's is as old; only whether it is in a window matters."""
+async def test_a_solve_dated_before_our_era_counts(
+    dojo_site: DojoSite, cache: "redis.Redis"
+) -> None:
+    """Python has no such date; the date only decides about windows."""
     await dojo_site.solve(1, 1)
     await dojo_site.answer()
     with dojo_site.webapp.engine.begin() as connection:
@@ -151,8 +153,10 @@ async def test_a_solve_of_antiquity_is_one(dojo_site: DojoSite, cache: "redis.Re
     assert cache.zcard(f"{dojo_site.prefix}:dojo:0") == 3
 
 
-async def test_a_dojo_of_very_many_modules(dojo_site: DojoSite, cache: "redis.Redis") -> None:
-    """More keys than a script can hand around at once."""
+async def test_a_dojo_may_have_thousands_of_modules(
+    dojo_site: DojoSite, cache: "redis.Redis"
+) -> None:
+    """It has more keys than one Lua call takes as arguments."""
     modules = [
         {"dojo_id": dojo_site.dojo.dojo_id, "module_index": i, "id": f"m{i}", "name": "m"}
         for i in range(1, 3000)
@@ -165,7 +169,9 @@ async def test_a_dojo_of_very_many_modules(dojo_site: DojoSite, cache: "redis.Re
     assert cache.zcard(f"{dojo_site.prefix}:2999:0") == 1
 
 
-async def test_what_was_evicted_does_not_rest(dojo_site: DojoSite, cache: "redis.Redis") -> None:
+async def test_a_job_whose_key_was_evicted_has_no_cooldown(
+    dojo_site: DojoSite, cache: "redis.Redis"
+) -> None:
     attempt = await dojo_site.lease(dojo_site.scoreboard)
     built = await dojo_site.build(attempt)
     answers = {dojo_site.scoreboard.name: built}

@@ -1,4 +1,4 @@
-"""What is owed of boards, and when statistics may follow from them."""
+"""Jobs that follow from boards, and when statistics may be computed from boards."""
 
 from datetime import timedelta
 
@@ -22,7 +22,7 @@ from tests.support.webapp import DojoChallenge, Module
 async def test_statistics_do_not_follow_from_boards_that_missed_a_solve(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    """A solve comes while there are no boards, and the ones being built do not have it."""
+    """A solve comes while there are no boards; the boards under construction lack it."""
     cache.delete(dojo_site.prefix)
     attempt = await dojo_site.lease(dojo_site.scoreboard)
     built = await dojo_site.build(attempt)
@@ -55,10 +55,10 @@ async def test_statistics_do_not_follow_from_boards_of_a_dojo_that_changed(
     dojo_site.check_stats(cache)
 
 
-async def test_what_was_pending_in_full_and_answered_is_pending_in_full_no_more(
+async def test_a_full_calculation_that_was_answered_is_not_repeated(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    """Else a dojo in which somebody always solves would be computed in full for ever."""
+    """Otherwise a dojo with steady solves would always be computed in full."""
     attempt = await dojo_site.lease(dojo_site.stats)
     await dojo_site.solve(1, 1)
     await dojo_site.answer({UserEntries.kind})
@@ -73,7 +73,7 @@ async def test_what_was_pending_in_full_and_answered_is_pending_in_full_no_more(
     assert value_of(cache, keys.dojo_stats(reference))["solves"] == 1002
 
 
-async def test_what_a_page_missed_cools_down_once_it_was_answered(dojo_site: DojoSite) -> None:
+async def test_a_job_of_class_missed_has_its_cooldown_after_its_answer(dojo_site: DojoSite) -> None:
     attempt = await dojo_site.lease(dojo_site.scoreboard, Priority.MISSED)
     await dojo_site.queue.enqueue([PendingJob(dojo_site.scoreboard, priority=Priority.EXPORT)])
     built = await dojo_site.build(attempt)
@@ -86,10 +86,10 @@ async def test_what_a_page_missed_cools_down_once_it_was_answered(dojo_site: Doj
     assert await dojo_site.queue.pending(Priority.EXPORT) == 1
 
 
-async def test_boards_that_an_older_daemon_left_alone_are_not_used(
+async def test_boards_are_not_used_after_an_older_daemon_wrote_the_array(
     dojo_site: DojoSite, cache: "redis.Redis", reader: Reader
 ) -> None:
-    """It knows none, and writes arrays."""
+    """That version has no boards and writes only arrays."""
     key = keys.scoreboard(dojo_site.dojo.dojo_id, days=0)
     found = reader.get_scoreboard(dojo_site.dojo.dojo_id)
     assert [entry["user_id"] for entry in found.entries] == [dojo_site.users[0].id]
@@ -106,7 +106,7 @@ async def test_boards_that_an_older_daemon_left_alone_are_not_used(
     check_live(cache, world_of(dojo_site.webapp.engine), dojo_site.row)
 
 
-async def test_boards_of_modules_go_though_nothing_tells_of_them_but_the_arrays(
+async def test_boards_of_modules_that_only_the_key_index_names_are_removed(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
     cache.delete(dojo_site.prefix)
@@ -123,7 +123,7 @@ DOJO_BOARDS = [f"dojo:{days}" for days in (0, 7, 30)]
 OF_DOJO = ["users", "crews", "newest", "until", *DOJO_BOARDS]
 
 
-async def test_who_is_new_since_the_day_ended_has_a_name_on_the_board(
+async def test_a_user_who_is_new_after_the_day_ended_has_a_name_on_the_board(
     dojo_site: DojoSite, cache: "redis.Redis", reader: Reader
 ) -> None:
     cache.hset(dojo_site.prefix, "day", "2026-01-01")
@@ -138,8 +138,10 @@ async def test_who_is_new_since_the_day_ended_has_a_name_on_the_board(
     assert after == before
 
 
-async def test_very_many_solves_of_one_moment(dojo_site: DojoSite, cache: "redis.Redis") -> None:
-    """A bulk import, say; more than a script can hand around at once."""
+async def test_totals_with_thousands_of_solves_at_one_moment(
+    dojo_site: DojoSite, cache: "redis.Redis"
+) -> None:
+    """A bulk import, for example: more users than one Lua call takes as arguments."""
     moment = 2_000_000_000_000_000
     record = cache.hget(f"{dojo_site.prefix}:users", str(dojo_site.users[0].id)) or b""
     users = [str(number) for number in range(10_000_000, 10_020_000)]

@@ -1,4 +1,4 @@
-"""When crews are owed, and that they follow from the boards without the database."""
+"""When crews are enqueued, and that they follow from the boards without the database."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ async def crew(dojo_site: DojoSite) -> DojoSite:
     return dojo_site
 
 
-async def test_where_nobody_has_a_tag_a_solve_enqueues_no_crews(
+async def test_without_tags_a_solve_enqueues_no_crews(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
     assert value_of(cache, keys.crews(dojo_site.dojo.dojo_id)) == []
@@ -56,17 +56,17 @@ async def test_where_nobody_has_a_tag_a_solve_enqueues_no_crews(
 
 
 async def test_crews_follow_from_the_boards_alone(crew: DojoSite, cache: "redis.Redis") -> None:
-    """Nobody serves at the address of the database, and no pass is made."""
+    """The database is unreachable, and the boards are not rebuilt."""
     nowhere = "postgresql+asyncpg://nobody@127.0.0.1:1/none"
     unreachable = Database(nowhere, pool_size=1, statement_timeout=1, prepared_statements=False)
     boards = LiveBoards(crew.cache, unreachable)
     token = cache.hget(crew.prefix, "token")
-    await crew.solve(2, 0)  # one who is in no crew, and who takes a rank from its members
+    await crew.solve(2, 0)  # this user is in no crew, and overtakes a member
     await crew.solve(2, 1)
     await crew.solve(0, 3)
     await crew.answer({UserEntries.kind, DojoStats.kind})
     attempt = await crew.lease(crews_of(crew))
-    # The test itself enqueued the crews; that is no reason to doubt the boards.
+    # The test itself enqueued the crews, which does not make the boards doubtful.
     cache.hdel(keys.job(crews_of(crew).name), "not_derived")
     answers = await together(boards.crews([crews_of(crew)], attempt))
     await crew.queue.complete(attempt, {crews_of(crew).name: answers[crews_of(crew)]})
@@ -75,7 +75,7 @@ async def test_crews_follow_from_the_boards_alone(crew: DojoSite, cache: "redis.
     await unreachable.close()
 
 
-async def test_whoever_solves_something_moves_the_ranks_in_crews(
+async def test_a_solve_of_any_user_moves_the_ranks_in_crews(
     crew: DojoSite, cache: "redis.Redis"
 ) -> None:
     for challenge in (1, 2):
@@ -86,7 +86,9 @@ async def test_whoever_solves_something_moves_the_ranks_in_crews(
     assert found["best_rank"] == 2
 
 
-async def test_the_last_one_who_leaves_a_crew_ends_it(crew: DojoSite, cache: "redis.Redis") -> None:
+async def test_a_crew_ends_when_its_last_member_leaves(
+    crew: DojoSite, cache: "redis.Redis"
+) -> None:
     for user in (0, 1):
         rename(crew, user, "nobody")
     await crew.consume()
@@ -94,10 +96,10 @@ async def test_the_last_one_who_leaves_a_crew_ends_it(crew: DojoSite, cache: "re
     check(cache, world_of(crew.webapp.engine))
 
 
-async def test_a_tag_that_only_a_full_calculation_saw_goes_again(
+async def test_a_tag_read_only_by_a_full_calculation_is_removed(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    """It was given and taken away between two answers of its user, who never had one then."""
+    """The user had the tag only between two answers of its user entries."""
     rename(dojo_site, 0, "0 [crew]")
     attempt = await dojo_site.lease(crews_of(dojo_site))
     answer = (await together(dojo_site.boards.crews([crews_of(dojo_site)], attempt)))[
@@ -106,13 +108,15 @@ async def test_a_tag_that_only_a_full_calculation_saw_goes_again(
     assert answer.values[keys.crews(dojo_site.dojo.dojo_id)]
     rename(dojo_site, 0, "nobody")
     await accept(dojo_site)
-    await dojo_site.answer({UserEntries.kind})  # while it is computed: it is owed again
+    await dojo_site.answer(
+        {UserEntries.kind}
+    )  # while the crews are computed: they are enqueued again
     await dojo_site.queue.complete(attempt, {crews_of(dojo_site).name: answer})
     await dojo_site.answer()
     assert value_of(cache, keys.crews(dojo_site.dojo.dojo_id)) == []
 
 
-async def test_a_tag_that_is_in_the_value_alone_goes_again(
+async def test_a_tag_that_only_the_value_has_is_removed(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
     rename(dojo_site, 0, "0 [crew]")
@@ -128,7 +132,7 @@ async def test_a_tag_that_is_in_the_value_alone_goes_again(
     assert value_of(cache, keys.crews(dojo_site.dojo.dojo_id)) == []
 
 
-async def test_what_is_kept_of_a_module_that_the_boards_do_not_know_is_not_used(
+async def test_crew_windows_of_a_module_without_boards_are_not_used(
     crew: DojoSite, cache: "redis.Redis"
 ) -> None:
     crew.webapp.add(
@@ -153,21 +157,25 @@ async def test_what_is_kept_of_a_module_that_the_boards_do_not_know_is_not_used(
         },
     )
     for name in (crew.scoreboard.name, crews_of(crew).name):
-        cache.hdel(keys.job(name), "not_derived")  # without the doubt that is there for it
+        cache.hdel(
+            keys.job(name), "not_derived"
+        )  # so that the boards are not doubtful for this reason
     attempt = await crew.lease(crews_of(crew))
     cache.hdel(keys.job(crews_of(crew).name), "not_derived")
     answer: Answer = (await together(crew.boards.crews([crews_of(crew)], attempt)))[crews_of(crew)]
     assert keys.crews(crew.dojo.dojo_id, 5) in answer.values
 
 
-async def test_the_crews_of_a_dojo_that_is_gone_go(crew: DojoSite, cache: "redis.Redis") -> None:
+async def test_the_crews_of_a_deleted_dojo_are_removed(
+    crew: DojoSite, cache: "redis.Redis"
+) -> None:
     crew.webapp.delete([crew.dojo])
     await crew.consume()
     assert not cache.keys("stats:crews:*")
     assert not cache.keys(f"{keys.BOARDS}*")
 
 
-async def test_crews_of_boards_that_cannot_be_built_are_computed_in_full(
+async def test_crews_are_computed_in_full_after_a_rebuild_was_buried(
     crew: DojoSite, cache: "redis.Redis"
 ) -> None:
     attempt = await crew.lease(crew.scoreboard)
@@ -178,10 +186,10 @@ async def test_crews_of_boards_that_cannot_be_built_are_computed_in_full(
     check_crews(crew, cache)
 
 
-async def test_a_job_of_crews_that_a_page_missed_is_answered_in_full(
+async def test_crews_enqueued_by_a_reader_are_computed_in_full(
     crew: DojoSite, cache: "redis.Redis"
 ) -> None:
-    with crew.webapp.engine.begin() as connection:  # nobody tells of it
+    with crew.webapp.engine.begin() as connection:  # without an event
         connection.execute(sa.text("UPDATE users SET name = 'x [other]'"))
     await crew.queue.enqueue([PendingJob(crews_of(crew))])
     await crew.answer({Crews.kind})

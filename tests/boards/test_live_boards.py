@@ -1,4 +1,4 @@
-"""The property: whatever happens, boards, arrays and statistics end as the definition says."""
+"""Property: after any history boards, arrays and statistics agree with the definition."""
 
 import random
 from collections.abc import Callable
@@ -31,7 +31,7 @@ AGES += [timedelta(days=days) for days in (7, 8, 29, 31, 60, 400)]
 
 
 class RandomHistory(History):
-    """An application in which anything may happen."""
+    """An application with random changes of every sort."""
 
     def __init__(self, webapp: WebApp, chance: random.Random) -> None:
         super().__init__(webapp, chance, AGES)
@@ -43,7 +43,7 @@ class RandomHistory(History):
             webapp.create_dojo(4, data={"type": "course"}),
             webapp.create_dojo(3, official=True),
         ]
-        for dojo in self.dojos:  # a module more, with a challenge of the first dojo
+        for dojo in self.dojos:  # one more module, with a challenge of the first dojo
             webapp.add(Module(dojo_id=dojo.dojo_id, module_index=1, id="n", name="Module"))
             webapp.add(self._row(dojo.dojo_id, 1, 0, webapp.challenge_ids(self.dojos[0])[0]))
 
@@ -54,7 +54,7 @@ class RandomHistory(History):
         )  # fmt: skip
 
     def act(self, *, of_users: bool = False) -> None:
-        """Do something; `of_users`: what only changes what one user has on the boards."""
+        """Do something; `of_users`: only changes of one user's entries."""
         own: dict[Callable[[], None], int] = {
             self.solve: 12,
             self.unsolve: 4,
@@ -73,7 +73,7 @@ class RandomHistory(History):
         action()
 
     def hide(self) -> None:
-        """Hide or show somebody; often the one of the last time again."""
+        """Hide or show a user; often the same user as before."""
         with self.webapp.sessions.begin() as session:
             if self.flickering is None or self.chance.random() < 0.4:
                 self.flickering = self.pick(session, User).id
@@ -121,7 +121,7 @@ class RandomHistory(History):
 
 @pytest.mark.usefixtures("publishing")
 @pytest.mark.parametrize("seed", range(HISTORIES))
-async def test_histories_end_as_the_definition_says(
+async def test_random_histories_end_as_the_definition_says(
     async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp, seed: int
 ) -> None:
     chance = random.Random(seed)
@@ -141,10 +141,10 @@ async def test_histories_end_as_the_definition_says(
 
 @pytest.mark.usefixtures("publishing")
 @pytest.mark.parametrize("seed", range(HISTORIES))
-async def test_what_users_have_is_kept_right_by_itself(
+async def test_user_entries_alone_keep_the_boards_correct(
     async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp, seed: int
 ) -> None:
-    """Boards that are built meanwhile come and go in any order; none is built at the end."""
+    """Rebuilds begin and end in any order; none runs at the end."""
     chance = random.Random(1000 + seed)
     history = RandomHistory(webapp, chance)
     for _ in range(STEPS):
@@ -172,7 +172,7 @@ async def test_what_users_have_is_kept_right_by_itself(
 async def test_a_solve_leaves_the_boards_of_others_alone(
     async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp
 ) -> None:
-    """Only the entries of the solver are written, and the board is not built anew for it."""
+    """Only the entries of the solver are written, and the board is not rebuilt."""
     parts = Parts(async_cache, snapshots)
     users = [webapp.create_user() for _ in range(3)]
     dojo = webapp.create_dojo(3)
@@ -183,7 +183,7 @@ async def test_a_solve_leaves_the_boards_of_others_alone(
     await parts.consume()
     token = cache.hget(keys.boards(dojo.dojo_id), "token")
     board = f"{keys.boards(dojo.dojo_id)}:dojo:0"
-    cache.zadd(board, {str(users[1].id): 1})  # what nobody looks at stays as it is
+    cache.zadd(board, {str(users[1].id): 1})  # entries of other users stay as they are
     webapp.solve(users[0], second)
     while cache.xlen(keys.STREAM):
         await parts.consumer.step()
@@ -198,10 +198,10 @@ async def test_a_solve_leaves_the_boards_of_others_alone(
 
 
 @pytest.mark.usefixtures("publishing")
-async def test_boards_of_a_day_that_has_ended_are_built_anew(
+async def test_boards_are_rebuilt_after_their_day_has_ended(
     async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp
 ) -> None:
-    """Until then the dojo's statistics do not follow from them."""
+    """Before the rebuild the dojo's statistics do not follow from them."""
     parts = Parts(async_cache, snapshots)
     user = webapp.create_user()
     dojo = webapp.create_dojo(3)
@@ -221,7 +221,7 @@ async def test_boards_of_a_day_that_has_ended_are_built_anew(
     naive.check_dojo_stats(
         value_of(cache, keys.dojo_stats(reference)), naive.dojo_stats(world, row, now())
     )
-    # A build that began before the next answer was put down:
+    # A rebuild that began before the next answer was written:
     await parts.queue.enqueue([PendingJob(Scoreboard(dojo.dojo_id))])
     attempt = (await parts.queue.lease(LeaseRequest({Scoreboard.kind: 1}))).attempt
     assert attempt is not None

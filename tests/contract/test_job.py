@@ -11,7 +11,7 @@ from statsd.jobs.pending import RECHECK_DELAY, PendingJob, now_and_again
 
 
 class Pair(Job, frozen=True):
-    """A refresh of two integers, not as urgent as others."""
+    """A job of two integers, less urgent than others."""
 
     kind: ClassVar[str] = "pair_of_this_test"
     priority: ClassVar[Priority] = Priority.EXPORT
@@ -60,7 +60,7 @@ def test_a_job_is_not_made_from_too_few_or_too_many_integers(numbers: tuple[int,
 
 
 @pytest.mark.parametrize("name", ["teleport:1", "teleport", "", ":", "DOJO_STATS:1", "dojo_stats "])
-def test_a_name_of_an_unknown_kind_is_said_to_be_one(name: str) -> None:
+def test_a_name_of_an_unknown_kind_raises_an_error_with_the_kind(name: str) -> None:
     with pytest.raises(UnknownKindError) as unknown:
         parse(name)
     assert repr(name.partition(":")[0]) in str(unknown.value)
@@ -86,13 +86,13 @@ def test_a_job_is_packed_as_name_class_and_microseconds() -> None:
 
 
 @pytest.mark.parametrize("priority", Priority)
-def test_a_job_may_have_another_class_than_its_job(priority: Priority) -> None:
+def test_a_pending_job_may_have_another_class_than_its_kind(priority: Priority) -> None:
     found = PendingJob(Pair(1, 2), priority=priority).packed()
     assert found == packed("pair_of_this_test:1:2", int(priority), 0)
     assert all(type(part) in {str, int} for part in found.values())
 
 
-def test_classes_are_those_that_the_scripts_know() -> None:
+def test_python_and_lua_have_the_same_classes() -> None:
     assert [(priority.name, int(priority)) for priority in Priority] == [
         ("MISSED", 0),
         ("INTERACTIVE", 1),
@@ -103,7 +103,7 @@ def test_classes_are_those_that_the_scripts_know() -> None:
     ]
 
 
-def test_what_may_not_have_landed_is_enqueued_now_and_once_more() -> None:
+def test_jobs_of_an_uncommitted_change_are_enqueued_now_and_again_later() -> None:
     jobs = list(now_and_again([DojoStats(1), DojoStats(2)]))
     later = int(RECHECK_DELAY * 1_000_000)
     assert [job.packed() for job in jobs] == [

@@ -18,14 +18,14 @@ slugs = st.from_regex(r"[a-z0-9_-]{1,32}", fullmatch=True)
         (-559038737, "intro~deadbeef"),
     ],
 )
-def test_a_dojo_is_called_by_its_id_as_eight_unsigned_hex_digits(
+def test_a_reference_id_ends_in_the_dojo_id_as_eight_unsigned_hex_digits(
     dojo_id: int, reference: str
 ) -> None:
     assert keys.reference_id(dojo_id, "intro", official=False) == reference
     assert keys.split_reference_id(reference) == ("intro", dojo_id)
 
 
-def test_an_official_dojo_is_called_by_its_slug_alone() -> None:
+def test_the_reference_id_of_an_official_dojo_is_its_slug() -> None:
     assert keys.reference_id(-5, "intro", official=True) == "intro"
     assert keys.split_reference_id("intro") == ("intro", None)
 
@@ -33,7 +33,7 @@ def test_an_official_dojo_is_called_by_its_slug_alone() -> None:
 @given(dojo_ids, slugs | st.text())
 @example(-1, "intro~deadbeef")
 @example(1, "~")
-def test_splitting_a_reference_id_gives_back_what_made_it(dojo_id: int, slug: str) -> None:
+def test_a_reference_id_is_split_into_its_slug_and_dojo_id(dojo_id: int, slug: str) -> None:
     reference = keys.reference_id(dojo_id, slug, official=False)
     assert keys.split_reference_id(reference) == (slug, dojo_id)
 
@@ -74,7 +74,9 @@ def test_two_dojos_that_are_not_official_never_have_the_same_reference_id(
         "deadbeef",
     ],
 )
-def test_what_does_not_end_in_eight_lower_case_hex_digits_is_a_slug(reference: str) -> None:
+def test_a_reference_without_eight_lower_case_hex_digits_at_its_end_is_a_slug(
+    reference: str,
+) -> None:
     assert keys.split_reference_id(reference) == (reference, None)
 
 

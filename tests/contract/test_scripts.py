@@ -1,4 +1,4 @@
-"""The scripts: what they consist of, and constants that they share with Python."""
+"""The scripts: their parts, and the constants that they share with Python."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What must hold in a fencing world, at each moment and when all is done."""
+"""The properties of a fencing world, after each step and at the end."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -7,11 +7,11 @@ import orjson
 
 from statsd import keys
 from statsd.job import Priority
-from tests.fencing.world import CLOCK, PLACES, RECONCILE, Row, World, key_of, things_of
+from tests.fencing.world import CLOCK, RECONCILE, SLOTS, Row, World, key_of, things_of
 
 
 class Cached(NamedTuple):
-    """What lies under one key."""
+    """The content of one key."""
 
     thing: int | None = None
     version: int | None = None
@@ -19,31 +19,31 @@ class Cached(NamedTuple):
 
 
 class Unfinished(NamedTuple):
-    """What stands for a change that is not in the cache yet."""
+    """The work in Redis for changes that are not in the cache yet."""
 
     enqueued: frozenset[str]
-    """Names that have a mark, also a delayed one."""
+    """Names of pending and delayed jobs."""
     published: frozenset[int]
-    """Things that an event names which is in the stream."""
+    """Things in the events of the stream."""
     missed: frozenset[str]
-    """Names that the sweep will owe."""
+    """Names of jobs that the sweep will enqueue."""
     clock: bool
     leased: frozenset[str]
 
 
 def cached(world: World) -> dict[str, Cached]:
-    """Return what lies under each place's key."""
-    names = [name for place in PLACES for name in (key_of(place), keys.updated(key_of(place)))]
+    """Return the content of each slot's key."""
+    names = [name for slot in SLOTS for name in (key_of(slot), keys.updated(key_of(slot)))]
     found: Any = world.cache.mget(names)
     values = [orjson.loads(raw) if raw else {} for raw in found[::2]]
     return {
-        place: Cached(value.get("thing"), value.get("version"), as_of)
-        for place, value, as_of in zip(PLACES, values, found[1::2], strict=True)
+        slot: Cached(value.get("thing"), value.get("version"), as_of)
+        for slot, value, as_of in zip(SLOTS, values, found[1::2], strict=True)
     }
 
 
 def unfinished(world: World) -> Unfinished:
-    """Look everything up that is owed."""
+    """Return all unfinished work."""
     with world.cache.pipeline() as pipeline:
         for priority in Priority:
             pipeline.zrange(f"{keys.INTERNAL}due:{priority}", 0, -1)
@@ -65,53 +65,53 @@ def unfinished(world: World) -> Unfinished:
 
 
 def _missed(world: World, key_index: dict[bytes, bytes]) -> Iterator[str]:
-    for name, held in key_index.items():
-        for key in orjson.loads(held):
+    for name, stored in key_index.items():
+        for key in orjson.loads(stored):
             if world.cache.exists(key, keys.updated(key)) < 2:
                 yield name.decode()
 
 
 class Checks:
-    """Compares each moment with the one before."""
+    """Compares the cache with its state after the step before."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._before = cached(world)
 
-    def moment(self) -> None:
-        """Nothing goes back, and what is not in the cache is owed."""
+    def after_step(self) -> None:
+        """Check that no value goes back, and that jobs are pending for all stale values."""
         now = cached(self._world)
-        for place, new in now.items():
-            old = self._before[place]
+        for slot, new in now.items():
+            old = self._before[slot]
             if old.as_of and new.as_of:
-                assert float(new.as_of) >= float(old.as_of), f"the stamp of {place} went back"
-                # Between two things that share a key the older may come last, and stays owed.
+                assert float(new.as_of) >= float(old.as_of), f"the as-of of {slot} went back"
+                # Of two things that share a key the older may be written last; its job is pending.
                 if old.thing == new.thing:
-                    assert (new.version or 0) >= (old.version or 0), f"{place} went back"
+                    assert (new.version or 0) >= (old.version or 0), f"{slot} went back"
         self._before = now
         pending = unfinished(self._world)
         if pending.clock and RECONCILE not in pending.enqueued and not self._world.group_lost:
-            for place, found in now.items():
-                self._is_owed(place, found, pending)
+            for slot, found in now.items():
+                self._check_pending(slot, found, pending)
 
-    def _is_owed(self, place: str, found: Cached, pending: Unfinished) -> None:
+    def _check_pending(self, slot: str, found: Cached, pending: Unfinished) -> None:
         world = self._world
-        there = {thing: row for thing, row in world.database.items() if row.place == place}
-        thing, row = next(iter(there.items()), (None, None))
+        in_slot = {thing: row for thing, row in world.database.items() if row.slot == slot}
+        thing, row = next(iter(in_slot.items()), (None, None))
         if (found.thing, found.version) == (thing, row.version if row else None):
             return
         concerned = {each for each in (thing, found.thing) if each is not None}
-        unclaimed = key_of(place) in world.unclaimed and thing is None
-        assert unclaimed or any(self._stands(each, pending) for each in concerned), (
-            f"{place} has {found}, should have {thing, row}, and nothing is owed"
+        unclaimed = key_of(slot) in world.unclaimed and thing is None
+        assert unclaimed or any(self._will_be_answered(each, pending) for each in concerned), (
+            f"{slot} has {found}, should have {thing, row}, and no job is pending"
         )
 
-    def _stands(self, thing: int, pending: Unfinished) -> bool:
-        """Say whether anything will answer for a thing."""
+    def _will_be_answered(self, thing: int, pending: Unfinished) -> bool:
+        """Say whether a job for a thing is pending, will be enqueued, or is a dead letter."""
         world = self._world
         name = f"thing:{thing}"
         change = world.change
-        under_way = change is not None and not change.to_commit and thing in change.places
+        under_way = change is not None and not change.to_commit and thing in change.slots
         row: Row | None = world.database.get(thing)
         buried = thing in world.buried and world.buried[thing] == row
         return (
@@ -122,21 +122,21 @@ class Checks:
             or buried
         )
 
-    def rest(self) -> None:
-        """All is in the cache, nothing else is, and nothing is owed."""
+    def at_end(self) -> None:
+        """Check that the cache equals the database, and that no work is left."""
         world = self._world
-        should = {row.place: (thing, row.version) for thing, row in world.database.items()}
-        unclaimed = {place for place in PLACES if key_of(place) in world.unclaimed}
+        should = {row.slot: (thing, row.version) for thing, row in world.database.items()}
+        unclaimed = {slot for slot in SLOTS if key_of(slot) in world.unclaimed}
         now = cached(world)
-        found = {place: now[place][:2] for place in PLACES if now[place].thing is not None}
-        for place in unclaimed - set(should):
-            found.pop(place, None)
+        found = {slot: now[slot][:2] for slot in SLOTS if now[slot].thing is not None}
+        for slot in unclaimed - set(should):
+            found.pop(slot, None)
         assert found == should
-        assert all(now[place].as_of for place in should)
+        assert all(now[slot].as_of for slot in should)
         pending = unfinished(world)
         assert not pending.enqueued | pending.missed
         assert not pending.published
-        # Of a mark whose due time was evicted the rest stays, if the thing is gone.
+        # The hash of a job whose due time was evicted stays if the thing was deleted.
         assert world.evicted or not pending.leased
         assert world.evicted or world.names(f"{keys.JOB}*") == ["none"]
         assert world.cache.xlen(keys.STREAM) == 0

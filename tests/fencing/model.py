@@ -1,10 +1,11 @@
-"""A model of how marks, leases, tokens and stamps work together, small enough to try everything.
+"""A model of jobs, leases, tokens and as-ofs, small enough for an exhaustive search.
 
-It has a few refreshes that share a key, a producer that changes the database and publishes, a
-consumer, workers, and faults. What a script does in Redis is one step, as it is there, and
-whatever may come next does, in every order. It says what `statsd/lua` does in other words:
-where a script changes this has to follow, and tells whether the rules still suffice. Delays and
-leases may end at any time.
+It has a few jobs that share a key, a producer that changes the database and publishes, a consumer,
+workers, and faults. Each Lua script is one step, as in Redis. The search tries all possible next
+steps, in every order. Delays and leases may end at any time.
+
+The model repeats the rules of the Lua scripts: change both together, and the search says whether
+the rules still suffice.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,34 +27,34 @@ from tests.fencing.state import (
 
 
 class Rule(StrEnum):
-    """What keeps the cache right. A model can be made without some of them."""
+    """The rules that keep the cache correct. A model can be made without some of them."""
 
-    ENQUEUE_BEFORE_ACKNOWLEDGING = "an event is acknowledged in the step that sets its marks"
-    RECHECK = "an event whose change is not there yet is marked once more, later"
-    LEASE = "a mark is leased and comes due again, not taken away"
-    LEASE_FENCE = "an answer or a failure under a lease that is another's is refused"
-    EPOCH_FENCE = "an answer from another life of the clock is refused"
+    ENQUEUE_BEFORE_ACKNOWLEDGING = "an event is acknowledged in the step that enqueues its jobs"
+    RECHECK = "an event whose change is not committed yet enqueues its jobs again later"
+    LEASE = "a job is leased and becomes due again, and is not removed"
+    LEASE_FENCE = "an answer or a failure under a lease of another worker is refused"
+    EPOCH_FENCE = "an answer from another epoch is refused"
     SNAPSHOT_AFTERWARDS = "a snapshot is opened after its token was made"
     RENEWED_EACH_TIME = "each attempt has a token of its own"
-    UNMARK_ANSWERED = "a mark that is newer than the answer stays"
-    STAMP_GUARD = "a value with a newer stamp is not written over"
-    DELETION_GUARD = "a key with a newer stamp is not deleted"
-    KEY_OWNERS = "a key that another refresh has written since is not deleted"
-    NEVER_BACK = "tokens go on from the last one when the server's clock is set back"
-    OFFSET = "leases last no longer when the server's clock is set back"
-    LEASES_END_WITH_THE_CLOCK = "a clock made anew voids all leases, and all marks are due"
-    CATCH_UP = "a clock made anew goes on from the newest stamp and mark that are left"
-    RECONCILE = "a clock made anew owes everything"
-    SWEEP = "a key that is in the books and not in the cache is owed"
+    COMPLETE_ANSWERED = "a job that was enqueued after the answer's token stays"
+    AS_OF_GUARD = "a value with a newer as-of is not overwritten"
+    DELETION_GUARD = "a key with a newer as-of is not deleted"
+    KEY_OWNERS = "a key that another job has written since is not deleted"
+    NEVER_BACK = "tokens continue from the last one when the server's clock is set back"
+    OFFSET = "leases keep their length when the server's clock is set back"
+    LEASES_END_WITH_THE_CLOCK = "a new clock ends all leases, and all jobs are due"
+    CATCH_UP = "a new clock continues from the newest as-of and job in Redis"
+    RECONCILE = "a new clock enqueues a reconcile"
+    SWEEP = "a key that is in the key index and not in the cache is computed again"
 
 
 FAULTS = {
     "crash": "the consumer or a worker crashes",
-    "bury": "an attempt fails, the last one, and goes to the dead letters",
+    "bury": "the last attempt fails, and the job becomes a dead letter",
     "flush": "FLUSHALL",
     "delete stats": "DEL stats:*",
-    "lose key": "the key and its stamp are deleted",
-    "lose stamp": "the stamp is deleted",
+    "lose key": "the key and its as-of are deleted",
+    "lose as-of": "the as-of is deleted",
     "lose clock": "the clock is evicted",
     "set back": "the server's clock is set back",
 }
@@ -73,37 +74,37 @@ class Model:
         return rule not in self._without
 
     def steps(self, state: State) -> Iterator[Step]:
-        """Yield all that may happen next: what it is, and the state after it."""
+        """Yield each possible next step: its description, and the state after it."""
         yield from self._produce(state)
         yield from self._consume(state)
         yield from self._pass_time(state)
         yield from self._heal(state)
         for worker, attempt in enumerate(state.workers):
             if attempt is None:
-                yield from self._take(state, worker)
+                yield from self._lease(state, worker)
             else:
                 yield from self._work(state, worker, attempt)
         if state.faults < self.world.most_faults:
-            for what, after in self._break(state):
-                if what in self.world.faults:
-                    yield FAULTS[what], after._replace(faults=state.faults + 1)
+            for fault, after in self._break(state):
+                if fault in self.world.faults:
+                    yield FAULTS[fault], after._replace(faults=state.faults + 1)
 
-    # --- what the scripts begin with
+    # --- the beginning of each script
 
     def _tick(self, state: State) -> Iterator[tuple[State, int]]:
-        """Make a token, newer than the last; make the clock where there is none."""
-        places = range(-1, newest(state) + 2, 2)
+        """Make a token that is newer than the last; make the clock where it is missing."""
+        candidates = range(-1, newest(state) + 2, 2)
         if state.last is None:
             left = [job.enqueued for job in state.queue if job]
             left += [] if state.key.as_of is None else [state.key.as_of]
             least = max(left, default=-1) if self._has(Rule.CATCH_UP) else -1
-            for token in places if state.behind else places[-1:]:
+            for token in candidates if state.behind else candidates[-1:]:
                 if token >= least:
                     yield self._new_clock(state, token), token
         elif state.behind and not self._has(Rule.NEVER_BACK):
             yield state._replace(last=-1, behind=False), -1
         else:
-            for token in places:
+            for token in candidates:
                 if token > state.last:
                     yield state._replace(last=token), token
 
@@ -111,7 +112,7 @@ class Model:
         queue = state.queue
         if self._has(Rule.LEASES_END_WITH_THE_CLOCK):
             queue = tuple(job and PendingJob(job.enqueued) for job in queue)
-        elif state.behind:  # leases are by a clock that was ahead
+        elif state.behind:  # leases end by a clock that was ahead
             queue = tuple(map(_far, queue))
         pending = self._has(Rule.RECONCILE)
         return state._replace(last=token, behind=False, queue=queue, reconcile=pending)
@@ -141,14 +142,14 @@ class Model:
 
     def _consume(self, state: State) -> Iterator[Step]:
         if state.unread:
-            again = self.world.under_way(state) if self._has(Rule.RECHECK) else 0
+            recheck = self.world.under_way(state) if self._has(Rule.RECHECK) else 0
             kept = self._has(Rule.ENQUEUE_BEFORE_ACKNOWLEDGING)
             yield (
                 "read an event",
                 state._replace(
                     unread=state.unread - 1,
                     read=state.read + kept,
-                    planned=(*state.planned, again),
+                    planned=(*state.planned, recheck),
                 ),
             )
         if state.planned:
@@ -166,7 +167,7 @@ class Model:
         if due:
             for ticked, _ in self._tick(state):
                 after = self._enqueue(ticked, self.world.names)
-                yield "a delayed mark is due", after._replace(delayed=state.delayed & ~due)
+                yield "a delayed job is due", after._replace(delayed=state.delayed & ~due)
 
     def _heal(self, state: State) -> Iterator[Step]:
         if state.last is None:
@@ -175,28 +176,28 @@ class Model:
         if state.reconcile:
             for ticked, _ in self._tick(state):
                 holder = self.world.holders[self.world.version(state)]
-                there = (n for n in self.world.names if n == holder or state.key_index[n])
-                yield "reconcile", self._enqueue(ticked._replace(reconcile=False), there)
+                existing = (n for n in self.world.names if n == holder or state.key_index[n])
+                yield "reconcile", self._enqueue(ticked._replace(reconcile=False), existing)
         for name in self._missing(state):
             for ticked, _ in self._tick(state):
-                yield f"the sweep owes {name}", self._enqueue(ticked, range(name, name + 1))
+                yield f"the sweep enqueues {name}", self._enqueue(ticked, range(name, name + 1))
 
     def _missing(self, state: State) -> list[int]:
-        """Return what has no mark and has lost its key or its stamp."""
+        """Return the jobs that are not pending and have lost their key or its as-of."""
         if None not in state.key or not self._has(Rule.SWEEP):
             return []
         return [n for n in self.world.names if state.key_index[n] and not state.queue[n]]
 
     # --- workers
 
-    def _take(self, state: State, worker: int) -> Iterator[Step]:
+    def _lease(self, state: State, worker: int) -> Iterator[Step]:
         for name, job in enumerate(state.queue):
             if job and job.due == Due.NOW:
                 for ticked, token in self._tick(state):
                     leased = job._replace(due=Due.LEASED, holder=worker)
                     after = with_pending(ticked, name, leased if self._has(Rule.LEASE) else None)
                     attempt = Attempt(name, token, self._began(ticked))
-                    yield f"worker {worker} takes {name}", with_attempt(after, worker, attempt)
+                    yield f"worker {worker} leases {name}", with_attempt(after, worker, attempt)
 
     def _began(self, state: State) -> int:
         return self.world.version(state) if "bury" in self.world.faults else 0
@@ -211,7 +212,7 @@ class Model:
                 yield f"{who} renews", self._renew(ticked, worker, attempt, token)
         for ticked, _ in self._tick(state):
             if attempt.version is not None:
-                yield f"{who} settles", self._complete(ticked, worker, attempt)
+                yield f"{who} completes", self._complete(ticked, worker, attempt)
             yield f"{who} fails", self._fail(ticked, worker, attempt)
 
     def _holds(self, state: State, worker: int, attempt: Attempt) -> bool:
@@ -232,31 +233,31 @@ class Model:
         leased = self._holds(state, worker, attempt) or not self._has(Rule.LEASE)
         if not leased and self._has(Rule.LEASE_FENCE):
             return after
-        if not attempt.this_life and self._has(Rule.EPOCH_FENCE):
+        if not attempt.this_epoch and self._has(Rule.EPOCH_FENCE):
             return after
-        return self._unmark(self._write(after, attempt), attempt)
+        return self._remove(self._write(after, attempt), attempt)
 
-    def _unmark(self, state: State, attempt: Attempt) -> State:
+    def _remove(self, state: State, attempt: Attempt) -> State:
         job = state.queue[attempt.name]
-        if not job or attempt.token > job.enqueued or not self._has(Rule.UNMARK_ANSWERED):
+        if not job or attempt.token > job.enqueued or not self._has(Rule.COMPLETE_ANSWERED):
             return with_pending(state, attempt.name, None)
         return with_pending(state, attempt.name, PendingJob(job.enqueued))
 
     def _write(self, state: State, attempt: Attempt) -> State:
-        """Write the value or delete the key, and keep the books."""
+        """Write the value or delete the key, and update key index and key owner."""
         name, token, version = attempt.name, attempt.token, attempt.version
         assert version is not None
         older = state.key.as_of is None or state.key.as_of < token
-        held = state.key_index[name]
-        holds = self.world.holders[version] == name
-        if holds and (older or not self._has(Rule.STAMP_GUARD)):
+        had_key = state.key_index[name]
+        has_key = self.world.holders[version] == name
+        if has_key and (older or not self._has(Rule.AS_OF_GUARD)):
             state = state._replace(key=Key(version, token), owner=name)
         mine = state.owner == name or not self._has(Rule.KEY_OWNERS)
-        if held and not holds and mine:
+        if had_key and not has_key and mine:
             if older or not self._has(Rule.DELETION_GUARD):
                 state = state._replace(key=Key())
             state = state._replace(owner=None)
-        key_index = (*state.key_index[:name], holds, *state.key_index[name + 1 :])
+        key_index = (*state.key_index[:name], has_key, *state.key_index[name + 1 :])
         return state._replace(key_index=key_index)
 
     def _fail(self, state: State, worker: int, attempt: Attempt) -> State:
@@ -271,21 +272,21 @@ class Model:
     def _bury(self, state: State, worker: int, attempt: Attempt) -> State:
         if not self._holds(state, worker, attempt) and self._has(Rule.LEASE_FENCE):
             return with_attempt(state, worker, None)
-        buried = state._replace(letter=attempt.began)
-        return self._unmark(with_attempt(buried, worker, None), attempt)
+        buried = state._replace(dead_letter=attempt.began)
+        return self._remove(with_attempt(buried, worker, None), attempt)
 
     # --- faults
 
     def _break(self, state: State) -> Iterator[Step]:
         yield from self._stop(state)
-        # A commit under way lands before anybody has noticed that something was lost.
+        # A commit under way ends before the loss is noticed.
         if not self.world.under_way(state):
             yield "flush", cleared(state)._replace(unread=0, read=0)
             yield "delete stats", cleared(state)
         if state.key.version is not None:
             yield "lose key", state._replace(key=Key())
         if state.key.as_of is not None:
-            yield "lose stamp", state._replace(key=state.key._replace(as_of=None))
+            yield "lose as-of", state._replace(key=state.key._replace(as_of=None))
         if state.last is not None:
             yield "lose clock", without_clock(state)
             yield "set back", self._set_back(state)
@@ -305,7 +306,7 @@ class Model:
             return state._replace(behind=True)
         return state._replace(behind=True, queue=tuple(map(_far, state.queue)))
 
-    # --- what must hold
+    # --- the properties
 
     def stale(self, state: State) -> bool:
         """Say whether the cache differs from the database."""
@@ -313,31 +314,31 @@ class Model:
         return state.key.version != (None if self.world.holders[version] is None else version)
 
     def pending(self, state: State) -> bool:
-        """Say whether anything stands for a change that is not in the cache."""
+        """Say whether any work is left for a change that is not in the cache."""
         committed_only = state.made % 2 == 1 and not self.world.under_way(state)
         waiting = committed_only or state.unread or state.planned or state.delayed
         enqueued = any(state.queue) or state.reconcile or self._missing(state)
-        buried = state.letter == self.world.version(state)
+        buried = state.dead_letter == self.world.version(state)
         return bool(waiting or enqueued or state.last is None or buried)
 
-    def at_rest(self, state: State) -> bool:
-        """Say whether all was made, published and answered, and nobody works."""
+    def is_finished(self, state: State) -> bool:
+        """Say whether all changes were made, published and answered, and all workers are idle."""
         ended = state.made == 2 * len(self.world.early)
-        buried = state._replace(letter=None)
+        buried = state._replace(dead_letter=None)
         return ended and not self.pending(buried) and not any(state.workers)
 
     def wrong(self, before: State, after: State) -> str | None:
-        """Return what a step did that must not be; moments of both are numbered alike."""
+        """Return the property that a step violates, or None; both states number moments alike."""
         old, new = before.key, after.key
         if old.as_of is not None and new.as_of is not None:
-            # Of two refreshes that share a key, the one with the newer token may have the older
-            # snapshot. Then the key is stale for a while, as what follows makes sure.
+            # Of two jobs that share a key, the one with the newer token may have the older
+            # snapshot. Then the key is stale for a while; the last check covers this case.
             if before.owner == after.owner and (old.version or 0) > (new.version or 0):
                 return "the value went back to an older one"
             if old.as_of > new.as_of:
-                return "the stamp went back"
+                return "the as-of went back"
         if self.stale(after) and not self.pending(after):
-            return "the cache differs from the database, and nothing is owed"
+            return "the cache differs from the database, and no job is pending"
         return None
 
 

@@ -1,24 +1,24 @@
-"""What the model of the fencing protocol is about: its world, its states, and equal ones.
+"""The world and the states of the model of the fencing protocol, and a canonical form of states.
 
-Only the order of moments matters, so a state numbers them 0, 2, 4, ... in their order, and the
-odd numbers between are the places for a new one.
+Only the order of moments matters. A state numbers them 0, 2, 4, ... in their order; the odd numbers
+between are free for a new moment.
 """
 
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-NOBODY = -1  # holds a lease, and is gone
+NOBODY = -1  # the holder of a lease whose worker has crashed
 
 
 class Due(Enum):
-    """When a mark is due. FAR: when the server's clock has caught up, for which nobody waits."""
+    """When a job is due. FAR: after the server's clock has caught up, which takes too long."""
 
     NOW, LEASED, FAR = range(3)
 
 
 class PendingJob(NamedTuple):
-    """What is owed; `holder` is the worker whose lease lies in Redis."""
+    """A pending job; `holder` is the worker whose lease is in Redis."""
 
     enqueued: int
     due: Due = Due.NOW
@@ -26,67 +26,67 @@ class PendingJob(NamedTuple):
 
 
 class Key(NamedTuple):
-    """The key: the version of the database that its value was read from, and its stamp."""
+    """The key: the database version of its value, and its as-of."""
 
     version: int | None = None
     as_of: int | None = None
 
 
 class Attempt(NamedTuple):
-    """What a worker works on, and the version of the database when it got its token."""
+    """The job of a worker, and the database version when the worker got its token."""
 
     name: int
     token: int
     began: int
-    this_life: bool = True
+    this_epoch: bool = True
     version: int | None = None
-    """What its snapshot shows, None while it has none."""
+    """The database version of its snapshot; None before the snapshot is opened."""
 
 
 class State(NamedTuple):
-    """Database and producer, stream and consumer, marks, cache, clock, workers."""
+    """The state of database, producer, stream, consumer, queue, cache, clock and workers."""
 
     queue: tuple[PendingJob | None, ...]
     key_index: tuple[bool, ...]
     workers: tuple[Attempt | None, ...]
     key: Key
     owner: int | None
-    made: int = 0  # half changes: each change is a commit and an event, in the order it has
+    made: int = 0  # half changes: each change is a commit and an event, in either order
     unread: int = 0  # entries of the stream
     read: int = 0  # entries of the stream that the consumer has read
-    planned: tuple[int, ...] = ()  # for each event in the consumer's hands what to look at again
-    delayed: int = 0  # a bit for each change to be looked at again
-    last: int | None = 0  # the newest token; None: there is no clock
+    planned: tuple[int, ...] = ()  # for each event that was read, the bits of its delayed jobs
+    delayed: int = 0  # a bit for each change with a delayed job
+    last: int | None = 0  # the newest token; None: the clock is missing
     behind: bool = False  # the server's clock shows less than the newest token
     reconcile: bool = False
-    letter: int | None = None  # a dead letter, and the version that its attempt began with
+    dead_letter: int | None = None  # the database version at the start of its last attempt
     faults: int = 0
 
 
 @dataclass(frozen=True)
 class World:
-    """What happens in one search."""
+    """The changes, faults and workers of one search."""
 
     holders: tuple[int | None, ...]
-    """For each version of the database the refresh that has the key."""
+    """For each version of the database the job that has the key."""
     early: tuple[bool, ...]
     """For each change whether its event is published before it is committed."""
     faults: frozenset[str] = frozenset()
-    """Those of FAULTS that may happen."""
+    """The faults that may happen, from FAULTS."""
     most_faults: int = 0
     workers: int = 2
 
     @property
     def names(self) -> range:
-        """The refreshes."""
+        """The jobs, by number."""
         return range(1 + max(holder or 0 for holder in self.holders))
 
     def start(self) -> State:
-        """Return the state in which all is answered and nothing has happened."""
-        nobody: tuple[None, ...] = (None,) * self.workers
+        """Return the initial state: all jobs are completed."""
+        idle: tuple[None, ...] = (None,) * self.workers
         key_index = tuple(name == self.holders[0] for name in self.names)
         pending: tuple[None, ...] = (None,) * len(self.names)
-        return State(pending, key_index, nobody, Key(0, 0), self.holders[0])
+        return State(pending, key_index, idle, Key(0, 0), self.holders[0])
 
     def version(self, state: State) -> int:
         """Return the version of the database."""
@@ -100,31 +100,31 @@ class World:
 
 
 def newest(state: State) -> int:
-    """Return the newest moment there is in a state."""
+    """Return the newest moment in a state."""
     moments = [attempt.token for attempt in state.workers if attempt]
     moments += [job.enqueued for job in state.queue if job]
     return max(*moments, state.last or 0, state.key.as_of or 0, 0)
 
 
 def with_pending(state: State, name: int, job: PendingJob | None) -> State:
-    """Return the state with another mark for a refresh."""
+    """Return the state with another value for a pending job."""
     return state._replace(queue=(*state.queue[:name], job, *state.queue[name + 1 :]))
 
 
 def with_attempt(state: State, worker: int, attempt: Attempt | None) -> State:
-    """Return the state with a worker at something else."""
+    """Return the state with another attempt of a worker."""
     workers = (*state.workers[:worker], attempt, *state.workers[worker + 1 :])
     return state._replace(workers=workers)
 
 
 def without_clock(state: State) -> State:
-    """Return the state when the clock's key has gone."""
-    workers = tuple(a and a._replace(this_life=False) for a in state.workers)
+    """Return the state after the loss of the clock key."""
+    workers = tuple(a and a._replace(this_epoch=False) for a in state.workers)
     return state._replace(last=None, workers=workers)
 
 
 def cleared(state: State) -> State:
-    """Return the state when all keys but the stream's have gone."""
+    """Return the state after the loss of all keys but the stream."""
     return without_clock(state)._replace(
         queue=(None,) * len(state.queue),
         key_index=(False,) * len(state.key_index),
@@ -136,13 +136,13 @@ def cleared(state: State) -> State:
 
 
 def canonical(state: State) -> State:
-    """Return the same state with moments by rank, and equal workers in one order."""
+    """Return an equal state with moments numbered by rank, and workers in a fixed order."""
     moments = {attempt.token for attempt in state.workers if attempt}
     moments |= {job.enqueued for job in state.queue if job}
     moments |= {moment for moment in (state.last, state.key.as_of) if moment is not None}
     rank = {moment: 2 * number for number, moment in enumerate(sorted(moments))}
     order = sorted(range(len(state.workers)), key=lambda worker: _sorting(state, worker))
-    place = {worker: position for position, worker in enumerate(order)}
+    positions = {worker: position for position, worker in enumerate(order)}
 
     def queue_of(name: int, job: PendingJob | None) -> PendingJob | None:
         if job is None:
@@ -150,7 +150,7 @@ def canonical(state: State) -> State:
         holder = job.holder
         if holder is not None:
             attempt = state.workers[holder] if holder != NOBODY else None
-            holder = place[holder] if attempt and attempt.name == name else NOBODY
+            holder = positions[holder] if attempt and attempt.name == name else NOBODY
         return PendingJob(rank[job.enqueued], job.due, holder)
 
     def attempt_of(attempt: Attempt | None) -> Attempt | None:
@@ -172,4 +172,4 @@ def _sorting(state: State, worker: int) -> tuple[int, ...]:
     version = -1 if attempt.version is None else attempt.version
     job = state.queue[attempt.name]
     holds = job is not None and job.holder == worker
-    return (attempt.token, attempt.name, version, attempt.this_life, attempt.began, holds)
+    return (attempt.token, attempt.name, version, attempt.this_epoch, attempt.began, holds)

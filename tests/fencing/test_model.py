@@ -1,7 +1,7 @@
-"""The rules of marks, leases, tokens and stamps suffice, and which of them are needed for what.
+"""The rules of jobs, leases, tokens and as-ofs suffice; most of them are necessary.
 
-Every order of events is tried in small worlds (`tests/fencing_model.py`). `pytest -rP` prints
-how many states there were, and for each rule the shortest way to harm without it.
+Every order of steps is tried in small worlds (`tests/fencing/model.py`). `pytest -rP` prints the
+number of states and, for each rule, the shortest path to harm without it.
 """
 
 import pytest
@@ -10,35 +10,35 @@ from tests.fencing.model import Model, Rule
 from tests.fencing.search import search
 from tests.fencing.state import World
 
-LOSSES = frozenset({"crash", "flush", "lose key", "lose stamp", "lose clock"})
+LOSSES = frozenset({"crash", "flush", "lose key", "lose as-of", "lose clock"})
 WORLDS = {
     # A change published before its commit, then one that deletes the thing.
     "order": World((0, 0, None), (True, False), frozenset({"crash"}), 1),
-    # The key goes from one refresh to another, and in the second world back again.
+    # The key moves from one job to another, and in the second world back again.
     "takeover": World((0, 1), (True,)),
     "there and back": World((0, 1, 0), (False, False)),
-    # Anything may be lost, twice, around a deletion.
+    # Any two losses around a deletion.
     "losses": World((0, None), (False,), LOSSES | {"set back"}, 2),
-    # The clock is lost while the server's shows less than its tokens, and an attempt is the last.
+    # The clock is lost while the server's clock is behind its tokens, and a last attempt fails.
     "clock": World((0, 0), (True,), frozenset({"set back", "lose clock", "bury"}), 3, workers=1),
     # The server's clock is set back, and a worker dies.
     "leases": World((0, 0), (True,), frozenset({"set back", "crash"}), 2),
 }
 
-FORGOTTEN = "the cache differs from the database, and nothing is owed"
+FORGOTTEN = "the cache differs from the database, and no job is pending"
 OLDER = "the value went back to an older one"
-STAMP = "the stamp went back"
+AS_OF = "the as-of went back"
 STUCK = "the work never ends"
 
-# What goes wrong without a rule, or without all of several that stand in for one another.
+# The harm without a rule, or without several rules that replace one another.
 NEEDED: list[tuple[str, str, frozenset[Rule]]] = [
     ("order", FORGOTTEN, frozenset({Rule.ENQUEUE_BEFORE_ACKNOWLEDGING})),
     ("order", FORGOTTEN, frozenset({Rule.RECHECK})),
     ("order", FORGOTTEN, frozenset({Rule.LEASE})),
     ("order", FORGOTTEN, frozenset({Rule.SNAPSHOT_AFTERWARDS})),
-    ("order", FORGOTTEN, frozenset({Rule.UNMARK_ANSWERED})),
+    ("order", FORGOTTEN, frozenset({Rule.COMPLETE_ANSWERED})),
     ("order", OLDER, frozenset({Rule.LEASE_FENCE})),
-    ("takeover", STAMP, frozenset({Rule.STAMP_GUARD})),
+    ("takeover", AS_OF, frozenset({Rule.AS_OF_GUARD})),
     ("losses", FORGOTTEN, frozenset({Rule.RECONCILE})),
     ("losses", FORGOTTEN, frozenset({Rule.SWEEP})),
     ("losses", FORGOTTEN, frozenset({Rule.NEVER_BACK})),
@@ -50,10 +50,12 @@ NEEDED: list[tuple[str, str, frozenset[Rule]]] = [
     ("takeover", FORGOTTEN, frozenset({Rule.DELETION_GUARD, Rule.LEASE_FENCE})),
 ]
 
-# What does no harm to leave out, as long as the others are there. The epoch fence: an attempt of
-# another life has no lease. The books' guards: who holds the lease has the newest token of its
-# name, and what is deleted wrongly is missed by the sweep. A token for each attempt: an older one
-# claims less than the snapshot shows; without it a stamp is too modest, and answers come too late.
+# Rules that can be left out one at a time without harm, and why.
+# EPOCH_FENCE: an attempt of another epoch has no lease.
+# KEY_OWNERS, DELETION_GUARD: the holder of a lease has the newest token of its job, and the sweep
+# finds a key that was deleted wrongly.
+# RENEWED_EACH_TIME: an older token is only too modest for its snapshot. The as-of is then too old,
+# and answers are stale sooner.
 SPARE = [
     ("clock", Rule.EPOCH_FENCE),
     ("takeover", Rule.KEY_OWNERS),
@@ -72,11 +74,11 @@ def test_every_rule_is_tried() -> None:
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_in_every_order_the_cache_comes_to_what_the_database_holds(name: str) -> None:
+def test_in_every_order_the_cache_agrees_with_the_database_in_the_end(name: str) -> None:
     found = search(Model(WORLDS[name]))
     show(found)
     assert found.wrong is None, str(found)
-    assert found.states > 1000  # else the world has become too small to show anything
+    assert found.states > 1000  # otherwise the world is too small to show anything
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_without_a_rule_the_search_finds_the_harm(
 @pytest.mark.parametrize(
     ("name", "rule"), [pytest.param(*spare, id=spare[1].name) for spare in SPARE]
 )
-def test_a_spare_rule_alone_does_no_harm_to_leave_out(name: str, rule: Rule) -> None:
+def test_a_spare_rule_can_be_left_out_alone_without_harm(name: str, rule: Rule) -> None:
     found = search(Model(WORLDS[name], frozenset({rule})))
     show(f"without the rule that {rule}:", found)
     assert found.wrong is None, str(found)

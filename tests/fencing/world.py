@@ -1,7 +1,7 @@
-"""A small world on a real Redis: things in a database, a consumer, two daemons' marks, and losses.
+"""A small world on a real Redis: a database of things, a consumer, two daemons, and losses.
 
-The database is a dict that a commit changes; a snapshot of it is a copy. The server's clock is
-moved by what it has left in Redis. Everything else is what the daemon runs.
+The database is a dict that a commit changes; a snapshot is a copy of it. To move the server's
+clock, the world changes the stored moments in Redis. All other code is that of the daemon.
 """
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -21,15 +21,15 @@ from statsd.jobs.queue import SECOND, Answer, Attempt, Leased, LeaseRequest, Que
 from statsd.stream.event_stream import NEW, PENDING, Entry, Stream
 from tests.support.processes import statuses
 
-PLACES = ("a", "b")
+SLOTS = ("a", "b")
 LEASE = 30.0  # seconds
 RECONCILE = Reconcile().name
 CLOCK = keys.CLOCK
-BOOKS = (keys.KEY_INDEX, keys.KEY_OWNERS)
+KEY_INDEXES = (keys.KEY_INDEX, keys.KEY_OWNERS)
 
 
 class Thing(Job, frozen=True):
-    """What is computed: it has a key while it is in the database."""
+    """A job for a thing, which has a key while it is in the database."""
 
     kind: ClassVar[str] = "thing"
     number: int
@@ -38,53 +38,54 @@ class Thing(Job, frozen=True):
 class Row(NamedTuple):
     """A thing in the database."""
 
-    place: str
-    """What its key is called. A thing may move to another's place."""
+    slot: str
+    """The name of its key. A thing may move to the slot of another."""
     version: int
-    """Which commit, of all, changed it last."""
+    """The number of the commit that changed it last."""
 
     @property
     def key(self) -> str:
-        return key_of(self.place)
+        return key_of(self.slot)
 
 
 Database = dict[int, Row]
 
 
-def key_of(place: str) -> str:
-    return f"stats:thing:{place}"
+def key_of(slot: str) -> str:
+    return f"stats:thing:{slot}"
 
 
-def choice_of(most: int) -> LeaseRequest:
-    """What a worker takes: reconciling, or up to `most` things."""
+def request_for(most: int) -> LeaseRequest:
+    """Return the request of a worker: a reconcile, or up to `most` things."""
     return LeaseRequest({RECONCILE: 1, Thing.kind: most})
 
 
 @dataclass
 class Change:
-    """A commit and an event; what has not happened of it yet."""
+    """A commit and an event, one or both of which are still to come."""
 
-    places: Mapping[int, str | None]
-    """Where the things concerned are afterwards; None: they are deleted."""
+    slots: Mapping[int, str | None]
+    """The new slots of the changed things; None: the thing is deleted."""
     to_commit: bool = True
     to_publish: bool = True
 
 
 @dataclass
 class Work:
-    """What a worker has taken and not answered."""
+    """Jobs that a worker has leased and not answered."""
 
     queue: Queue
     attempt: Attempt
     began: Database
     """The database when the attempt got its token."""
     snapshot: Database | None = None
-    held: Sequence[str] = ()
+    with_keys: Sequence[str] = ()
+    """For a reconcile, the jobs with keys."""
 
 
 @dataclass
 class World:
-    """Everything that happens, one call each; between two calls anything else may happen."""
+    """All steps of the world, one method each; they may come in any order."""
 
     cache: "redis.Redis"
     client: "redis.asyncio.Redis"
@@ -95,9 +96,9 @@ class World:
     in_hand: list[Entry] = field(default_factory=list)
     work: list[Work] = field(default_factory=list)
     buried: dict[int, Row | None] = field(default_factory=dict)
-    """What has a dead letter, and its row when the last attempt began."""
+    """Things with a dead letter, and their rows when the last attempt began."""
     unclaimed: set[str] = field(default_factory=set)
-    """Keys whose owners were forgotten, so that nobody deletes them if they have to go."""
+    """Keys whose key owner was evicted, so that no job deletes them."""
     group_lost: bool = False
     unread: bool = False
     evicted: bool = False
@@ -111,24 +112,24 @@ class World:
         self.stream = Stream(self.client, self.client, "one", block=0.001, dead_limit=1000)
         self.run(self.stream.ensure_group())
         self.enqueue(Reconcile())
-        self.begin(dict(enumerate(PLACES, 1)), publish_first=False)
+        self.begin(dict(enumerate(SLOTS, 1)), publish_first=False)
         self.land()
         self.read()
         self.accept()
-        for _ in PLACES:  # what the new clock owes, and the things
-            if self.take(0, 10):
+        for _ in SLOTS:  # the reconcile of the new clock, and the things
+            if self.lease(0, 10):
                 self.complete(self.work[-1])
 
     def enqueue(self, job: Job) -> None:
-        """Mark something, as the daemon itself does."""
+        """Enqueue a job, as the daemon does."""
         self.run(self.daemons[0].enqueue([PendingJob(job)]))
 
     # --- changes, and events
 
-    def begin(self, places: Mapping[int, str | None], *, publish_first: bool) -> None:
+    def begin(self, slots: Mapping[int, str | None], *, publish_first: bool) -> None:
         """Do the first half of a change."""
         self.land()
-        self.change = Change(places)
+        self.change = Change(slots)
         if publish_first:
             self.publish()
         else:
@@ -144,27 +145,27 @@ class World:
     def commit(self) -> None:
         if self.change and self.change.to_commit:
             version = next(self._versions)
-            for thing in self.change.places:
+            for thing in self.change.slots:
                 self.database.pop(thing, None)
-            for thing, place in self.change.places.items():
-                if place is not None:
-                    self.database[thing] = Row(place, version)
+            for thing, slot in self.change.slots.items():
+                if slot is not None:
+                    self.database[thing] = Row(slot, version)
             self.change.to_commit = False
 
     def publish(self) -> None:
         if self.change and self.change.to_publish:
-            data = orjson.dumps({"things": list(self.change.places)})
+            data = orjson.dumps({"things": list(self.change.slots)})
             self.cache.xadd(keys.STREAM, {"data": data})
             self.change.to_publish, self.unread = False, True
 
     def read(self, start: str = NEW) -> None:
-        """Read what is new, or, as one that has just started, what is pending."""
+        """Read new entries, or the pending ones, as a consumer does at its start."""
         if self.group_lost:
             if self.run(self.stream.ensure_group()):
                 self.enqueue(Reconcile())
             self.group_lost = False
         if start == NEW and not self.unread:
-            return  # a read of nothing waits
+            return  # a read without entries would block
         entries = self.run(self.stream.read(start, 100))
         if start == NEW:
             self.in_hand, self.unread = self.in_hand + entries, False
@@ -175,15 +176,15 @@ class World:
         self.read(PENDING)
 
     def accept(self) -> None:
-        """Turn what was read into marks, and acknowledge it."""
+        """Enqueue jobs for the entries that were read, and acknowledge these."""
         queue: list[PendingJob] = []
         for entry in self.in_hand:
             if entry.deleted:
                 queue.append(PendingJob(Reconcile()))
                 continue
             for thing in things_of(entry.data):
-                # Looked up now: is there a change yet? If not, look again later.
-                early = self.change and self.change.to_commit and thing in self.change.places
+                # If the change is not committed yet, the job is enqueued again later.
+                early = self.change and self.change.to_commit and thing in self.change.slots
                 queue += now_and_again([Thing(thing)]) if early else [PendingJob(Thing(thing))]
         ids = [entry.id for entry in self.in_hand]
         self.run(self.stream.accept(ids, dict.fromkeys(queue), []))
@@ -191,11 +192,11 @@ class World:
 
     # --- workers
 
-    def take(self, daemon: int, most: int) -> bool:
-        """Take what is due, up to `most` things; return whether there was any."""
-        self.pass_time(0.001)  # marks that were set together are due a few microseconds apart
+    def lease(self, daemon: int, most: int) -> bool:
+        """Lease due jobs, up to `most` things; return whether there was any."""
+        self.pass_time(0.001)  # jobs that were enqueued together are due some microseconds apart
         queue = self.daemons[daemon]
-        return self._begin_work(queue, self.run(queue.lease(choice_of(most))))
+        return self._begin_work(queue, self.run(queue.lease(request_for(most))))
 
     def _begin_work(self, queue: Queue, leased: Leased | None) -> bool:
         if not leased or not leased.attempt:
@@ -206,15 +207,15 @@ class World:
     def open(self, work: Work) -> None:
         work.snapshot = dict(self.database)
         if RECONCILE in work.attempt.names:
-            work.held = self.run(work.queue.jobs_with_keys())
+            work.with_keys = self.run(work.queue.jobs_with_keys())
 
     def renew(self, work: Work) -> None:
-        """Take a newer token, for another attempt."""
+        """Get a newer token for another attempt."""
         work.attempt = self.run(work.queue.renew(work.attempt))
         work.began, work.snapshot = dict(self.database), None
 
     def halve(self, work: Work) -> None:
-        """Go on with the halves of a batch by themselves."""
+        """Continue with each half of a batch separately."""
         names = work.attempt.names
         self.work.remove(work)
         for part in (names[: len(names) // 2], names[len(names) // 2 :]):
@@ -223,16 +224,16 @@ class World:
                 self.work.append(Work(work.queue, attempt, dict(self.database)))
 
     def complete(self, work: Work) -> list[str]:
-        """Answer; what is refused as too late is tried again."""
+        """Answer; a stale answer is tried again."""
         found = self.run(work.queue.complete(work.attempt, self._answers(work)))
         return self._end_work(work, statuses(found))
 
     def complete_and_lease(self, work: Work) -> None:
-        """Answer, and take what is due then in the same step."""
+        """Answer, and lease the due jobs in the same step."""
         self.pass_time(0.001)
         answers = self._answers(work)
-        settling = work.queue.complete_and_lease(work.attempt, answers, choice_of(1))
-        found, leased = self.run(settling)
+        completing = work.queue.complete_and_lease(work.attempt, answers, request_for(1))
+        found, leased = self.run(completing)
         self._begin_work(work.queue, leased)
         self._end_work(work, statuses(found))
 
@@ -251,9 +252,9 @@ class World:
     def _answer(self, work: Work, name: str) -> Answer:
         assert work.snapshot is not None
         if name == RECONCILE:
-            there = {Thing(thing) for thing in work.snapshot}
-            there |= {Thing(number_of(held)) for held in work.held}
-            return Answer({}, [PendingJob(thing, priority=Priority.BACKGROUND) for thing in there])
+            wanted = {Thing(thing) for thing in work.snapshot}
+            wanted |= {Thing(number_of(name)) for name in work.with_keys}
+            return Answer({}, [PendingJob(thing, priority=Priority.BACKGROUND) for thing in wanted])
         row = work.snapshot.get(number_of(name))
         value = {"thing": number_of(name), "version": row and row.version}
         return Answer({row.key: value} if row else {})
@@ -263,27 +264,27 @@ class World:
         self.fail(work, last=True)
 
     def die(self, work: Work) -> None:
-        """Leave without a word."""
+        """Crash: the leases stay."""
         self.work.remove(work)
 
     def restart(self, work: Work) -> None:
-        """Leave, and give all leases of that daemon back, as it does when it starts."""
+        """Crash and restart the daemon, which releases all its leases."""
         self.work.remove(work)
         self.run(work.queue.release())
 
     def fail(self, work: Work, *, last: bool = False) -> None:
-        """Fail, the last time or not, all that was taken."""
+        """Fail all leased jobs, for the last time or not."""
         self.work.remove(work)
         for name in work.attempt.names:
             attempt = replace(work.attempt, names=(name,))
-            buries = last and name != RECONCILE
-            failing = work.queue.fail(attempt, [] if buries else [5.0], {}, unlimited=not buries)
+            is_last = last and name != RECONCILE
+            failing = work.queue.fail(attempt, [] if is_last else [5.0], {}, unlimited=not is_last)
             attempts, _ = self.run(failing)
-            if buries and attempts:
+            if is_last and attempts:
                 self.buried[number_of(name)] = work.began.get(number_of(name))
 
     def replay(self) -> None:
-        """Owe what was buried, as an operator does."""
+        """Enqueue the buried jobs, as an operator does."""
         for thing in self.buried:
             self.enqueue(Thing(thing))
         self.buried = {}
@@ -296,7 +297,7 @@ class World:
     # --- time
 
     def pass_time(self, seconds: float) -> None:
-        """Let time go on, as leases and delays see it."""
+        """Let time pass, as measured for leases and delays."""
         if seconds >= RECHECK_DELAY:
             self.land()  # an event is published only a moment before its commit
         if self.cache.exists(CLOCK):
@@ -310,20 +311,20 @@ class World:
             self.cache.hincrby(CLOCK, "offset", seconds * SECOND)
 
     def set_back(self, seconds: int) -> None:
-        """Set the server's clock back: all that it has told so far is that much ahead of it."""
+        """Set the server's clock back, by moving all stored moments ahead by as much."""
         shift = seconds * SECOND
         for name in self.names("stats:thing:*:updated"):
             as_of: Any = self.cache.get(name)
             if as_of:
-                whole, rest = as_of.decode().split(".")
-                self.cache.set(name, f"{int(whole) + seconds}.{rest}")
+                whole, fraction = as_of.decode().split(".")
+                self.cache.set(name, f"{int(whole) + seconds}.{fraction}")
         for name in (*self.names(f"{keys.INTERNAL}due:*"), keys.DELAYED):
             members: Any = self.cache.zrange(name, 0, -1)
             for member in members:
                 self.cache.zincrby(name, shift, member)
         hashes = dict.fromkeys(self.names(f"{keys.JOB}*"), ("enqueued", "retry_at"))
-        for name, told in (hashes | {CLOCK: ("last", "seen")}).items():
-            for moment in told:
+        for name, fields in (hashes | {CLOCK: ("last", "seen")}).items():
+            for moment in fields:
                 if self.cache.hexists(name, moment):
                     self.cache.hincrby(name, moment, shift)
         for work in self.work:
@@ -332,7 +333,7 @@ class World:
     # --- losses
 
     def flush(self) -> None:
-        self.land()  # before anybody notices
+        self.land()  # before the loss is noticed
         self.cache.flushall()
         self.group_lost, self.unread = True, False
 
@@ -346,11 +347,11 @@ class World:
         self.group_lost, self.unread = True, False
 
     def evict(self, name: str) -> None:
-        """Delete a private key, and do what the daemon does when the server evicts."""
+        """Delete a private key, and reconcile, as the daemon does after an eviction."""
         self.land()
         self.cache.delete(name)
         self.evicted = True
-        if name in BOOKS:
+        if name in KEY_INDEXES:
             self.unclaimed |= set(self.names("stats:thing:*"))
         self.enqueue(Reconcile())
 

@@ -10,7 +10,7 @@ from statsd.jobs.bisect import bisect
 
 
 class Work:
-    """Work that fails, as a whole, on any batch with a failing item, and counts what it did."""
+    """Work that fails on any batch with a failing item, and counts its calls."""
 
     def __init__(self, failing: set[int]) -> None:
         self.failing = failing
@@ -33,7 +33,7 @@ def batches(draw: st.DrawFn) -> tuple[list[int], set[int]]:
 
 
 @given(batches())
-def test_whatever_fails_the_others_succeed_once_and_each_failure_is_told_once(
+def test_good_items_succeed_once_and_each_failed_item_is_reported_once(
     batch: tuple[list[int], set[int]],
 ) -> None:
     items, failing = batch
@@ -59,7 +59,7 @@ def test_one_failure_costs_two_calls_for_each_halving(size: int, data: st.DataOb
     assert work.calls <= 1 + 2 * ceil(log2(size))
 
 
-async def test_failures_come_with_the_very_errors() -> None:
+async def test_a_failure_has_the_original_error() -> None:
     mistake = KeyError("missing")
 
     async def work(_items: Sequence[str]) -> None:
@@ -71,7 +71,7 @@ async def test_failures_come_with_the_very_errors() -> None:
 @pytest.mark.parametrize(
     "outage", [redis.ConnectionError("gone"), ConnectionResetError(), TimeoutError()], ids=repr
 )
-async def test_an_outage_is_no_failure_and_passes_through(outage: Exception) -> None:
+async def test_an_outage_is_raised_at_once(outage: Exception) -> None:
     calls = 0
 
     async def work(_items: Sequence[int]) -> None:
@@ -79,13 +79,13 @@ async def test_an_outage_is_no_failure_and_passes_through(outage: Exception) -> 
         calls += 1
         raise outage
 
-    with pytest.raises(type(outage)) as passed:
+    with pytest.raises(type(outage)) as raised:
         await bisect([1, 2, 3], work)
-    assert passed.value is outage
+    assert raised.value is outage
     assert calls == 1
 
 
-async def test_an_outage_in_the_midst_of_halving_passes_through() -> None:
+async def test_an_outage_during_a_bisection_is_raised() -> None:
     async def work(items: Sequence[int]) -> None:
         if len(items) == 1:
             raise redis.ConnectionError
@@ -95,7 +95,7 @@ async def test_an_outage_in_the_midst_of_halving_passes_through() -> None:
         await bisect([1, 2, 3, 4], work)
 
 
-async def test_a_cancellation_is_no_failure() -> None:
+async def test_a_cancellation_is_raised() -> None:
     async def work(_items: Sequence[int]) -> None:
         raise asyncio.CancelledError
 

@@ -1,4 +1,4 @@
-"""The worker for what is urgent leases what is due next in the step that writes an answer."""
+"""The urgent worker leases the next due jobs in the step that completes its batch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -35,15 +35,15 @@ def leased_names(cache: redis.Redis) -> set[Any]:
 
 
 class Answering:
-    """Answers things, which owe others, and others; says what was leased meanwhile."""
+    """Answers jobs, of which `Thing(1)` enqueues `Other(1)`; records the leases meanwhile."""
 
     def __init__(self, cache: redis.Redis, then: Callable[[], object] = lambda: None) -> None:
         self._cache = cache
         self._then = then
-        self.seen: list[tuple[Sequence[Job], set[Any]]] = []
+        self.calls: list[tuple[Sequence[Job], set[Any]]] = []
 
     async def execute(self, wanted: Sequence[Any], _attempt: Attempt) -> Mapping[Job, Answer]:
-        self.seen.append((wanted, leased_names(self._cache)))
+        self.calls.append((wanted, leased_names(self._cache)))
         self._then()
         return {
             each: Answer(
@@ -53,7 +53,7 @@ class Answering:
         }
 
 
-def urgent(
+def urgent_worker(
     queue: Queue, answering: Answering, stopping: Callable[[], bool] = lambda: False
 ) -> Worker:
     execute = at_once(answering.execute)
@@ -70,7 +70,9 @@ def urgent(
     )
 
 
-async def test_what_an_answer_enqueues_is_leased_with_it(queue: Queue, cache: redis.Redis) -> None:
+async def test_a_job_enqueued_by_an_answer_is_leased_in_the_same_step(
+    queue: Queue, cache: redis.Redis
+) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
     attempt = await lease_due(queue)
     answers = {"thing:1": Answer({KEY: 1}, [PendingJob(Other(1))])}
@@ -87,7 +89,7 @@ async def test_what_an_answer_enqueues_is_leased_with_it(queue: Queue, cache: re
     assert await nothing_due(queue)
 
 
-async def test_a_refused_answer_is_no_reason_not_to_take(
+async def test_jobs_are_leased_after_a_fenced_answer(
     queue: Queue, async_cache: Redis, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1)), PendingJob(Other(1))])
@@ -102,7 +104,7 @@ async def test_a_refused_answer_is_no_reason_not_to_take(
     assert (await queue_of(async_cache, "two").lease(BATCHES)).attempt is None
 
 
-async def test_nothing_due_is_told_of_too(queue: Queue) -> None:
+async def test_without_due_jobs_the_time_until_the_next_one_is_returned(queue: Queue) -> None:
     await queue.enqueue([PendingJob(Thing(1)), PendingJob(Other(1), delay=600.0)])
     attempt = await lease_due(queue)
     _, leased = await queue.complete_and_lease(attempt, answer(1), LeaseRequest({"thing": 1}))
@@ -113,23 +115,25 @@ async def test_nothing_due_is_told_of_too(queue: Queue) -> None:
     assert 300 < leased.wait < 601
 
 
-async def test_the_worker_goes_on_with_what_it_took(queue: Queue, cache: redis.Redis) -> None:
+async def test_the_worker_continues_with_the_jobs_leased_ahead(
+    queue: Queue, cache: redis.Redis
+) -> None:
     answering = Answering(cache)
-    worker = urgent(queue, answering)
+    worker = urgent_worker(queue, answering)
     await queue.enqueue([PendingJob(Thing(1))])
     await worker.step()
     assert leased_names(cache) == {b"other:1"}
     await worker.step()
-    assert answering.seen == [([Thing(1)], {b"thing:1"}), ([Other(1)], {b"other:1"})]
+    assert answering.calls == [([Thing(1)], {b"thing:1"}), ([Other(1)], {b"other:1"})]
     assert not leased_names(cache)
     assert await nothing_due(queue)
     assert cache.exists("stats:thing:1", "stats:other:1") == 2
 
 
-async def test_what_was_leased_ahead_is_given_back_when_a_server_is_lost(
+async def test_jobs_leased_ahead_are_released_when_a_server_is_lost(
     queue: Queue, async_cache: Redis, cache: redis.Redis
 ) -> None:
-    worker = urgent(queue, Answering(cache))
+    worker = urgent_worker(queue, Answering(cache))
     await queue.enqueue([PendingJob(Thing(1))])
     await worker.step()
     assert leased_names(cache) == {b"other:1"}
@@ -138,10 +142,10 @@ async def test_what_was_leased_ahead_is_given_back_when_a_server_is_lost(
     assert (await lease_due(queue_of(async_cache, "two"))).names == ("other:1",)
 
 
-async def test_nothing_is_leased_ahead_while_others_of_the_batch_are_left(
+async def test_no_job_is_leased_ahead_while_jobs_of_the_batch_are_left(
     queue: Queue, cache: redis.Redis
 ) -> None:
-    """The first answer comes too late: it is refused, halved and tried again."""
+    """The first answer is stale: it is refused, and the batch is bisected."""
     clock = keys.CLOCK
     hours = iter([3600])
 
@@ -150,12 +154,12 @@ async def test_nothing_is_leased_ahead_while_others_of_the_batch_are_left(
         cache.hset(clock, "last", int(newest) + next(hours, 0) * SECOND)
 
     answering = Answering(cache, lose_an_hour)
-    worker = urgent(queue, answering)
+    worker = urgent_worker(queue, answering)
     await queue.enqueue([PendingJob(Thing(2)), PendingJob(Thing(3)), PendingJob(Other(1))])
     await worker.step()
     assert leased_names(cache) == {b"other:1"}
     await worker.step()
-    assert answering.seen == [
+    assert answering.calls == [
         ([Thing(2), Thing(3)], {b"thing:2", b"thing:3"}),
         ([Thing(2)], {b"thing:2", b"thing:3"}),
         ([Thing(3)], {b"thing:3"}),
@@ -165,7 +169,7 @@ async def test_nothing_is_leased_ahead_while_others_of_the_batch_are_left(
     assert not leased_names(cache)
 
 
-async def test_nothing_is_leased_ahead_of_an_answer_that_is_late(
+async def test_no_job_is_leased_ahead_after_a_stale_answer(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1)), PendingJob(Other(1))])
@@ -177,20 +181,18 @@ async def test_nothing_is_leased_ahead_of_an_answer_that_is_late(
     assert leased_names(cache) == {b"thing:1"}
 
 
-async def test_one_who_is_told_to_stop_takes_nothing_ahead(
-    queue: Queue, cache: redis.Redis
-) -> None:
-    worker = urgent(queue, Answering(cache), stopping=lambda: True)
+async def test_a_stopping_worker_leases_no_job_ahead(queue: Queue, cache: redis.Redis) -> None:
+    worker = urgent_worker(queue, Answering(cache), stopping=lambda: True)
     await queue.enqueue([PendingJob(Thing(1))])
     await worker.step()
     assert cache.exists("stats:thing:1")
     assert not leased_names(cache)
 
 
-async def test_what_time_alone_enqueues_is_not_for_the_event_of_the_answer_before(
+async def test_a_delayed_job_does_not_get_the_provenance_of_the_answer_before(
     queue: Queue, async_cache: Redis, cache: redis.Redis
 ) -> None:
-    """Both happen in one step."""
+    """The job is enqueued in the step that writes the answer."""
     stream = Stream(async_cache, async_cache, "one", block=0.05, dead_limit=3)
     await queue.enqueue([PendingJob(Other(1), delay=60.0)])
     await stream.accept([], {PendingJob(Thing(1)): Provenance(1, "1-0", "tested")}, [])

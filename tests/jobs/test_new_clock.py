@@ -1,4 +1,4 @@
-"""The clock's key alone is lost, while the server's clock shows less than the newest token."""
+"""The clock key is lost while the server's clock is behind the newest token."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ HOUR = 3600 * SECOND
 
 @pytest.fixture
 async def queue(async_cache: Redis, cache: "redis.Redis") -> Queue:
-    """Marks with one value, on a server whose clock was an hour ahead and was set right."""
+    """A queue with one cached value; the server's clock was an hour ahead and was corrected."""
     queue = queue_of(async_cache, "one")
     await queue.enqueue([PendingJob(Thing(1))])
     seconds, _ = await async_cache.time()
@@ -33,7 +33,7 @@ async def queue(async_cache: Redis, cache: "redis.Redis") -> Queue:
 
 
 async def work(queue: Queue, value: object) -> None:
-    """Answer what is due, once; reconciling marks what is held, as the daemon's does."""
+    """Answer all due jobs; as in the daemon, reconciling enqueues the jobs with keys."""
     for _ in range(10):
         attempt = (await queue.lease(BATCHES)).attempt
         if attempt is None:
@@ -44,10 +44,10 @@ async def work(queue: Queue, value: object) -> None:
             "reconcile": Answer({}, [PendingJob(Thing(1))]),
         }
         await queue.complete(attempt, {name: answers[name] for name in attempt.names})
-    pytest.fail("there is no end to the work")
+    pytest.fail("the work does not end")
 
 
-async def test_values_are_written_all_the_same(queue: Queue, cache: "redis.Redis") -> None:
+async def test_values_are_written_with_a_newer_as_of(queue: Queue, cache: "redis.Redis") -> None:
     before: Any = cache.get(keys.updated(KEY))
     cache.delete(CLOCK)
     await work(queue, "after")
@@ -56,16 +56,16 @@ async def test_values_are_written_all_the_same(queue: Queue, cache: "redis.Redis
     assert float(after) > float(before)
 
 
-async def test_every_job_is_answered_and_goes(queue: Queue, cache: "redis.Redis") -> None:
-    """Also one that reconciling does not set anew."""
+async def test_every_job_is_completed(queue: Queue, cache: "redis.Redis") -> None:
+    """Also a job that reconciling does not enqueue."""
     await queue.enqueue([PendingJob(Thing(2))])
     cache.delete(CLOCK)
     await work(queue, "after")
     assert await queue.pending(Priority.INTERACTIVE) == 0
 
 
-async def test_what_was_leased_is_due(queue: Queue, cache: "redis.Redis") -> None:
-    """Its lease is by a clock that shows an hour more."""
+async def test_leased_jobs_are_due(queue: Queue, cache: "redis.Redis") -> None:
+    """Their leases end by a clock that is an hour ahead."""
     await queue.enqueue([PendingJob(Thing(1))])
     await lease_due(queue)
     cache.delete(CLOCK)
@@ -73,7 +73,9 @@ async def test_what_was_leased_is_due(queue: Queue, cache: "redis.Redis") -> Non
     assert cache.get(KEY) == b'"after"'
 
 
-async def test_a_burial_from_before_leaves_the_new_job(queue: Queue, cache: "redis.Redis") -> None:
+async def test_a_failure_from_the_former_epoch_leaves_the_new_job(
+    queue: Queue, cache: "redis.Redis"
+) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
     attempt = await queue.renew(await lease_due(queue))
     cache.delete(CLOCK)
@@ -88,14 +90,14 @@ async def test_a_burial_from_before_leaves_the_new_job(queue: Queue, cache: "red
 async def test_a_delayed_job_is_due_soon(queue: Queue, cache: "redis.Redis") -> None:
     await queue.enqueue([PendingJob(Thing(2), delay=2)])
     cache.delete(CLOCK)
-    await queue.enqueue([])  # makes the clock anew
+    await queue.enqueue([])  # creates the clock
     delayed: Any = cache.zrange(keys.DELAYED, 0, -1, withscores=True)
     epoch: Any = cache.hget(CLOCK, "epoch")
     [(_, due)] = delayed
     assert 0 < due - int(epoch) <= 3 * SECOND
 
 
-async def test_what_failed_is_tried_again(queue: Queue, cache: "redis.Redis") -> None:
+async def test_a_failed_job_is_due_again(queue: Queue, cache: "redis.Redis") -> None:
     await queue.enqueue([PendingJob(Thing(1))])
     await queue.fail(await lease_due(queue), [5.0], {"error": "no"})
     cache.delete(CLOCK)

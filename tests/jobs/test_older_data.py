@@ -1,4 +1,4 @@
-"""A Redis that comes back with older data, what is owed in it and leased in it, is put right."""
+"""After a restart of Redis with older data, values, pending jobs and leases are repaired."""
 
 import signal
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support.processes import daemon, eventually
 from tests.support.webapp import cached, publish, solves_of, webapp_of
 
 
-def test_a_redis_that_comes_back_with_older_data_is_brought_up_to_date(tmp_path: Path) -> None:
+def test_a_redis_restarted_with_older_data_is_brought_up_to_date(tmp_path: Path) -> None:
     with embedded.servers() as servers:
         webapp = webapp_of(servers.database_url)
         schema.metadata.create_all(webapp.engine)
@@ -34,7 +34,7 @@ def test_a_redis_that_comes_back_with_older_data_is_brought_up_to_date(tmp_path:
         webapp.engine.dispose()
 
 
-def test_leases_that_older_data_brings_back_are_not_waited_for(tmp_path: Path) -> None:
+def test_leases_in_older_data_are_released_at_once(tmp_path: Path) -> None:
     with embedded.servers() as servers:
         webapp = webapp_of(servers.database_url)
         schema.metadata.create_all(webapp.engine)
@@ -53,6 +53,6 @@ def test_leases_that_older_data_brings_back_are_not_waited_for(tmp_path: Path) -
             servers.redis.stop(signal.SIGKILL)
             servers.redis.start()
             leased = f"{keys.INTERNAL}leases"
-            eventually(lambda: not cache.hexists(leased, name), "the lease is given back")
-            eventually(lambda: not cache.exists(f"{keys.INTERNAL}due:1"), "nothing is owed")
+            eventually(lambda: not cache.hexists(leased, name), "the lease is released")
+            eventually(lambda: not cache.exists(f"{keys.INTERNAL}due:1"), "no job is pending")
         webapp.engine.dispose()

@@ -1,4 +1,4 @@
-"""What is answered in parts: each is settled as it comes, and nothing is computed twice."""
+"""Answers in parts: each part is completed at once, and no part is computed twice."""
 
 import logging
 from collections import Counter
@@ -19,7 +19,7 @@ from statsd.jobs.wakeup import WakeUp
 from statsd.jobs.worker import Worker
 from statsd.observability.counters import Counters
 
-TOO_LATE = 61 * SECOND
+TOO_OLD = 61 * SECOND
 
 
 class Piece(Job, frozen=True):
@@ -37,7 +37,7 @@ def key_of(piece: Piece) -> str:
 
 
 class Pieces:
-    """Answers one piece after the other, and does something before some of them."""
+    """Answers one piece after the other, and calls `before` for each."""
 
     def __init__(self, before: Callable[[Piece], None]) -> None:
         self.computed: Counter[Piece] = Counter()
@@ -72,16 +72,16 @@ async def enqueue(queue: Queue, pieces: Sequence[Piece] = PIECES) -> None:
 async def test_a_part_is_cached_before_the_next_is_computed(
     queue: Queue, cache: "redis.Redis"
 ) -> None:
-    seen = []
-    pieces = Pieces(lambda _: seen.append((len(cached(cache)), len(leased_names(cache)))))
+    counts = []
+    pieces = Pieces(lambda _: counts.append((len(cached(cache)), len(leased_names(cache)))))
     await enqueue(queue)
     await worker_of(queue, pieces).step()
-    assert seen == [(0, 4), (1, 3), (2, 2), (3, 1)]
+    assert counts == [(0, 4), (1, 3), (2, 2), (3, 1)]
     assert cached(cache) == PIECES
     assert not leased_names(cache)
 
 
-async def test_what_failed_takes_nothing_back_and_nothing_is_computed_twice(
+async def test_after_a_failure_completed_parts_stay_and_none_is_computed_twice(
     queue: Queue, cache: "redis.Redis", caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = PIECES[1]
@@ -99,12 +99,12 @@ async def test_what_failed_takes_nothing_back_and_nothing_is_computed_twice(
     assert pieces.computed == Counter(whole)
     assert counters.jobs == len(whole)
     assert counters.failures[Piece.kind] == 1
-    told = [record for record in caplog.records if record.getMessage() == "jobs completed"]
-    assert sum(vars(record)["jobs"] for record in told) == len(whole)
+    completed = [record for record in caplog.records if record.getMessage() == "jobs completed"]
+    assert sum(vars(record)["jobs"] for record in completed) == len(whole)
     assert cache.hget(keys.job(broken.name), "attempts") == b"1"
 
 
-async def test_what_comes_after_a_minute_is_computed_again_and_what_came_before_is_not(
+async def test_only_the_part_that_took_over_a_minute_is_computed_again(
     queue: Queue, cache: "redis.Redis"
 ) -> None:
     clock = keys.CLOCK
@@ -113,7 +113,7 @@ async def test_what_comes_after_a_minute_is_computed_again_and_what_came_before_
     def take_long(piece: Piece) -> None:
         if piece == PIECES[2] and not pieces.computed[piece]:
             newest: Any = cache.hget(clock, "last")
-            cache.hset(clock, "last", int(newest) + TOO_LATE)
+            cache.hset(clock, "last", int(newest) + TOO_OLD)
 
     pieces = Pieces(take_long)
     await enqueue(queue)
@@ -123,10 +123,10 @@ async def test_what_comes_after_a_minute_is_computed_again_and_what_came_before_
     assert not leased_names(cache)
 
 
-async def test_when_a_server_is_lost_only_what_is_left_is_given_back(
+async def test_when_a_server_is_lost_only_the_jobs_left_are_released(
     queue: Queue, cache: "redis.Redis", async_cache: Redis
 ) -> None:
-    """What was settled may be another worker's by then, under the same name."""
+    """Another worker of the same owner may have leased a completed job again."""
     other = Queue(async_cache, "one", lease=30, dead_limit=3)
 
     def lose(piece: Piece) -> None:
@@ -148,7 +148,9 @@ async def test_when_a_server_is_lost_only_what_is_left_is_given_back(
     assert pieces.computed == Counter(PIECES[2:])
 
 
-async def test_what_has_no_answer_in_any_part_is_gone(queue: Queue, cache: "redis.Redis") -> None:
+async def test_the_keys_of_a_job_without_an_answer_are_removed(
+    queue: Queue, cache: "redis.Redis"
+) -> None:
     await enqueue(queue)
     await worker_of(queue, Pieces(lambda _: None)).step()
 

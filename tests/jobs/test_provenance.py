@@ -1,4 +1,4 @@
-"""A mark knows the events that it is owed for: the newest, and how long the oldest has waited."""
+"""A pending job has the newest event for which it is pending, and the age of the oldest one."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ async def accept(stream: Stream, provenances: dict[Consequence, Provenance | Non
 
 
 def published(cache: redis.Redis, ago: float) -> int:
-    """Return the moment so many seconds ago, as ids of entries have it."""
+    """Return the moment `ago` seconds ago, as in the ids of entries."""
     found: Any = cache.time()
     return int((found[0] - ago) * 1000) + int(found[1]) // 1000
 
@@ -40,7 +40,7 @@ def test_a_provenance_is_the_oldest_moment_and_the_newest_event() -> None:
     assert joined(Provenance(10, "100-0", "belt"), older) == Provenance(9, "100-0", "belt")
 
 
-async def test_an_answer_tells_how_long_its_oldest_event_waited(
+async def test_a_completion_has_the_time_since_its_oldest_event(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
     assert (
@@ -63,7 +63,7 @@ async def test_an_answer_tells_how_long_its_oldest_event_waited(
     assert 3600 <= completed.waited < 4200
 
 
-async def test_what_comes_during_the_work_waits_for_the_next_answer(
+async def test_events_during_the_lease_belong_to_the_next_answer(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
     await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 3600), "7-0", "solve")})
@@ -83,27 +83,27 @@ async def test_what_comes_during_the_work_waits_for_the_next_answer(
     assert 1800 <= completed.waited < 2400
 
 
-async def test_what_is_pending_for_no_event_has_waited_for_none(queue: Queue) -> None:
+async def test_a_job_pending_for_no_event_has_no_waiting_time(queue: Queue) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
     attempt = await lease_due(queue)
     assert attempt.newest_event == {}
     assert await queue.complete(attempt, answer(1)) == [Completion("completed")]
 
 
-async def test_the_last_answer_is_remembered_with_its_event(
+async def test_the_last_run_is_stored_with_its_event(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
     await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 1), "7-0", "solve")})
     attempt = await lease_due(queue)
     await queue.complete(attempt, answer(1), took=0.25)
     assert cache.hget(keys.LAST_RUNS, "thing:1") == f"{attempt.token}|250000|7-0|solve".encode()
-    await queue.enqueue([PendingJob(Thing(1))])  # time, say
+    await queue.enqueue([PendingJob(Thing(1))])  # for no event
     attempt = await lease_due(queue)
     await queue.complete(attempt, answer(1), took=0.5)
     assert cache.hget(keys.LAST_RUNS, "thing:1") == f"{attempt.token}|500000|7-0|solve".encode()
 
 
-async def test_what_follows_from_an_answer_is_for_the_same_event(
+async def test_follow_ups_have_the_provenance_of_the_answer(
     dojo_site: DojoSite, cache: redis.Redis
 ) -> None:
     dojo_site.webapp.solve(dojo_site.users[1], dojo_site.challenges[0])
@@ -118,10 +118,10 @@ async def test_what_follows_from_an_answer_is_for_the_same_event(
         assert fields[b"since"] == entry.split(b"-")[0]
 
 
-async def test_boards_that_take_the_place_of_others_tell_of_no_event(
+async def test_follow_ups_of_new_boards_have_no_provenance(
     dojo_site: DojoSite, cache: redis.Redis
 ) -> None:
-    """What was solved before them is in the statistics already, and was so sooner."""
+    """Earlier solves are in the statistics already, by the follow-ups of their user entries."""
     dojo_site.webapp.solve(dojo_site.users[1], dojo_site.challenges[0])
     await dojo_site.consumer.step()
     await dojo_site.answer({"user_entries", "dojo_stats"})
@@ -131,7 +131,7 @@ async def test_boards_that_take_the_place_of_others_tell_of_no_event(
     assert not cache.hexists(keys.job(dojo_site.stats.name), "entry")
 
 
-async def test_an_event_that_came_during_work_given_back_still_counts(
+async def test_an_event_during_a_released_lease_still_counts(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
@@ -146,7 +146,7 @@ async def test_an_event_that_came_during_work_given_back_still_counts(
     assert 3600 <= completed.waited < 4200
 
 
-async def test_an_answer_with_a_newer_token_is_for_what_came_before_it(
+async def test_an_answer_with_a_renewed_token_covers_the_events_before_it(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
@@ -158,7 +158,7 @@ async def test_an_answer_with_a_newer_token_is_for_what_came_before_it(
     assert completed.waited >= 3600
 
 
-async def test_an_answer_that_is_refused_has_answered_no_event(
+async def test_a_fenced_answer_has_no_waiting_time(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
     await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 3600), "8-0", "solve")})
@@ -167,16 +167,16 @@ async def test_an_answer_that_is_refused_has_answered_no_event(
     assert await queue.complete(attempt, answer(1)) == [Completion("fenced")]
 
 
-async def test_what_is_pending_again_for_no_event_names_none(
+async def test_a_job_requeued_for_no_event_names_no_event(
     queue: Queue, stream: Stream, cache: redis.Redis
 ) -> None:
     await accept(stream, {PendingJob(Thing(1)): Provenance(published(cache, 3600), "8-0", "solve")})
     attempt = await lease_due(queue)
     await queue.enqueue([PendingJob(Thing(1))])
     await queue.complete(attempt, answer(1))
-    again = await lease_due(queue)
-    assert again.newest_event == {}
-    assert await queue.complete(again, answer(2)) == [Completion("completed")]
+    second = await lease_due(queue)
+    assert second.newest_event == {}
+    assert await queue.complete(second, answer(2)) == [Completion("completed")]
 
 
 async def test_an_older_event_that_comes_later_does_not_become_the_newest(

@@ -1,4 +1,4 @@
-"""The debt in Redis: set, leased, answered, given back, buried; and the guard on values."""
+"""Jobs are enqueued, leased, completed, released and buried; older values do not win."""
 
 from dataclasses import replace
 from typing import Any
@@ -51,25 +51,31 @@ async def test_value_and_as_of_are_written_in_one_step(queue: Queue, cache: redi
     assert as_of == f"{attempt.token // SECOND}.{attempt.token % SECOND:06d}".encode()
 
 
-async def test_what_is_leased_is_not_leased_by_another(queue: Queue, async_cache: Redis) -> None:
+async def test_a_leased_job_is_not_leased_by_another_worker(
+    queue: Queue, async_cache: Redis
+) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
     await lease_due(queue)
     assert await nothing_due(queue_of(async_cache, "two"))
 
 
-async def test_a_lease_that_expired_is_leased_by_another(async_cache: Redis, queue: Queue) -> None:
+async def test_a_job_whose_lease_expired_is_leased_by_another_worker(
+    async_cache: Redis, queue: Queue
+) -> None:
     hasty = queue_of(async_cache, "hasty", lease=0)
     await queue.enqueue([PendingJob(Thing(1))])
-    late = await lease_due(hasty)
+    older = await lease_due(hasty)
     newer = await lease_due(queue)
-    assert newer.names == late.names
-    assert newer.token > late.token
+    assert newer.names == older.names
+    assert newer.token > older.token
     assert statuses(await queue.complete(newer, answer("newer"))) == ["completed"]
-    assert statuses(await hasty.complete(late, answer("older"))) == ["fenced"]
+    assert statuses(await hasty.complete(older, answer("older"))) == ["fenced"]
     assert await async_cache.get(KEY) == b'"newer"'
 
 
-async def test_a_job_set_meanwhile_stays_and_runs_again(queue: Queue, cache: redis.Redis) -> None:
+async def test_a_job_enqueued_meanwhile_is_requeued_and_runs_again(
+    queue: Queue, cache: redis.Redis
+) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
     first = await lease_due(queue)
     await queue.enqueue([PendingJob(Thing(1))])
@@ -91,7 +97,7 @@ async def test_an_older_value_never_replaces_a_newer_one(queue: Queue, cache: re
     assert cache.get(keys.updated(KEY)) == newer.encode()
 
 
-async def test_an_answer_over_a_minute_old_is_refused_and_pending(
+async def test_an_answer_over_a_minute_old_is_refused_and_stays_pending(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
@@ -99,7 +105,7 @@ async def test_an_answer_over_a_minute_old_is_refused_and_pending(
     stale = replace(attempt, token=attempt.token - 61 * SECOND)
     assert statuses(await queue.complete(stale, answer(1))) == ["stale"]
     assert not cache.exists(KEY)
-    # It is leased yet, so that the worker can try with less at once.
+    # The job is still leased, so the worker can try again with a smaller batch.
     assert statuses(await queue.complete(await queue.renew(attempt), answer(2))) == ["completed"]
 
 
@@ -114,20 +120,20 @@ async def test_an_answer_from_before_the_clock_was_lost_is_refused(
     assert (await lease_due(queue)).names == ("reconcile",)
 
 
-async def test_tokens_never_go_back_whatever_the_clock_says(
-    queue: Queue, cache: redis.Redis
-) -> None:
+async def test_tokens_never_go_back_when_the_clock_does(queue: Queue, cache: redis.Redis) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
     first = await lease_due(queue)
     ahead = first.token + 3600 * SECOND
     cache.hset(keys.CLOCK, mapping={"last": ahead, "seen": ahead})
     renewed = await queue.renew(first)
-    again = await queue.renew(first)
-    assert ahead < renewed.token < again.token
+    newest = await queue.renew(first)
+    assert ahead < renewed.token < newest.token
 
 
-async def test_work_stays_due_when_the_clock_is_set_back(queue: Queue, cache: redis.Redis) -> None:
-    """The server's clock was an hour ahead when this was marked."""
+async def test_due_jobs_stay_due_when_the_clock_is_set_back(
+    queue: Queue, cache: redis.Redis
+) -> None:
+    """The server's clock was an hour ahead when the job was enqueued."""
     clock = keys.CLOCK
     seconds, _ = cache.time()
     ahead = (seconds + 3600) * SECOND
@@ -151,7 +157,7 @@ async def test_a_job_without_values_removes_the_keys_it_wrote(
     assert await queue.jobs_with_keys() == []
 
 
-async def test_the_key_of_a_former_name_goes(queue: Queue, cache: redis.Redis) -> None:
+async def test_a_key_under_a_former_name_is_removed(queue: Queue, cache: redis.Redis) -> None:
     for key in ("stats:thing:old", "stats:thing:new"):
         await queue.enqueue([PendingJob(Thing(1))])
         await queue.complete(await lease_due(queue), answer(1, key))
@@ -190,7 +196,9 @@ async def test_the_more_urgent_class_comes_first(queue: Queue) -> None:
     assert (await lease_due(queue)).names == ("thing:1",)
 
 
-async def test_a_job_rises_to_a_more_urgent_class_and_never_sinks(queue: Queue) -> None:
+async def test_a_job_moves_to_a_more_urgent_class_and_never_to_a_less_urgent_one(
+    queue: Queue,
+) -> None:
     await queue.enqueue([PendingJob(Thing(1), priority=Priority.BACKGROUND)])
     await queue.enqueue([PendingJob(Thing(1), priority=Priority.INTERACTIVE)])
     await queue.enqueue([PendingJob(Thing(1), priority=Priority.EXPORT)])
@@ -200,8 +208,8 @@ async def test_a_job_rises_to_a_more_urgent_class_and_never_sinks(queue: Queue) 
     assert await nothing_due(queue)
 
 
-async def test_what_a_cold_start_enqueues_keeps_its_turn_there(queue: Queue) -> None:
-    """Exports that change again wait until it is done, and this one was not answered yet."""
+async def test_a_job_of_a_cold_start_keeps_its_class_for_exports(queue: Queue) -> None:
+    """Exports wait for the end of the cold start, which will answer this job."""
     await queue.enqueue([PendingJob(Thing(1), priority=Priority.BACKGROUND)])
     await queue.enqueue([PendingJob(Thing(1), priority=Priority.EXPORT)])
     assert await queue.pending(Priority.BACKGROUND) == 1
@@ -223,7 +231,7 @@ async def test_a_batch_is_of_one_kind_in_the_order_of_enqueueing(queue: Queue) -
     assert (await lease_due(queue)).names == ("thing:5",)
 
 
-async def test_a_failed_job_is_put_off_and_at_last_buried(queue: Queue, cache: redis.Redis) -> None:
+async def test_a_failed_job_is_delayed_and_finally_buried(queue: Queue, cache: redis.Redis) -> None:
     reason = {"error": "ValueError: no", "traceback": "Traceback ..."}
     await queue.enqueue([PendingJob(Thing(1))])
     attempt = await lease_due(queue)
@@ -243,7 +251,7 @@ async def test_a_failed_job_is_put_off_and_at_last_buried(queue: Queue, cache: r
     assert letter[b"failed_at"]
 
 
-async def test_a_job_set_during_the_last_attempt_outlives_the_burial(
+async def test_a_job_enqueued_during_its_last_attempt_stays_after_the_burial(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
@@ -262,7 +270,7 @@ async def test_only_the_newest_dead_letters_are_kept(queue: Queue, cache: redis.
     assert [letter[b"error"] for _, letter in letters] == [b"2", b"3", b"4"]
 
 
-async def test_leases_are_given_back_by_their_owner_alone(queue: Queue, async_cache: Redis) -> None:
+async def test_only_their_owner_releases_leases(queue: Queue, async_cache: Redis) -> None:
     two = queue_of(async_cache, "two")
     await queue.enqueue([PendingJob(Thing(1)), PendingJob(Other(2))])
     await lease_due(queue)
@@ -280,23 +288,21 @@ async def test_a_renewed_lease_lasts_and_its_token_is_newer(
     hasty = queue_of(async_cache, "hasty", lease=0)
     await queue.enqueue([PendingJob(Thing(1))])
     attempt = await lease_due(hasty)
-    renewed = await queue.renew(attempt)  # for as long as `marks` leases
+    renewed = await queue.renew(attempt)  # with the longer lease of `queue`
     assert renewed.token > attempt.token
     assert await nothing_due(queue)
     assert statuses(await hasty.complete(renewed, answer(1))) == ["completed"]
 
 
-async def test_a_job_that_lost_its_details_is_answered_all_the_same(
-    queue: Queue, cache: redis.Redis
-) -> None:
-    """Redis may evict any key, the hash that tells a mark's class and moment among them."""
+async def test_a_job_whose_hash_was_evicted_is_completed(queue: Queue, cache: redis.Redis) -> None:
+    """Redis may evict any key, also the hash with a job's class and token."""
     await queue.enqueue([PendingJob(Thing(1))])
     cache.delete(f"{keys.JOB}thing:1")
     assert statuses(await queue.complete(await lease_due(queue), answer(1))) == ["completed"]
     assert await nothing_due(queue)
 
 
-async def test_jobs_of_a_kind_that_is_not_known_are_left_to_a_newer_daemon(
+async def test_jobs_of_an_unknown_kind_are_left_to_a_newer_daemon(
     queue: Queue, async_cache: Redis
 ) -> None:
     await queue.enqueue([PendingJob(Other(1)), PendingJob(Thing(1), priority=Priority.BACKGROUND)])
@@ -311,7 +317,7 @@ async def test_jobs_of_a_kind_that_is_not_known_are_left_to_a_newer_daemon(
     assert newer.attempt.names == ("other:1",)
 
 
-async def test_a_job_set_anew_does_not_cut_a_failure_s_delay_short(
+async def test_enqueueing_a_failed_job_again_keeps_its_delay(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
@@ -325,7 +331,7 @@ async def test_a_job_set_anew_does_not_cut_a_failure_s_delay_short(
     assert (await lease_due(queue)).names == ("thing:1",)
 
 
-async def test_what_is_never_given_up_is_put_off_again_and_again(
+async def test_with_unlimited_attempts_the_last_delay_is_repeated(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1))])

@@ -1,4 +1,4 @@
-"""Leases are prolonged for as long as the work goes on, and no longer."""
+"""Leases are renewed until the work ends, and not after it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,13 +20,13 @@ from tests.support.plain_jobs import KEY, Thing, nothing_due, queue_of
 from tests.support.processes import DEADLINE
 
 LEASE = 600.0  # seconds
-RENEWED_AS_IF = 0.3  # seconds: the worker renews so often as if its leases were this short
+RENEWED_AS_IF = 0.3  # seconds: the worker renews as often as for leases of this length
 CLOCK = keys.CLOCK
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 - nothing tells of it
+        while not condition():  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.01)
 
 
@@ -43,7 +43,7 @@ def renewals() -> list["asyncio.Task[Any]"]:
     return [task for task in asyncio.all_tasks() if task.get_name() == "renew leases"]
 
 
-async def test_work_that_outlasts_its_lease_keeps_it(
+async def test_the_lease_is_renewed_during_long_work(
     queue: Queue, async_cache: Redis, cache: redis.Redis
 ) -> None:
     own, other = queue_of(async_cache, "own", lease=LEASE), queue_of(async_cache, "other")
@@ -53,7 +53,7 @@ async def test_work_that_outlasts_its_lease_keeps_it(
         return float(found)
 
     async def work() -> None:
-        for _ in range(2):  # the first lease is over then
+        for _ in range(2):  # longer than the first lease
             renewed = due() + LEASE / 2 * SECOND
             cache.hincrby(CLOCK, "offset", int(LEASE * 2 / 3 * SECOND))  # time goes on
             await eventually(lambda renewed=renewed: due() > renewed)  # type: ignore[misc]
@@ -67,10 +67,10 @@ async def test_work_that_outlasts_its_lease_keeps_it(
     assert not renewals()
 
 
-async def test_a_lease_that_cannot_be_prolonged_takes_back_nothing_that_was_completed(
+async def test_a_failed_renewal_leaves_completed_jobs_completed(
     queue: Queue, async_cache: Redis, cache: redis.Redis
 ) -> None:
-    """The failure is raised, so that the worker puts things right."""
+    """The failure is raised, so that the worker recovers."""
     aside = f"{keys.LEASES}-aside"
 
     async def work() -> None:

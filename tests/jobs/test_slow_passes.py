@@ -1,4 +1,4 @@
-"""What costs much holds up nothing that is urgent, whoever asks for it."""
+"""Costly jobs do not delay urgent jobs, even if pages wait for the costly ones."""
 
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from statsd.jobs.queue import Queue
 from tests.support.processes import daemon, eventually
 from tests.support.webapp import cached, publish, solves_of, webapp_of
 
-# What is read of a dojo that a table names takes longer than the test.
+# To read a dojo in the table `slow` takes longer than the test.
 SLOW = """
-CREATE FUNCTION late(data jsonb) RETURNS jsonb STABLE LANGUAGE plpgsql
+CREATE FUNCTION delayed(data jsonb) RETURNS jsonb STABLE LANGUAGE plpgsql
 AS $$ BEGIN PERFORM pg_sleep(600); RETURN data; END $$;
 ALTER TABLE dojos RENAME TO real_dojos;
 CREATE TABLE slow (dojo_id integer);
 CREATE VIEW dojos AS
 SELECT dojo_id, id, name, official, password,
-  CASE WHEN dojo_id IN (SELECT dojo_id FROM slow) THEN late(data) ELSE data END AS data
+  CASE WHEN dojo_id IN (SELECT dojo_id FROM slow) THEN delayed(data) ELSE data END AS data
 FROM real_dojos
 """
 PASSES = sa.text(

@@ -1,4 +1,4 @@
-"""What refreshes take that are answered in parts."""
+"""The duration of each job when answers come in parts."""
 
 import pytest
 
@@ -13,19 +13,19 @@ class Clock:
         return self.seconds
 
 
-def test_what_comes_in_one_part_is_shared_by_all() -> None:
+def test_the_time_of_a_single_part_is_shared_by_all_jobs() -> None:
     clock = Clock()
     spent = TimeSpent(4, clock)
     clock.seconds += 2
     assert spent.on(4) == pytest.approx(0.5)
 
 
-def test_a_part_costs_its_share_of_what_came_first_and_its_own() -> None:
+def test_a_later_part_costs_its_share_of_the_first_and_its_own_time() -> None:
     clock = Clock()
     spent = TimeSpent(4, clock)
     clock.seconds += 2
     assert spent.on(1) == pytest.approx(0.5)
-    clock.seconds += 10  # until it is written
+    clock.seconds += 10  # while the answer is written
     spent.go_on()
     clock.seconds += 1
     assert spent.on(1) == pytest.approx(1.5)

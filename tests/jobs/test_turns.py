@@ -1,4 +1,4 @@
-"""Whose turn it is: by class, but nothing starves. What rests, and what is not written again."""
+"""The order of jobs by class with priority aging; cooldowns; unchanged values."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ from tests.support.processes import statuses
 
 pytestmark = pytest.mark.every_redis
 
-AGED = [  # by class, seconds after which it comes before what is interactive and new
+AGED = [  # by class, seconds after which a job comes before new interactive ones
     (Priority.ORDINARY, 1),
     (Priority.EXPORT, 10),
     (Priority.BACKGROUND, 60),
@@ -33,7 +33,7 @@ AGED = [  # by class, seconds after which it comes before what is interactive an
 
 
 def age(cache: redis.Redis, priority: Priority, name: str, seconds: float) -> None:
-    """Let it have been due for so long."""
+    """Let a job have been due for `seconds`."""
     cache.zincrby(keys.due(priority), -seconds * SECOND, name)
 
 
@@ -42,7 +42,7 @@ def test_every_class_but_the_first_ages() -> None:
 
 
 @pytest.mark.parametrize(("priority", "seconds"), AGED)
-async def test_what_has_waited_for_long_comes_before_newer_jobs_of_urgent_classes(
+async def test_old_jobs_come_before_newer_jobs_of_more_urgent_classes(
     queue: Queue, cache: redis.Redis, priority: Priority, seconds: float
 ) -> None:
     await queue.enqueue(
@@ -57,15 +57,13 @@ async def test_what_has_waited_for_long_comes_before_newer_jobs_of_urgent_classe
     assert (await lease_due(queue)).names == ("thing:2",)
 
 
-async def test_what_a_page_waits_for_comes_before_all_else(
-    queue: Queue, cache: redis.Redis
-) -> None:
+async def test_a_job_that_a_page_waits_for_comes_first(queue: Queue, cache: redis.Redis) -> None:
     await queue.enqueue([PendingJob(Other(1)), PendingJob(Thing(1), priority=Priority.MISSED)])
     age(cache, Priority.INTERACTIVE, "other:1", 3600)
     assert (await lease_due(queue)).names == ("thing:1",)
 
 
-async def test_a_worker_for_what_is_urgent_never_takes_it_by_age(
+async def test_the_urgent_worker_leases_without_priority_aging(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Other(1), priority=Priority.ORDINARY), PendingJob(Thing(1))])
@@ -75,7 +73,7 @@ async def test_a_worker_for_what_is_urgent_never_takes_it_by_age(
     assert leased.attempt.names == ("thing:1",)
 
 
-async def test_an_attempt_knows_how_long_the_oldest_was_due(
+async def test_an_attempt_has_the_time_for_which_its_oldest_job_was_due(
     queue: Queue, cache: redis.Redis
 ) -> None:
     await queue.enqueue([PendingJob(Thing(1)), PendingJob(Thing(2))])
@@ -83,7 +81,7 @@ async def test_an_attempt_knows_how_long_the_oldest_was_due(
     assert 600 <= (await lease_due(queue)).queued < 1200
 
 
-async def test_what_cools_down_is_not_due_unless_a_page_waits_for_it(queue: Queue) -> None:
+async def test_a_job_in_its_cooldown_is_due_only_if_a_page_waits_for_it(queue: Queue) -> None:
     await queue.enqueue([PendingJob(Thing(1))])
     await queue.complete(await lease_due(queue), answer(1), cooldown=60.0)
     await queue.enqueue([PendingJob(Thing(1))])
@@ -111,18 +109,14 @@ async def test_an_unchanged_value_is_not_written_again_and_its_as_of_moves(
     assert cache.get(KEY) == b'{"solves":7}'
 
 
-async def test_a_key_that_somebody_made_a_list_is_written_again(
-    queue: Queue, cache: redis.Redis
-) -> None:
+async def test_a_key_of_another_type_is_overwritten(queue: Queue, cache: redis.Redis) -> None:
     cache.rpush(KEY, "no", "value")
     await queue.enqueue([PendingJob(Thing(1))])
     assert statuses(await queue.complete(await lease_due(queue), answer(1))) == ["completed"]
     assert cache.get(KEY) == b"1"
 
 
-async def test_what_is_held_waits_unless_a_page_waits_for_it(
-    queue: Queue, cache: redis.Redis
-) -> None:
+async def test_shed_kinds_wait_unless_a_page_waits(queue: Queue, cache: redis.Redis) -> None:
     await queue.enqueue([PendingJob(Other(1)), PendingJob(Thing(1), priority=Priority.BACKGROUND)])
     age(cache, Priority.INTERACTIVE, "other:1", 3600)
     leased = await queue.lease(replace(BATCHES, shed=["other"]))
@@ -135,10 +129,10 @@ async def test_what_is_held_waits_unless_a_page_waits_for_it(
     assert missed.attempt.names == ("other:1",)
 
 
-async def test_as_many_are_leased_as_a_batch_has_room_for(
+async def test_a_batch_may_have_thousands_of_jobs(
     queue: Queue, cache: redis.Redis, async_cache: Redis
 ) -> None:
-    """More than are looked at, leased and prolonged at once."""
+    """More than one Redis command reads, leases or renews."""
     await queue.enqueue([PendingJob(Thing(number)) for number in range(2500)])
     await queue.enqueue([PendingJob(Other(1))])
     many = LeaseRequest({"reconcile": 1, "thing": 2200})

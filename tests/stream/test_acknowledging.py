@@ -1,4 +1,4 @@
-"""What is accepted is acknowledged and removed, with the commands that the server has."""
+"""Accepted entries are acknowledged and removed, with the commands of the server."""
 
 import pytest
 import redis
@@ -29,7 +29,7 @@ def pending(cache: "redis.Redis") -> int:
     return found
 
 
-async def test_xackdel_is_used_where_it_is_there_and_safe(
+async def test_xackdel_is_used_where_it_exists_and_is_safe(
     stream: Stream, cache: "redis.Redis"
 ) -> None:
     server = cache.info("server")
@@ -38,10 +38,10 @@ async def test_xackdel_is_used_where_it_is_there_and_safe(
     assert stream.acknowledges_with == ("XACKDEL" if has_it else "XACK and XDEL")
 
 
-async def test_what_is_accepted_is_neither_pending_nor_in_the_stream(
+async def test_accepted_entries_are_neither_pending_nor_in_the_stream(
     stream: Stream, cache: "redis.Redis"
 ) -> None:
-    publish(cache, 2500)  # more than the script gives to one command
+    publish(cache, 2500)  # more than fit in one command of the script
     entries = await stream.read(NEW, 2400)
     assert pending(cache) == len(entries) == 2400
     await stream.accept([entry.id for entry in entries], {}, [])
@@ -50,7 +50,7 @@ async def test_what_is_accepted_is_neither_pending_nor_in_the_stream(
     assert len(await stream.read(NEW, 1000)) == 100
 
 
-async def test_what_was_deleted_meanwhile_is_acknowledged_too(
+async def test_entries_deleted_meanwhile_are_acknowledged(
     stream: Stream, cache: "redis.Redis"
 ) -> None:
     publish(cache, 3)
@@ -61,7 +61,9 @@ async def test_what_was_deleted_meanwhile_is_acknowledged_too(
     assert await stream.read(PENDING, 10) == []
 
 
-async def test_accepting_twice_is_accepting_once(stream: Stream, cache: "redis.Redis") -> None:
+async def test_accepting_entries_again_changes_nothing(
+    stream: Stream, cache: "redis.Redis"
+) -> None:
     publish(cache, 3)
     ids = [entry.id for entry in await stream.read(NEW, 10)]
     publish(cache, 1)

@@ -1,4 +1,4 @@
-"""What is no event is set aside with a reason, and holds up nothing."""
+"""Invalid entries become dead letters with a reason, and delay no event."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +63,7 @@ BAD: dict[str, tuple[dict[Any, Any], str]] = {
 }
 
 
-def test_bad_entries_are_set_aside_and_the_good_ones_among_them_take_effect(site: Site) -> None:
+def test_invalid_entries_become_dead_letters_and_valid_ones_take_effect(site: Site) -> None:
     user = site.webapp.create_user()
     dojo = site.webapp.create_dojo(challenges=len(BAD))
     ids: dict[str, Any] = {}
@@ -97,20 +97,20 @@ def test_bad_entries_are_set_aside_and_the_good_ones_among_them_take_effect(site
     def logged() -> set[str]:
         return {line["entry"] for line in site.daemon.lines("an event went to the dead letters")}
 
-    eventually(lambda: logged() == expected, "each is in the log, which comes after the letter")
+    eventually(lambda: logged() == expected, "each dead letter is logged")
 
 
-def test_the_keys_of_a_dojo_that_is_gone_go(site: Site) -> None:
+def test_the_keys_of_a_deleted_dojo_are_removed(site: Site) -> None:
     dojo = site.webapp.create_dojo()
     publish(site, "dojo_stats_update", dojo_id=dojo.dojo_id)
     eventually(lambda: value_of(site, dojo), "the dojo is in the cache")
     site.webapp.delete([dojo])
     publish(site, "dojo_stats_update", dojo_id=dojo.dojo_id)
     key = keys.dojo_stats(dojo.reference_id)
-    eventually(lambda: not site.cache.exists(key, keys.updated(key)), "its keys are gone")
+    eventually(lambda: not site.cache.exists(key, keys.updated(key)), "its keys are removed")
 
 
-def test_ids_that_never_were_are_leased_as_deleted(site: Site) -> None:
+def test_unknown_ids_are_handled_as_deleted(site: Site) -> None:
     dojo = site.webapp.create_dojo()
     publish(site, "dojo_stats_update", dojo_id=12345)
     publish(site, "challenge_solve", user_id=2**31 - 1, challenge_id=2**31 - 1)
@@ -143,17 +143,17 @@ def test_a_solve_published_before_its_commit_is_counted(site: Site) -> None:
     publish(site, "challenge_solve", user_id=user.id, challenge_id=challenge_id)
     delayed = keys.DELAYED
     eventually(
-        lambda: site.cache.exists(delayed), "the event was handled, and leaves a second look"
+        lambda: site.cache.exists(delayed), "the event was handled, and a delayed job is pending"
     )
-    eventually(lambda: value_of(site, dojo), "the first look is done")
+    eventually(lambda: value_of(site, dojo), "the first job is completed")
     assert value_of(site, dojo)["solves"] == 0
     site.webapp.solve(user, challenge_id)
     eventually(lambda: value_of(site, dojo)["solves"] == 1, "the solve is counted")
-    eventually(lambda: not site.cache.exists(delayed), "the second look was taken")
+    eventually(lambda: not site.cache.exists(delayed), "the delayed job was enqueued")
 
 
 def test_an_event_that_meets_a_lock_waits_and_takes_effect(site: Site) -> None:
-    """Statements that time out for the moment are no reason to set an event aside."""
+    """A statement timeout is transient: the event does not become a dead letter."""
     user, dojo = site.webapp.create_user(), site.webapp.create_dojo()
     [challenge_id, *_] = site.webapp.challenge_ids(dojo)
     publish(site, "dojo_stats_update", dojo_id=dojo.dojo_id)

@@ -25,7 +25,7 @@ def named(async_cache: Redis) -> Callable[[], ConsumerName]:
 
 @pytest.fixture
 def no_name_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A holder without a heartbeat is waited for longer than the test."""
+    """The daemon waits for a silent holder longer than the test."""
     monkeypatch.setattr(consumer_name, "WATCH_TIME", 3600.0)
 
 
@@ -38,23 +38,23 @@ async def test_a_free_name_is_held_at_once(
     assert name.text == "host"
 
 
-async def test_where_the_name_is_held_the_next_number_is_leased(
+async def test_where_the_name_is_in_use_the_next_number_is_added(
     named: Callable[[], ConsumerName],
 ) -> None:
     names = []
-    async with asyncio.TaskGroup() as signs:
+    async with asyncio.TaskGroup() as heartbeats:
         tasks = []
         for _ in range(3):
             name = named()
             await name.acquire()
             names.append(name.text)
-            tasks.append(signs.create_task(living(name)))
+            tasks.append(heartbeats.create_task(keep_alive(name)))
         for task in tasks:
             task.cancel()
     assert names == ["host", "host-2", "host-3"]
 
 
-async def living(name: ConsumerName) -> None:
+async def keep_alive(name: ConsumerName) -> None:
     while True:
         await name.step()
 
@@ -63,7 +63,7 @@ async def test_the_name_of_a_dead_daemon_is_taken_over(
     named: Callable[[], ConsumerName], cache: "redis.Redis"
 ) -> None:
     await named().acquire()
-    cache.pexpire(keys.heartbeat("host"), 3_600_000)  # the end of the key is not waited for
+    cache.pexpire(keys.heartbeat("host"), 3_600_000)  # longer than the test
     heir = named()
     began = monotonic()
     await asyncio.wait_for(heir.acquire(), DEADLINE)
@@ -80,7 +80,7 @@ async def test_a_released_name_is_free_at_once(named: Callable[[], ConsumerName]
     assert second.text == "host"
 
 
-async def test_one_whose_name_is_another_s_by_now_says_so(
+async def test_a_daemon_that_lost_its_name_raises_an_error(
     named: Callable[[], ConsumerName],
 ) -> None:
     silent, heir = named(), named()
@@ -89,10 +89,10 @@ async def test_one_whose_name_is_another_s_by_now_says_so(
     with pytest.raises(NameLostError, match="Another daemon took"):
         await silent.step()
     await silent.leave()
-    await heir.step()  # which is still the holder
+    await heir.step()  # it still holds the name
 
 
-async def test_a_sign_that_was_deleted_is_given_anew(
+async def test_a_deleted_heartbeat_is_written_again(
     named: Callable[[], ConsumerName], cache: "redis.Redis"
 ) -> None:
     name = named()
@@ -102,7 +102,7 @@ async def test_a_sign_that_was_deleted_is_given_anew(
     assert cache.exists(keys.heartbeat("host"))
 
 
-def test_two_daemons_of_one_name_work_under_two(
+def test_two_daemons_with_one_name_work_under_two_names(
     database: str, redis_server: embedded.Redis, cache: "redis.Redis", tmp_path: Path
 ) -> None:
     variables = {

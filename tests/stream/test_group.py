@@ -1,4 +1,4 @@
-"""What a look at the server finds is owed in the step that finds it."""
+"""The check of group and server enqueues a reconcile in the step that detects a loss."""
 
 import pytest
 import redis
@@ -13,20 +13,20 @@ CLOCK = keys.CLOCK
 
 @pytest.fixture
 async def queue(async_cache: Redis) -> Queue:
-    """Marks after a daemon's first look, all of them answered."""
+    """The queue after a daemon's first check, with all jobs completed."""
     queue = Queue(async_cache, "one", lease=30, dead_limit=10)
-    await a_look(async_cache)
-    assert await pending(queue) == ("reconcile",)
+    await check_group(async_cache)
+    assert await complete_pending(queue) == ("reconcile",)
     return queue
 
 
-async def a_look(cache: Redis) -> bool:
-    """Look as a daemon does that has just started."""
+async def check_group(cache: Redis) -> bool:
+    """Check as a daemon that has just started."""
     return await Stream(cache, cache, "one", block=0.05, dead_limit=10).ensure_group()
 
 
-async def pending(queue: Queue) -> tuple[str, ...]:
-    """Return what is owed, and answer it."""
+async def complete_pending(queue: Queue) -> tuple[str, ...]:
+    """Complete the pending jobs; return their names."""
     attempt = (await queue.lease(LeaseRequest({"reconcile": 1}))).attempt
     if attempt is None:
         return ()
@@ -34,34 +34,34 @@ async def pending(queue: Queue) -> tuple[str, ...]:
     return attempt.names
 
 
-async def test_a_second_look_finds_nothing(queue: Queue, async_cache: Redis) -> None:
-    assert not await a_look(async_cache)
-    assert await pending(queue) == ()
+async def test_a_second_check_enqueues_nothing(queue: Queue, async_cache: Redis) -> None:
+    assert not await check_group(async_cache)
+    assert await complete_pending(queue) == ()
 
 
-async def test_a_group_that_had_to_be_made_enqueues_everything(
+async def test_a_missing_group_enqueues_a_reconcile(
     queue: Queue, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
     cache.xgroup_destroy(keys.STREAM, keys.GROUP)
-    assert await a_look(async_cache)
-    assert await pending(queue) == ("reconcile",)
+    assert await check_group(async_cache)
+    assert await complete_pending(queue) == ("reconcile",)
 
 
-async def test_data_last_seen_on_another_run_enqueues_everything(
+async def test_a_restart_of_the_server_enqueues_a_reconcile(
     queue: Queue, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
-    """Also to a daemon that was not there when the server was restarted."""
+    """Also for a daemon that started after the restart."""
     cache.hset(CLOCK, "run", "another")
-    assert await a_look(async_cache)
-    assert await pending(queue) == ("reconcile",)
-    assert not await a_look(async_cache)
-    assert await pending(queue) == ()
+    assert await check_group(async_cache)
+    assert await complete_pending(queue) == ("reconcile",)
+    assert not await check_group(async_cache)
+    assert await complete_pending(queue) == ()
 
 
-async def test_a_clock_that_was_made_anew_enqueues_everything_once(
+async def test_a_new_clock_enqueues_one_reconcile(
     queue: Queue, async_cache: Redis, cache: "redis.Redis"
 ) -> None:
     cache.delete(CLOCK)
-    assert await pending(queue) == ("reconcile",)
-    assert not await a_look(async_cache)
-    assert await pending(queue) == ()
+    assert await complete_pending(queue) == ("reconcile",)
+    assert not await check_group(async_cache)
+    assert await complete_pending(queue) == ()

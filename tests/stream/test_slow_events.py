@@ -1,4 +1,4 @@
-"""An event whose look-up always takes too long holds up no other, and is not lost."""
+"""An event whose look-up always times out delays no other event, and is not lost."""
 
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,15 @@ from statsd.dev import embedded
 from tests.support.processes import daemon, eventually
 from tests.support.webapp import cached, publish, solves_of, webapp_of
 
-# Where the handler looks a user up, the one that a table names takes longer than a statement may.
-# The function is dear, so that whoever asks for another user finds that one without it.
+# The look-up of a user in the table `slow` exceeds the statement timeout. The function has a high
+# cost, so that PostgreSQL does not call it for other users.
 SLOW = """
-CREATE FUNCTION late() RETURNS boolean LANGUAGE plpgsql COST 1000000
+CREATE FUNCTION delayed() RETURNS boolean LANGUAGE plpgsql COST 1000000
 AS $$ BEGIN PERFORM pg_sleep(600); RETURN true; END $$;
 ALTER TABLE users RENAME TO real_users;
 CREATE TABLE slow (user_id integer);
 CREATE VIEW users AS SELECT * FROM real_users
-WHERE id NOT IN (SELECT user_id FROM slow) OR late()
+WHERE id NOT IN (SELECT user_id FROM slow) OR delayed()
 """
 
 
@@ -29,7 +29,7 @@ def entries(cache: "redis.Redis") -> list[bytes]:
     return [entry for entry, _ in found]
 
 
-def test_the_others_are_handled_and_the_slow_one_when_it_can_be(
+def test_other_events_are_handled_first_and_the_slow_one_when_possible(
     database: str, redis_server: embedded.Redis, cache: "redis.Redis", tmp_path: Path
 ) -> None:
     webapp = webapp_of(database)
@@ -58,7 +58,7 @@ def test_the_others_are_handled_and_the_slow_one_when_it_can_be(
         assert entries(cache)[0] == first
         with webapp.engine.begin() as connection:
             connection.execute(sa.text("DELETE FROM slow"))
-        eventually(lambda: cache.xlen(keys.STREAM) == 0, "the slow ones are handled")
+        eventually(lambda: cache.xlen(keys.STREAM) == 0, "the slow events are handled")
         assert not cache.exists(keys.DEAD_LETTERS)
         assert solves_of(cache, dojo)() == 0
     webapp.engine.dispose()

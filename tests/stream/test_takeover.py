@@ -1,4 +1,4 @@
-"""The entries of consumers that died are taken over; those who hold nothing are dismissed."""
+"""Entries of dead consumers are taken over; dead consumers without entries are removed."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ pytestmark = pytest.mark.every_redis
 
 
 class Consumer:
-    """Counts how often it is told to read its pending entries again."""
+    """Counts the requests to read its pending entries again."""
 
     def __init__(self) -> None:
-        self.told = 0
+        self.requests = 0
         self.kept: list[str] = []
 
     def read_again(self) -> None:
-        self.told += 1
+        self.requests += 1
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def takeover(stream: Stream, async_cache: Redis, consumer: Consumer) -> Takeover
 
 
 def leave_pending(cache: "redis.Redis", events: int) -> list[str]:
-    """Read entries as a consumer that then dies."""
+    """Read entries as a consumer that dies afterwards."""
     ids = [str(cache.xadd(keys.STREAM, {"data": "{}"})) for _ in range(events)]
     cache.xreadgroup(keys.GROUP, "dead", {keys.STREAM: ">"})
     return ids
@@ -61,12 +61,12 @@ async def test_entries_of_a_dead_consumer_become_pending_here_and_are_read(
 ) -> None:
     ids = leave_pending(cache, 3)
     await takeover.step()
-    assert consumer.told == 1
+    assert consumer.requests == 1
     entries = await stream.read("0", 100)
     assert len(entries) == len(ids)
 
 
-async def test_many_entries_are_leased_over_page_by_page(
+async def test_many_entries_are_taken_over_page_by_page(
     takeover: Takeover, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
     leave_pending(cache, CLAIMED_AT_ONCE + 1)
@@ -74,30 +74,30 @@ async def test_many_entries_are_leased_over_page_by_page(
     assert holders(cache) == {b"living": CLAIMED_AT_ONCE, b"dead": 1}
     await takeover.step()
     assert holders(cache) == {b"living": CLAIMED_AT_ONCE + 1, b"dead": 0}
-    assert consumer.told == 2
+    assert consumer.requests == 2
 
 
-async def test_what_this_consumer_leaves_pending_itself_is_no_news(
+async def test_own_pending_entries_are_not_counted_as_taken_over(
     takeover: Takeover, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
     cache.xadd(keys.STREAM, {"data": "{}"})
     cache.xreadgroup(keys.GROUP, "living", {keys.STREAM: ">"})
     await takeover.step()
-    assert consumer.told == 0
+    assert consumer.requests == 0
     leave_pending(cache, 2)
     await takeover.step()
-    assert consumer.told == 1
+    assert consumer.requests == 1
     assert holders(cache) == {b"living": 3, b"dead": 0}
 
 
-async def test_what_was_read_a_moment_ago_is_left_to_its_reader(
+async def test_entries_read_recently_are_not_taken_over(
     stream: Stream, async_cache: Redis, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
     queue = Queue(async_cache, "living", lease=30, dead_limit=10)
     takeover = Takeover(stream, queue, consumer, interval=0, idle=60)
     leave_pending(cache, 3)
     await takeover.step()
-    assert consumer.told == 0
+    assert consumer.requests == 0
     assert holders(cache)[b"dead"] == 3
 
 
@@ -106,7 +106,7 @@ async def test_pending_entries_that_were_deleted_lead_to_a_reconciliation(
 ) -> None:
     queue = Queue(async_cache, "living", lease=30, dead_limit=10)
     await queue.enqueue([])
-    first = (await queue.lease(LeaseRequest({"reconcile": 1}))).attempt  # that of a new clock
+    first = (await queue.lease(LeaseRequest({"reconcile": 1}))).attempt  # from the new clock
     assert first is not None
     await queue.complete(first, {"reconcile": Answer({})})
     assert (await queue.lease(LeaseRequest({"reconcile": 1}))).attempt is None
@@ -119,7 +119,7 @@ async def test_pending_entries_that_were_deleted_lead_to_a_reconciliation(
     assert attempt.names == ("reconcile",)
 
 
-async def test_a_silent_consumer_is_dismissed_only_when_it_holds_nothing(
+async def test_a_silent_consumer_is_removed_only_without_pending_entries(
     stream: Stream, async_cache: Redis, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
     queue = Queue(async_cache, "living", lease=30, dead_limit=10)
@@ -131,22 +131,22 @@ async def test_a_silent_consumer_is_dismissed_only_when_it_holds_nothing(
     assert holders(cache) == {b"dead": 1, b"living": 0}
 
 
-async def test_entries_that_a_living_consumer_leaves_alone_stay_its_own(
+async def test_entries_postponed_by_a_living_consumer_stay_its_own(
     stream: Stream, async_cache: Redis, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
-    left, other = [str(cache.xadd(keys.STREAM, {"data": "{}"}), "ascii") for _ in range(2)]  # type: ignore[arg-type]
+    postponed, other = [str(cache.xadd(keys.STREAM, {"data": "{}"}), "ascii") for _ in range(2)]  # type: ignore[arg-type]
     await stream.read(">", 10)
-    for entry in (left, other):  # long ago, as far as Redis knows
+    for entry in (postponed, other):  # Redis regards them as read long ago
         cache.xclaim(keys.STREAM, keys.GROUP, "living", 0, [entry], idle=60_000, justid=True)
-    consumer.kept = [left]
+    consumer.kept = [postponed]
     queue = Queue(async_cache, "living", lease=30, dead_limit=10)
     await Takeover(stream, queue, consumer, interval=0, idle=3600).step()
     cache.xautoclaim(keys.STREAM, keys.GROUP, "another", 30_000, justid=True)
     assert holders(cache) == {b"living": 1, b"another": 1}
-    assert [entry.id for entry in await stream.read("0", 10)] == [left]
+    assert [entry.id for entry in await stream.read("0", 10)] == [postponed]
 
 
-async def test_a_kept_entry_that_was_deleted_is_made_up_for(
+async def test_a_deleted_entry_that_was_kept_enqueues_a_reconcile(
     takeover: Takeover, stream: Stream, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
     entry: Any = cache.xadd(keys.STREAM, {"data": "{}"})
@@ -154,14 +154,14 @@ async def test_a_kept_entry_that_was_deleted_is_made_up_for(
     consumer.kept = [entry.decode()]
     cache.xdel(keys.STREAM, entry)
     await takeover.step()
-    assert consumer.told == 1
+    assert consumer.requests == 1
     assert cache.exists(keys.job("reconcile"))
 
 
-async def test_a_stream_that_is_gone_is_waited_for(
+async def test_a_missing_stream_is_a_transient_error(
     takeover: Takeover, cache: "redis.Redis"
 ) -> None:
-    """The consumer, which makes it anew, may be waiting for PostgreSQL just then."""
+    """The consumer creates it again, but may be waiting for PostgreSQL."""
     cache.flushall()
     with pytest.raises(redis.ResponseError, match="NOGROUP") as raised:
         await takeover.step()
