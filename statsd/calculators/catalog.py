@@ -79,17 +79,18 @@ def affected(change: Input, *, dojo_id: int | None = None, user_id: int | None =
     the statistics of both together, of the dojo, of the user and of the whole site.
     """
     ids = {"dojo_id": dojo_id, "user_id": user_id}
-    given = frozenset(name for name, number in ids.items() if number is not None)
-    return [job(*[ids[name] for name in fields]) for job, fields in _dependent(change, given)]
+    found = _dependent(change.value, dojo_id is not None, user_id is not None)
+    return [job(*[ids[name] for name in fields]) for job, fields in found]
 
 
 @cache
 def _dependent(
-    change: Input, given: frozenset[str]
+    change: int, has_dojo: bool, has_user: bool
 ) -> tuple[tuple[Callable[..., Job], tuple[str, ...]], ...]:
-    """Return the kinds of jobs that depend on a change and have no other fields than these."""
+    """Return the kinds of jobs that depend on a change and have no other ids, with their fields."""
+    given = {name for name, has in (("dojo_id", has_dojo), ("user_id", has_user)) if has}
     return tuple(
         (job, job.__struct_fields__)
         for job, inputs in DEPENDENCIES.items()
-        if inputs & change and given.issuperset(job.__struct_fields__)
+        if inputs.value & change and given.issuperset(job.__struct_fields__)
     )

@@ -1,10 +1,10 @@
 """Publishing to the stream, from inside a web request.
 
-Publishing never breaks a request and delays it by about a second at most: the clients made by
-`from_url` wait half a second to connect and half a second for an answer, and do not retry. Events
-that Redis did not take are logged and counted. The daemon finds the changes without their events:
-its search for missed solves within seconds, other changes by the drift audit. (The time that the
-operating system takes to resolve a host name comes on top.)
+Publishing never breaks a request and delays it by about a second at most. The clients made by
+`from_url` wait half a second to connect and half a second for an answer, and do not retry. (The
+time in which the operating system resolves a host name comes on top.) Events that Redis did not
+take are logged and counted. The daemon finds solves without an event within seconds, by its search
+for missed solves, and other changes later, by the drift audit.
 """
 
 import asyncio
