@@ -123,7 +123,7 @@ def main() -> None:
         "--scale", choices=samples.SCALES, default="M", help="the scale of the sample, by default M"
     )
     with stage.at(parser.parse_args().scale, stage.FULL) as own:
-        solves = own.webapp.open_pairs(user_entries.BATCH)
+        solves = own.webapp.open_pairs(user_entries.COST.batch)
         asyncio.run(_explain_all(own.servers.database_url, solves))
 
 

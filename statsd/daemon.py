@@ -17,6 +17,7 @@ import statsd
 import statsd.handlers
 from statsd.boards.executors import statistics_of
 from statsd.boards.live_boards import LiveBoards
+from statsd.calculators import Cost
 from statsd.consistency import missed_solves
 from statsd.consistency.drift_audit import DriftAudit, DriftAuditor
 from statsd.consistency.missed_solves import MissedSolves, MissedSolvesFinder
@@ -53,6 +54,7 @@ from statsd.urls import without_password
 
 log = logging.getLogger(__name__)
 
+ONE = Cost(batch=1)  # for kinds of which there is one job
 FIRST_SEARCH_TIMEOUT = 1.0  # seconds; far below the interval in which a heartbeat is expected
 LEAVE_TIMEOUT = 2.0  # seconds to release leases and the name; both expire by themselves too
 SWITCH_INTERVAL = 0.001  # seconds the loop waits for a thread that builds values; Python: 0.005
@@ -256,7 +258,9 @@ class Daemon:
         statistics = statistics_of(LiveBoards(self._cache, self._database), self._database)
         upkeep = self._upkeep()
         small = {
-            kind: each for kind, each in statistics.items() if not each.costly and not each.is_large
+            kind: each
+            for kind, each in statistics.items()
+            if not each.cost.full_pass and not each.is_large
         }
         search = {MissedSolves.kind: upkeep[MissedSolves.kind]}
         executors = statistics | upkeep
@@ -312,10 +316,10 @@ class Daemon:
         reconciler = Reconciler(self._queue, database, only_present=skip)
         auditor = DriftAuditor(self._cache, database, refill=not skip)
         engines = Engines(self._settings.docker_engines)
-        quiet = partial(Executor, batch=1, log_level=logging.DEBUG)
+        quiet = partial(Executor, cost=ONE, log_level=logging.DEBUG)
         return {
             Containers.kind: quiet(at_once(engines.execute)),
-            Reconcile.kind: Executor(at_once(reconciler.execute), batch=1),
+            Reconcile.kind: Executor(at_once(reconciler.execute), ONE),
             MissedSolves.kind: quiet(at_once(finder.execute)),
             DriftAudit.kind: quiet(at_once(auditor.execute), is_large=True),
         }

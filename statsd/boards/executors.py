@@ -25,5 +25,5 @@ def statistics_of(boards: LiveBoards, database: Database) -> dict[str, Executor]
     return (
         executors
         | {kind: replace(executors[kind], execute=own) for kind, own in by_boards.items()}
-        | {UserEntries.kind: Executor(at_once(boards.user_entries_of), user_entries.BATCH)}
+        | {UserEntries.kind: Executor(at_once(boards.user_entries_of), user_entries.COST)}
     )

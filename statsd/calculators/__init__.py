@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Job)
 
-EXPORT_INTERVAL = 0.5  # seconds, the least cooldown of an export that takes a full pass
-
 Values = dict[str, Any]
 """Cache keys and their values, ready for JSON."""
 
@@ -95,11 +93,6 @@ class Calculator(Generic[R]):
     def is_large(self) -> bool:
         """Whether the value grows with its dojo and is not urgent: load shedding puts it off."""
         return self.job.priority >= Priority.EXPORT
-
-    @property
-    def least_cooldown(self) -> float:
-        """The least cooldown, in seconds."""
-        return EXPORT_INTERVAL if self.cost.full_pass and self.is_large else 0.0
 
     def compute(self, connection: Any, jobs: Sequence[R], now: datetime) -> Mapping[R, Values]:
         """Return the values of jobs at `now` (naive UTC), on a plain SQLAlchemy connection.

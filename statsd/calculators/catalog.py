@@ -42,6 +42,13 @@ DEPENDENCIES: Mapping[type[Job], Input] = {
 """The inputs of each job that an event can make necessary. `UserEntries` has no values of its
 own: it moves the live boards, from which other statistics follow."""
 
+FOLLOW_BOARDS = tuple(
+    each.job
+    for each in STATISTICS
+    if Input.BOARDS in each.depends_on and each.job is not Scoreboard
+)
+"""The jobs that the boards enqueue once they are built. `Scoreboard` itself builds them."""
+
 _calculators: Mapping[str, Calculator[Any]] = {each.job.kind: each for each in STATISTICS}
 
 
@@ -51,7 +58,7 @@ def _position(calculator: Calculator[Any]) -> tuple[bool, bool, int, Priority, s
     fields = job.__struct_fields__
     return (
         job is not Scoreboard,  # it builds the live boards
-        Input.BOARDS in calculator.depends_on,  # it is enqueued again once there are boards
+        job in FOLLOW_BOARDS,
         2 if "user_id" in fields else 0 if fields else 1,  # dojos, the site, users
         job.priority,
         job.kind,

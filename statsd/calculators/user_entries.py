@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from statsd import keys
-from statsd.calculators import Input, crews, dojo_stats, scoreboard
+from statsd.calculators import Cost, Input, crews, dojo_stats, scoreboard
 from statsd.calculators.counted import counted_solves, paired
 from statsd.calculators.dojo_stats import (
     CHALLENGE_NAME,
@@ -26,7 +26,7 @@ from statsd.definitions import CHART_DAYS, RECENT_SOLVES, SCORE_UNIT, WINDOWS
 from statsd.job import Job, microseconds, register_kind
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
 
-BATCH = 200  # pairs of a dojo and a user
+COST = Cost(batch=200)  # pairs of a dojo and a user
 DEPENDS_ON = Input.SOLVES | Input.USERS
 
 

@@ -8,24 +8,20 @@ daemon does it, and a crash half-way brings it back.
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from statsd.calculators.catalog import COLD_START, is_statistic
-from statsd.calculators.crews import Crews
-from statsd.calculators.dojo_stats import DojoStats
-from statsd.job import Job, Priority, known, register_kind
+from statsd.calculators.catalog import COLD_START, FOLLOW_BOARDS, is_statistic
+from statsd.job import AFTER_LOSS, Job, Priority, known, register_kind
 from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import Answer, Attempt, Queue
 from statsd.servers.database import Database
 from statsd.servers.docker import Containers
 
 PART = 1000  # jobs enqueued at once
-FOLLOW_UPS = (DojoStats, Crews)
-"""The jobs that a completed scoreboard enqueues or completes."""
 
 
 class Reconcile(Job, frozen=True):
     """Enqueue every statistic that exists in the database or in the cache."""
 
-    kind: ClassVar[str] = "reconcile"
+    kind: ClassVar[str] = AFTER_LOSS
 
 
 register_kind(Reconcile)
@@ -71,8 +67,8 @@ class Reconciler:
             existing = [*await existing_statistics(self._database), Containers()]
         names = await self._queue.jobs_with_keys()
         jobs = dict.fromkeys([*existing, *filter(_has_values, known(names))])
-        follow_ups = [job for job in jobs if isinstance(job, FOLLOW_UPS)]
-        others = [job for job in jobs if not isinstance(job, FOLLOW_UPS)]
+        follow_ups = [job for job in jobs if isinstance(job, FOLLOW_BOARDS)]
+        others = [job for job in jobs if not isinstance(job, FOLLOW_BOARDS)]
         pending = [PendingJob(job, priority=Priority.IDLE) for job in follow_ups]
         pending += [PendingJob(job, priority=Priority.BACKGROUND) for job in others]
         for first in range(0, len(pending), PART):

@@ -8,12 +8,13 @@ from typing import Any
 
 from msgspec.structs import astuple
 
-from statsd.calculators import Calculator, R
+from statsd.calculators import Calculator, Cost, R
 from statsd.jobs.parts import Execute, Parts, at_once
 from statsd.jobs.queue import Answer, Attempt
 from statsd.servers.database import Database
 from statsd.servers.snapshot import Snapshot
 
+EXPORT_INTERVAL = 0.5  # seconds, the least cooldown of a large job that is a full pass
 COOLDOWN_FACTOR = 10  # a cooldown lasts this many times the duration of its job
 PAGE = 100  # rows read at once, where answers come in parts
 
@@ -23,20 +24,16 @@ class Executor:
     """The function that answers the jobs of one kind, and their limits."""
 
     execute: Execute
-    batch: int
-    """Jobs that are leased and answered together."""
-    log_level: int = logging.INFO
-    costly: bool = False
-    """Whether a job has a cooldown in proportion to its duration."""
-    interval: float = 0.0
-    """The least cooldown in seconds, unless a page waits for the value."""
+    cost: Cost
     is_large: bool = False
     """Whether load shedding postpones the jobs; see `statsd/jobs/load_shedder.py`."""
+    log_level: int = logging.INFO
 
     def cooldown(self, took: float) -> float | None:
         """Return the cooldown in seconds, or None, of a job that took `took` seconds."""
-        cooldown = max(COOLDOWN_FACTOR * took if self.costly else 0.0, self.interval)
-        return cooldown or None
+        if not self.cost.full_pass:
+            return None
+        return max(COOLDOWN_FACTOR * took, EXPORT_INTERVAL if self.is_large else 0.0) or None
 
 
 async def calculated(
@@ -89,8 +86,6 @@ def calculate(calculator: Calculator[Any], database: Database) -> Executor:
 
     return Executor(
         execute if calculator.cost.part else at_once(answer),
-        calculator.cost.batch,
-        costly=calculator.cost.full_pass,
-        interval=calculator.least_cooldown,
+        calculator.cost,
         is_large=calculator.is_large,
     )

@@ -66,7 +66,7 @@ class Worker:
         self._stopping = stopping
         self._queue = queue
         self._executors = executors
-        self._batches = {kind: executor.batch for kind, executor in executors.items()}
+        self._batches = {kind: executor.cost.batch for kind, executor in executors.items()}
         self._large = [kind for kind, each in executors.items() if each.is_large]
         self._wake_up = wake_up
         self._lease = lease

@@ -1,10 +1,10 @@
 """The catalog: the cost of each statistic, the order of a cold start, and affected jobs."""
 
-from unittest.mock import Mock
-
 import pytest
+from redis.asyncio import Redis
 
 from statsd.boards.executors import statistics_of
+from statsd.boards.live_boards import LiveBoards
 from statsd.calculators import Input
 from statsd.calculators.activity import Activity
 from statsd.calculators.belts import Belts
@@ -16,6 +16,9 @@ from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.scores import Scores
 from statsd.calculators.user_entries import UserEntries
 from statsd.job import Job
+from statsd.servers.database import Database
+
+URL = "postgresql+asyncpg://nobody@127.0.0.1:1/none"  # nothing is connected
 
 COSTS: dict[str, tuple[int, int, bool, float | None, float | None]] = {
     # kind: batch, part, whether it is large, cooldown after 0 s and after 0.3 s
@@ -48,9 +51,10 @@ AFFECTED: dict[Input, list[Job]] = {
 
 @pytest.mark.parametrize("kind", COSTS)
 def test_the_cost_of_a_statistic_decides_how_it_is_executed(kind: str) -> None:
-    executor = statistics_of(Mock(), Mock())[kind]
+    database = Database(URL, pool_size=1, statement_timeout=1, prepared_statements=False)
+    executor = statistics_of(LiveBoards(Redis(), database), database)[kind]
     cooldowns = executor.cooldown(0.0), executor.cooldown(0.3)
-    found = executor.batch, calculator_of(kind).cost.part, executor.is_large, *cooldowns
+    found = executor.cost.batch, calculator_of(kind).cost.part, executor.is_large, *cooldowns
     assert found == COSTS[kind]
 
 

@@ -8,6 +8,7 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
+from statsd.calculators import Cost
 from statsd.job import Job, Priority
 from statsd.jobs.executor import Executor
 from statsd.jobs.parts import at_once
@@ -57,7 +58,7 @@ def urgent_worker(
     queue: Queue, answering: Answering, stopping: Callable[[], bool] = lambda: False
 ) -> Worker:
     execute = at_once(answering.execute)
-    executors = {kind: Executor(execute, batch) for kind, batch in BATCHES.batches.items()}
+    executors = {kind: Executor(execute, Cost(batch)) for kind, batch in BATCHES.batches.items()}
     return Worker(
         queue,
         executors,

@@ -10,6 +10,7 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
+from statsd.calculators import Cost
 from statsd.job import Job, register_kind
 from statsd.jobs.executor import Executor
 from statsd.jobs.parts import Parts
@@ -53,7 +54,7 @@ class Pieces:
 def worker_of(
     queue: Queue, pieces: Pieces, counters: Counters | None = None, delays: Sequence[float] = (60,)
 ) -> Worker:
-    executors = {Piece.kind: Executor(pieces.execute, batch=10)}
+    executors = {Piece.kind: Executor(pieces.execute, Cost(batch=10))}
     return Worker(queue, executors, WakeUp(), lease=30, retry_delays=delays, counters=counters)
 
 
@@ -159,7 +160,7 @@ async def test_the_keys_of_a_job_without_an_answer_are_removed(
         yield {wanted[0]: Answer({key_of(wanted[0]): 7})}
 
     await enqueue(queue)
-    executors = {Piece.kind: Executor(fewer, batch=10)}
+    executors = {Piece.kind: Executor(fewer, Cost(batch=10))}
     await Worker(queue, executors, WakeUp(), lease=30, retry_delays=()).step()
     assert len(cached(cache)) == 1
     assert cache.hlen(keys.KEY_INDEX) == 1

@@ -9,6 +9,7 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
+from statsd.calculators import Cost
 from statsd.job import Priority
 from statsd.jobs.executor import Executor
 from statsd.jobs.parts import at_once
@@ -35,7 +36,7 @@ def worker_of(queue: Queue, work: Callable[[], Awaitable[object]]) -> Worker:
         await work()
         return {each: Answer({KEY: 1}) for each in wanted}
 
-    executors = {Thing.kind: Executor(at_once(execute), batch=1)}
+    executors = {Thing.kind: Executor(at_once(execute), Cost(batch=1))}
     return Worker(queue, executors, WakeUp(), lease=RENEWED_AS_IF, retry_delays=(60,))
 
 

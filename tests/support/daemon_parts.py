@@ -12,6 +12,7 @@ import statsd.handlers  # noqa: F401 - registers them
 from statsd import keys
 from statsd.boards.executors import statistics_of
 from statsd.boards.live_boards import LiveBoards
+from statsd.calculators import Cost
 from statsd.calculators.user_entries import UserEntries
 from statsd.consistency.drift_audit import AuditState, DriftAudit, DriftAuditor
 from statsd.consistency.missed_solves import MissedSolves, MissedSolvesFinder, Watermark
@@ -81,12 +82,12 @@ class Parts:
         self.boards = LiveBoards(cache, database)
         self._executors = statistics_of(self.boards, database)
         self._executors |= {
-            Containers.kind: Executor(at_once(Engines(()).execute), batch=1),
-            Reconcile.kind: Executor(at_once(reconciler.execute), batch=1),
-            MissedSolves.kind: Executor(at_once(finder.execute), batch=1),
-            DriftAudit.kind: Executor(at_once(auditor.execute), batch=1),
+            Containers.kind: Executor(at_once(Engines(()).execute), Cost(batch=1)),
+            Reconcile.kind: Executor(at_once(reconciler.execute), Cost(batch=1)),
+            MissedSolves.kind: Executor(at_once(finder.execute), Cost(batch=1)),
+            DriftAudit.kind: Executor(at_once(auditor.execute), Cost(batch=1)),
         }
-        self._batches = {kind: each.batch for kind, each in self._executors.items()}
+        self._batches = {kind: each.cost.batch for kind, each in self._executors.items()}
 
     async def start(self) -> None:
         """Create the consumer group, and do the cold start."""
