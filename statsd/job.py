@@ -32,6 +32,7 @@ AFTER_LOSS = "reconcile"
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive UTC
 TICK = timedelta(microseconds=1)
 """The unit of tokens."""
+SECOND = 1_000_000  # ticks
 
 
 def microseconds(moment: datetime) -> int:

@@ -30,9 +30,9 @@ from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.user_entries import UserEntries
 from statsd.definitions import RECENT_SOLVES, SENTINEL
 from statsd.job import microseconds
+from statsd.jobs.attempt import Answer, Attempt, PrefetchedTotals
 from statsd.jobs.executor import calculated, calculated_in_parts
 from statsd.jobs.parts import Parts
-from statsd.jobs.queue import Answer, Attempt, PrefetchedTotals
 from statsd.servers.database import Database
 from statsd.servers.snapshot import Groups
 

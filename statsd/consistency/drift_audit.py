@@ -25,9 +25,9 @@ from statsd.consistency.compare import Comparison, Difference, Verdict
 from statsd.consistency.reconcile import existing_statistics
 from statsd.consistency.saved_state import load_state
 from statsd.consistency.stream_position import AcceptanceWait, stream_position
-from statsd.job import Job, Priority, known, register_kind
+from statsd.job import SECOND, Job, Priority, known, register_kind
+from statsd.jobs.attempt import Answer, Attempt
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import SECOND, Answer, Attempt
 from statsd.servers.database import Database
 
 log = logging.getLogger(__name__)

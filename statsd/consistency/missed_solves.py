@@ -28,10 +28,10 @@ from statsd.consistency.saved_state import load_state
 from statsd.consistency.stream_position import AcceptanceWait, stream_position
 from statsd.events import ChallengeSolve
 from statsd.handlers.registry import handler_of
-from statsd.job import Job, Priority, register_kind
+from statsd.job import SECOND, Job, Priority, register_kind
+from statsd.jobs.attempt import Answer, Attempt
 from statsd.jobs.bisect import bisect
 from statsd.jobs.pending import AcknowledgedSolve, Consequence, PendingJob
-from statsd.jobs.queue import SECOND, Answer, Attempt
 from statsd.schema import CORRECT, submissions
 from statsd.servers.database import Database
 from statsd.servers.outages import brief

@@ -10,8 +10,9 @@ from typing import ClassVar
 
 from statsd.calculators.catalog import COLD_START, FOLLOW_BOARDS, is_statistic
 from statsd.job import AFTER_LOSS, Job, Priority, known, register_kind
+from statsd.jobs.attempt import Answer, Attempt
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import Answer, Attempt, Queue
+from statsd.jobs.queue import Queue
 from statsd.servers.database import Database
 from statsd.servers.docker import Containers
 

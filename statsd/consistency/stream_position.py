@@ -14,8 +14,8 @@ import msgspec
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
+from statsd.job import SECOND
 from statsd.jobs.provenance import Id, id_of
-from statsd.jobs.queue import SECOND
 
 PENDING_TIMEOUT = 60 * SECOND  # for entries that were read and never get acknowledged
 

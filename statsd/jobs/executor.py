@@ -9,8 +9,8 @@ from typing import Any
 from msgspec.structs import astuple
 
 from statsd.calculators import Calculator, Cost, R
+from statsd.jobs.attempt import Answer, Attempt
 from statsd.jobs.parts import Execute, Parts, at_once
-from statsd.jobs.queue import Answer, Attempt
 from statsd.servers.database import Database
 from statsd.servers.snapshot import Snapshot
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from time import monotonic
 from typing import Any
 
-from statsd.jobs.queue import Answer, Attempt
+from statsd.jobs.attempt import Answer, Attempt
 
 Parts = AsyncGenerator[Mapping[Any, Answer], None]
 """Yields answers by job, some at a time. A job without an answer refers to a deleted thing."""

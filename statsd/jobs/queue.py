@@ -7,7 +7,7 @@ Redis.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -16,72 +16,15 @@ import orjson
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
-from statsd.job import Job, Priority, enqueue_once_request, microseconds
+from statsd.job import SECOND, Job, Priority, enqueue_once_request, microseconds
+from statsd.jobs.attempt import Answer, Attempt, Completion, EventRef, PrefetchedTotals
 from statsd.jobs.pending import Consequence, PendingJob
-from statsd.jobs.provenance import Provenance, id_of
+from statsd.jobs.provenance import Provenance
 
-SECOND = 1_000_000  # microseconds
 PART = 1_000_000  # characters of values that are written at once, approximately
 OLDEST_TOKEN = 60.0  # seconds; an answer whose token is older is refused
 
 R = TypeVar("R")
-
-
-class EventRef(NamedTuple):
-    """An event, as in the fields of log lines."""
-
-    entry: str
-    event_type: str
-
-
-class PrefetchedTotals(msgspec.Struct, frozen=True):
-    """The totals of a dojo from its live boards (`statsd/boards/lua/totals.lua`)."""
-
-    day: str
-    """The day of the chart, as an ISO date."""
-    solves: int
-    users: int
-    chart: list[tuple[int, int]]
-    """Solves and users on each day of the chart."""
-    records: list[str]
-    """The records of the users with the newest solves."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """Leased jobs, and the token of one attempt to answer them."""
-
-    names: tuple[str, ...]
-    token: int
-    """Microseconds of the server's clock: the moment for which the answer is true."""
-    moment: int
-    """Microseconds of the queue's own time, which never goes back with that clock."""
-    epoch: str
-    """The epoch of the token."""
-    lease: str
-    queued: float = 0.0
-    """Seconds for which the oldest job was due."""
-    events: Mapping[str, EventRef] = field(default_factory=dict)
-    """By job name, the newest event that it is pending for."""
-    prefetched: Mapping[str, PrefetchedTotals] = field(default_factory=dict)
-    """By job name of a dojo's statistics, its totals at the token."""
-
-    @property
-    def kind(self) -> str:
-        """The kind of all its jobs."""
-        return self.names[0].partition(":")[0]
-
-    @property
-    def newest_event(self) -> dict[str, str]:
-        """The newest event of all jobs, as fields of a log line; empty where there is none."""
-        events = (self.events[name] for name in self.names if name in self.events)
-        newest = max(events, key=lambda event: id_of(event.entry), default=None)
-        return newest._asdict() if newest else {}
-
-    @property
-    def now(self) -> datetime:
-        """The token as a moment, naive UTC: the `now` of the statements."""
-        return datetime.fromtimestamp(self.token / SECOND, UTC).replace(tzinfo=None)
 
 
 @dataclass(frozen=True)
@@ -111,29 +54,6 @@ class Leased(NamedTuple):
     """Whether other jobs are due already."""
     wait: float | None
     """Seconds until another job is due; None where none is pending."""
-
-
-class Answer(NamedTuple):
-    """The result of one job: its keys with their values, and the consequences."""
-
-    values: Mapping[str, Any]
-    consequences: Sequence[Consequence] = ()
-    boards: Mapping[str, Any] = {}
-    """Changes of the live boards: see `statsd/boards/lua/hooks.lua`."""
-    until: datetime | None = None
-    """When the answer changes by itself (naive UTC), so that the job is enqueued again."""
-
-
-class Completion(NamedTuple):
-    """The outcome of one answer."""
-
-    status: str
-    """`completed`; `requeued`: written, and the job was enqueued meanwhile; `stale` or `fenced`:
-    refused, because the token is too old, or the lease belongs to another worker."""
-    waited: float | None = None
-    """Seconds since the publication of the oldest event that it answers; None: for no event."""
-    unchanged: int = 0
-    """How many values were in the cache already, and were not written again."""
 
 
 class Queue:

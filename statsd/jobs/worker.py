@@ -12,11 +12,12 @@ from time import monotonic
 
 from statsd.errors import StatsdError
 from statsd.job import Priority, parse
+from statsd.jobs.attempt import Answer, Attempt, Completion
 from statsd.jobs.bisect import bisect
 from statsd.jobs.executor import Executor
 from statsd.jobs.load_shedder import LoadShedder
 from statsd.jobs.parts import TimeSpent
-from statsd.jobs.queue import Answer, Attempt, Completion, Leased, LeaseRequest, Queue
+from statsd.jobs.queue import Leased, LeaseRequest, Queue
 from statsd.jobs.wakeup import Wakes, WakeUp
 from statsd.observability.counters import Counters
 from statsd.servers.outages import brief, is_transient

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from statsd.jobs.queue import Completion
+from statsd.jobs.attempt import Completion
 from statsd.observability.histogram import Histogram
 
 

@@ -4,7 +4,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.jobs.queue import SECOND
+from statsd.job import SECOND
 
 KEPT = 3600.0  # seconds that the report of a dead daemon is kept
 

@@ -9,10 +9,9 @@ from redis.asyncio import Redis
 from statsd import keys
 from statsd.consistency.compare import GARBLED, as_of_moment, decoded
 from statsd.errors import StatsdError
-from statsd.job import Priority, UnknownKindError, parse
+from statsd.job import SECOND, Priority, UnknownKindError, parse
 from statsd.jobs.dead_letters import DeadLetters
 from statsd.jobs.provenance import id_of
-from statsd.jobs.queue import SECOND
 from statsd.observability.queue_stats import label
 from statsd.observability.status import duration, status
 

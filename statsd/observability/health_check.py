@@ -5,7 +5,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.jobs.queue import SECOND
+from statsd.job import SECOND
 from statsd.observability import daemon_report
 from statsd.observability.probes import failing
 from statsd.servers.database import Database

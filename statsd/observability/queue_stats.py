@@ -8,9 +8,8 @@ import redis as redis_py
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.job import Priority
+from statsd.job import SECOND, Priority
 from statsd.jobs.provenance import id_of
-from statsd.jobs.queue import SECOND
 
 
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ import orjson
 
 from statsd import keys
 from statsd.job import Job, register_kind
-from statsd.jobs.queue import Answer, Attempt
+from statsd.jobs.attempt import Answer, Attempt
 from statsd.servers.outages import brief
 
 try:

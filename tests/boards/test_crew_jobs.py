@@ -11,8 +11,8 @@ from statsd.boards.live_boards import LiveBoards
 from statsd.calculators.crews import Crews
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.user_entries import UserEntries
+from statsd.jobs.attempt import Answer
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import Answer
 from statsd.servers.database import Database
 from tests.oracles.naive_crews import crews as naive_crews
 from tests.oracles.stored_boards import check, value_of, world_of

@@ -12,8 +12,9 @@ from redis.asyncio import Redis
 from statsd import keys
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.dev import embedded
+from statsd.jobs.attempt import Answer
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import Answer, LeaseRequest, Queue
+from statsd.jobs.queue import LeaseRequest, Queue
 from tests.support.commands import Run, run_with
 from tests.support.processes import Daemon, daemon, eventually
 from tests.support.webapp import Dojo, WebApp, solves_of

@@ -9,8 +9,9 @@ from statsd.calculators.dojo_stats import DojoStats
 from statsd.consistency.missing_keys import PAGE, Sweep
 from statsd.consistency.reconcile import Reconcile
 from statsd.dev import embedded
+from statsd.jobs.attempt import Answer
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import Answer, LeaseRequest, Queue
+from statsd.jobs.queue import LeaseRequest, Queue
 from tests.support.processes import statuses
 
 pytestmark = pytest.mark.every_redis

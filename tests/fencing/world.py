@@ -15,9 +15,10 @@ import redis.asyncio
 
 from statsd import keys
 from statsd.consistency.reconcile import Reconcile
-from statsd.job import Job, Priority
+from statsd.job import SECOND, Job, Priority
+from statsd.jobs.attempt import Answer, Attempt
 from statsd.jobs.pending import RECHECK_DELAY, PendingJob, now_and_again
-from statsd.jobs.queue import SECOND, Answer, Attempt, Leased, LeaseRequest, Queue
+from statsd.jobs.queue import Leased, LeaseRequest, Queue
 from statsd.stream.event_stream import NEW, PENDING, Entry, Stream
 from tests.support.processes import statuses
 

@@ -9,12 +9,13 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.calculators import Cost
-from statsd.job import Job, Priority
+from statsd.job import SECOND, Job, Priority
+from statsd.jobs.attempt import Answer, Attempt
 from statsd.jobs.executor import Executor
 from statsd.jobs.parts import at_once
 from statsd.jobs.pending import PendingJob
 from statsd.jobs.provenance import Provenance
-from statsd.jobs.queue import SECOND, Answer, Attempt, LeaseRequest, Queue
+from statsd.jobs.queue import LeaseRequest, Queue
 from statsd.jobs.wakeup import WakeUp
 from statsd.jobs.worker import Worker
 from statsd.stream.event_stream import Stream

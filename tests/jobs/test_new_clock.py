@@ -8,9 +8,10 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.consistency.reconcile import Reconcile
-from statsd.job import Priority
+from statsd.job import SECOND, Priority
+from statsd.jobs.attempt import Answer
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import SECOND, Answer, Queue
+from statsd.jobs.queue import Queue
 from tests.support.plain_jobs import BATCHES, KEY, Thing, answer, lease_due, queue_of
 
 pytestmark = pytest.mark.every_redis

@@ -11,11 +11,12 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.calculators import Cost
-from statsd.job import Job, register_kind
+from statsd.job import SECOND, Job, register_kind
+from statsd.jobs.attempt import Answer, Attempt
 from statsd.jobs.executor import Executor
 from statsd.jobs.parts import Parts
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import SECOND, Answer, Attempt, LeaseRequest, Queue
+from statsd.jobs.queue import LeaseRequest, Queue
 from statsd.jobs.wakeup import WakeUp
 from statsd.jobs.worker import Worker
 from statsd.observability.counters import Counters

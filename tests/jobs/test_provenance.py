@@ -8,9 +8,10 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
+from statsd.jobs.attempt import Completion, EventRef
 from statsd.jobs.pending import Consequence, PendingJob
 from statsd.jobs.provenance import Provenance, joined, provenance_of
-from statsd.jobs.queue import Completion, EventRef, Queue
+from statsd.jobs.queue import Queue
 from statsd.stream.event_stream import Stream
 from tests.support.dojo_site import DojoSite
 from tests.support.plain_jobs import Thing, answer, lease_due

@@ -8,9 +8,10 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.job import Priority
+from statsd.job import SECOND, Priority
+from statsd.jobs.attempt import Answer
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import SECOND, Answer, LeaseRequest, Queue
+from statsd.jobs.queue import LeaseRequest, Queue
 from tests.support.plain_jobs import (
     BATCHES,
     KEY,

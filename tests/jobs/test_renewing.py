@@ -10,11 +10,12 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.calculators import Cost
-from statsd.job import Priority
+from statsd.job import SECOND, Priority
+from statsd.jobs.attempt import Answer, Attempt
 from statsd.jobs.executor import Executor
 from statsd.jobs.parts import at_once
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import SECOND, Answer, Attempt, Queue
+from statsd.jobs.queue import Queue
 from statsd.jobs.wakeup import WakeUp
 from statsd.jobs.worker import Worker
 from tests.support.plain_jobs import KEY, Thing, nothing_due, queue_of

@@ -1,9 +1,10 @@
 """The load shedder learns whether a cold start is under way."""
 
 from statsd.job import Priority
+from statsd.jobs.attempt import Answer
 from statsd.jobs.load_shedder import LoadShedder
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import Answer, LeaseRequest, Queue
+from statsd.jobs.queue import LeaseRequest, Queue
 from statsd.observability.progress import STALLED, FillProgress
 from tests.support.plain_jobs import KEY, Thing
 

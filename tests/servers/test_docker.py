@@ -18,8 +18,8 @@ from redis.asyncio import Redis
 from statsd import keys
 from statsd.consistency.reconcile import Reconcile
 from statsd.dev import embedded
+from statsd.jobs.attempt import Attempt
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import Attempt
 from statsd.servers import docker
 from statsd.servers.database import Database
 from statsd.servers.docker import Containers, Engines

@@ -5,7 +5,8 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.jobs.queue import Answer, LeaseRequest, Queue
+from statsd.jobs.attempt import Answer
+from statsd.jobs.queue import LeaseRequest, Queue
 from statsd.stream.event_stream import Stream
 
 CLOCK = keys.CLOCK

@@ -7,7 +7,8 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.jobs.queue import Answer, LeaseRequest, Queue
+from statsd.jobs.attempt import Answer
+from statsd.jobs.queue import LeaseRequest, Queue
 from statsd.servers.outages import is_transient
 from statsd.stream.event_stream import CLAIMED_AT_ONCE, Stream
 from statsd.stream.takeover import Takeover

@@ -17,11 +17,12 @@ from statsd.calculators.user_entries import UserEntries
 from statsd.consistency.drift_audit import AuditState, DriftAudit, DriftAuditor
 from statsd.consistency.missed_solves import MissedSolves, MissedSolvesFinder, Watermark
 from statsd.consistency.reconcile import Reconcile, Reconciler
-from statsd.job import microseconds, parse
+from statsd.job import SECOND, microseconds, parse
+from statsd.jobs.attempt import Answer
 from statsd.jobs.executor import Executor
 from statsd.jobs.parts import Parts as AnswersInParts, at_once
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import SECOND, Answer, Leased, LeaseRequest, Queue
+from statsd.jobs.queue import Leased, LeaseRequest, Queue
 from statsd.jobs.wakeup import WakeUp
 from statsd.jobs.worker import GONE
 from statsd.servers.database import Database

@@ -11,8 +11,9 @@ from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.user_entries import UserEntries
 from statsd.job import Job, Priority
+from statsd.jobs.attempt import Attempt
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import Attempt, LeaseRequest
+from statsd.jobs.queue import LeaseRequest
 from statsd.servers.database import Database
 from tests.oracles import naive
 from tests.oracles.naive import Row

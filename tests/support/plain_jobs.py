@@ -6,7 +6,8 @@ from redis.asyncio import Redis
 
 from statsd.consistency.reconcile import Reconcile
 from statsd.job import Job, register_kind
-from statsd.jobs.queue import Answer, Attempt, LeaseRequest, Queue
+from statsd.jobs.attempt import Answer, Attempt
+from statsd.jobs.queue import LeaseRequest, Queue
 from tests.support.processes import statuses
 
 BATCHES = LeaseRequest({"reconcile": 1, "thing": 10, "other": 1})

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 import orjson
 
-from statsd.jobs.queue import Completion
+from statsd.jobs.attempt import Completion
 from tests.support.log_contract import breach
 
 T = TypeVar("T")

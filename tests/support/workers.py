@@ -8,7 +8,8 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.job import parse
-from statsd.jobs.queue import Answer, LeaseRequest
+from statsd.jobs.attempt import Answer
+from statsd.jobs.queue import LeaseRequest
 from statsd.servers.database import Database
 from tests.support.daemon_parts import Parts, together
 

@@ -19,9 +19,10 @@ from statsd.consistency.stream_position import stream_position
 from statsd.events import ChallengeSolve
 from statsd.handlers.registry import Lookup
 from statsd.handlers.solve import challenge_solved
-from statsd.job import Priority
+from statsd.job import SECOND, Priority
+from statsd.jobs.attempt import Answer
 from statsd.jobs.pending import Consequence, PendingJob
-from statsd.jobs.queue import SECOND, Answer, LeaseRequest
+from statsd.jobs.queue import LeaseRequest
 from statsd.servers.database import Database
 from statsd.servers.docker import Containers
 from tests.consistency.missed_solves.site import Site, failed_attempts, of_everything, of_missed
