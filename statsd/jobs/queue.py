@@ -9,7 +9,7 @@ Redis.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
@@ -17,9 +17,10 @@ from redis.asyncio import Redis
 
 from statsd import keys, scripts
 from statsd.job import SECOND, Job, Priority, enqueue_once_request, microseconds
-from statsd.jobs.attempt import Answer, Attempt, Completion, EventRef, PrefetchedTotals
+from statsd.jobs.attempt import Answer, Attempt, Completion
 from statsd.jobs.pending import Consequence, PendingJob
 from statsd.jobs.provenance import Provenance
+from statsd.jobs.replies import CompleteReply, FailReply, Leased, LeaseReply, RenewReply, SweepReply
 
 PART = 1_000_000  # characters of values that are written at once, approximately
 OLDEST_TOKEN = 60.0  # seconds; an answer whose token is older is refused
@@ -44,16 +45,6 @@ class LeaseRequest:
     """Whether the most urgent class comes first, without priority aging."""
     shed: Collection[str] = ()
     """Kinds of which only class MISSED is leased."""
-
-
-class Leased(NamedTuple):
-    """The result of a lease request."""
-
-    attempt: Attempt | None
-    more: bool
-    """Whether other jobs are due already."""
-    wait: float | None
-    """Seconds until another job is due; None where none is pending."""
 
 
 class Queue:
@@ -100,7 +91,7 @@ class Queue:
 
     async def lease(self, wanted: LeaseRequest) -> Leased:
         """Lease due jobs."""
-        return (await self._reply(_LeaseReply, "jobs/lease", **self._packed(wanted))).leased()
+        return (await self._reply(LeaseReply, "jobs/lease", **self._packed(wanted))).leased()
 
     def _packed(self, wanted: LeaseRequest) -> dict[str, Any]:
         return {
@@ -119,7 +110,7 @@ class Queue:
         The prefetched totals are dropped, since they belong to the older token.
         """
         renewed = await self._reply(
-            _Renewed, "jobs/renew", lease=attempt.lease, names=attempt.names, duration=self._lease
+            RenewReply, "jobs/renew", lease=attempt.lease, names=attempt.names, duration=self._lease
         )
         return replace(
             attempt,
@@ -183,7 +174,7 @@ class Queue:
             is_last = len(completed) + len(part) == len(answers)
             following = {"next": self._packed(wanted)} if wanted and is_last else {}
             reply = await self._reply(
-                _CompleteReply, "jobs/complete", **common, answers=part, **following
+                CompleteReply, "jobs/complete", **common, answers=part, **following
             )
             completed.extend(outcome.completion() for outcome in reply.outcomes)
             leased = reply.leased.leased() if reply.leased else None
@@ -205,7 +196,7 @@ class Queue:
         [name] = attempt.names
         fields = {"name": name, "consumer": self._owner, "failed_at": timestamp(), **reason}
         failed = await self._reply(
-            _Failed,
+            FailReply,
             "jobs/fail",
             keys.DEAD_LETTERS,
             name=name,
@@ -230,7 +221,7 @@ class Queue:
         The first cursor is "0". Return the next cursor ("0": the search is complete) and how many
         jobs were enqueued.
         """
-        swept = await self._reply(_Swept, "consistency/sweep", cursor=cursor, count=count)
+        swept = await self._reply(SweepReply, "consistency/sweep", cursor=cursor, count=count)
         return swept.cursor, swept.missing
 
     async def pending(self, priority: Priority) -> int:
@@ -286,74 +277,3 @@ def _in_parts(answers: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]
             part, size = [], 0
     if part:
         yield part
-
-
-# --- replies of the scripts, each described on top of its file
-
-
-class _Event(msgspec.Struct):
-    name: str
-    entry: str
-    type: str
-
-
-class _LeaseReply(msgspec.Struct):
-    token: int
-    moment: int
-    epoch: str
-    lease: str
-    names: list[str]
-    events: list[_Event]
-    queued: int
-    more: bool
-    wait: float | None = None
-    prefetched: list[PrefetchedTotals | Literal[False]] = []
-
-    def leased(self) -> Leased:
-        attempt = Attempt(
-            tuple(self.names),
-            self.token,
-            self.moment,
-            self.epoch,
-            self.lease,
-            self.queued / SECOND,
-            {event.name: EventRef(event.entry, event.type) for event in self.events},
-            {
-                name: totals
-                for name, totals in zip(self.names, self.prefetched, strict=False)
-                if totals
-            },
-        )
-        wait = None if self.wait is None else self.wait / SECOND
-        return Leased(attempt if self.names else None, self.more, wait)
-
-
-class _Outcome(msgspec.Struct):
-    status: str
-    unchanged: int
-    waited: int | None = None
-
-    def completion(self) -> Completion:
-        waited = None if self.waited is None else self.waited / 1000
-        return Completion(self.status, waited, self.unchanged)
-
-
-class _CompleteReply(msgspec.Struct):
-    outcomes: list[_Outcome]
-    leased: _LeaseReply | None = None
-
-
-class _Renewed(msgspec.Struct):
-    token: int
-    moment: int
-    epoch: str
-
-
-class _Failed(msgspec.Struct):
-    attempts: int
-    delay: float | None = None
-
-
-class _Swept(msgspec.Struct):
-    cursor: str
-    missing: int

@@ -17,7 +17,8 @@ from statsd.jobs.bisect import bisect
 from statsd.jobs.executor import Executor
 from statsd.jobs.load_shedder import LoadShedder
 from statsd.jobs.parts import TimeSpent
-from statsd.jobs.queue import Leased, LeaseRequest, Queue
+from statsd.jobs.queue import LeaseRequest, Queue
+from statsd.jobs.replies import Leased
 from statsd.jobs.wakeup import Wakes, WakeUp
 from statsd.observability.counters import Counters
 from statsd.servers.outages import brief, is_transient

@@ -18,7 +18,8 @@ from statsd.consistency.reconcile import Reconcile
 from statsd.job import SECOND, Job, Priority
 from statsd.jobs.attempt import Answer, Attempt
 from statsd.jobs.pending import RECHECK_DELAY, PendingJob, now_and_again
-from statsd.jobs.queue import Leased, LeaseRequest, Queue
+from statsd.jobs.queue import LeaseRequest, Queue
+from statsd.jobs.replies import Leased
 from statsd.stream.event_stream import NEW, PENDING, Entry, Stream
 from tests.support.processes import statuses
 

@@ -22,7 +22,8 @@ from statsd.jobs.attempt import Answer
 from statsd.jobs.executor import Executor
 from statsd.jobs.parts import Parts as AnswersInParts, at_once
 from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import Leased, LeaseRequest, Queue
+from statsd.jobs.queue import LeaseRequest, Queue
+from statsd.jobs.replies import Leased
 from statsd.jobs.wakeup import WakeUp
 from statsd.jobs.worker import GONE
 from statsd.servers.database import Database
