@@ -39,45 +39,53 @@ TOTALS = FollowUp(DojoStats, derived=True)
 EXPORT_CREWS = FollowUp(Crews, derived=True)
 
 OCCASIONS: Mapping[str, Occasion] = {
-    "entries_written": Occasion(UserEntries, "completed, and the dojo has boards", (TOTALS,)),
-    "entries_changed": Occasion(UserEntries, "it changed a board", (EXPORT_BOARDS,)),
-    "entries_beside_crews": Occasion(UserEntries, "a user has a tag", (EXPORT_CREWS,)),
+    "entries_written": Occasion(
+        UserEntries, "completed: the entries were written to the boards", (TOTALS,)
+    ),
+    "entries_changed": Occasion(UserEntries, "completed: a board changed", (EXPORT_BOARDS,)),
+    "entries_beside_crews": Occasion(
+        UserEntries, "completed: a user of the dojo has a tag", (EXPORT_CREWS,)
+    ),
     "entries_without_boards": Occasion(
-        UserEntries, "the dojo has no boards", (REBUILD, FollowUp(DojoStats))
+        UserEntries, "completed: the dojo has no boards to write to", (REBUILD, FollowUp(DojoStats))
     ),
     "entries_in_new_module": Occasion(
-        UserEntries, "the boards lack one of its modules", (REBUILD,)
+        UserEntries, "completed: the boards lack a module of the entries", (REBUILD,)
     ),
     "entries_of_new_day": Occasion(
-        UserEntries, "a day has ended since the boards were built", (REBUILD,)
+        UserEntries, "completed: a day has ended since the boards were built", (REBUILD,)
     ),
     "user_entries_buried": Occasion(UserEntries, "failed for good", (REBUILD, FollowUp(DojoStats))),
     "entries_expired": Occasion(
         UserEntries,
-        "time passed: a solve has left a window",
+        "later: a solve of the user has left a window",
         (FollowUp(UserEntries, priority=Priority.ORDINARY),),
     ),
     "boards_installed": Occasion(Scoreboard, "completed: the new boards were installed", (TOTALS,)),
     "boards_beside_crews": Occasion(
-        Scoreboard, "a user has a tag, or modules came or went", (EXPORT_CREWS,)
+        Scoreboard,
+        "completed: a user of the dojo has a tag, or modules came or went",
+        (EXPORT_CREWS,),
     ),
     "boards_newer_than_arrays": Occasion(
-        Scoreboard, "user entries changed while it was computed", (EXPORT_BOARDS,)
+        Scoreboard, "completed: user entries changed while it was computed", (EXPORT_BOARDS,)
     ),
     "boards_with_incomplete_entries": Occasion(
         Scoreboard,
-        "user entries that changed meanwhile lack a new module, or are of another day",
+        "completed: changed user entries lack a module or the day of the new boards",
         (FollowUp(UserEntries),),
     ),
     "boards_without_touched": Occasion(
-        Scoreboard, "the list of user entries that changed meanwhile was evicted", (REBUILD,)
+        Scoreboard,
+        "completed: Redis evicted the list of user entries that changed meanwhile",
+        (REBUILD,),
     ),
     "boards_evicted": Occasion(
         Scoreboard,
-        "the new boards were evicted before they were installed",
+        "Redis evicted the new boards before they were installed",
         (FollowUp(Scoreboard, priority=Priority.INTERACTIVE),),
     ),
-    "boards_removed": Occasion(Scoreboard, "the dojo is gone", (EXPORT_CREWS,)),
+    "boards_removed": Occasion(Scoreboard, "completed: the dojo no longer exists", (EXPORT_CREWS,)),
     "scoreboard_buried": Occasion(
         Scoreboard, "failed for good: the boards are removed", (FollowUp(Crews),)
     ),

@@ -2,8 +2,8 @@
 --
 -- An answer is refused when its lease belongs to another worker or its epoch is over (fenced), and
 -- when its token is too old (stale). It does not replace a value with a newer as-of. A job is
--- removed only when the token is newer than its last enqueue; otherwise it is due again at once.
--- A value that is unchanged is not written again; only its as-of moves.
+-- removed only when the token is newer than its last enqueue; otherwise it is due at once or after
+-- its cooldown. A value that is unchanged is not written again; only its as-of moves.
 --
 -- request: token, epoch, lease, oldest (microseconds that a token may be old)
 --          answers: array of {name, key_index (JSON array of its keys), values (array of {key,
