@@ -29,7 +29,7 @@ from statsd.jobs.load_shedder import LoadShedder
 from statsd.jobs.parts import at_once
 from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import Queue
-from statsd.jobs.schedule import Schedule
+from statsd.jobs.recurring import RecurringJob
 from statsd.jobs.wakeup import PreferFirst, Wakes, WakeUp
 from statsd.jobs.worker import Worker
 from statsd.loops import Loop, LoopRunner, cancel
@@ -299,12 +299,12 @@ class Daemon:
             "progress": FillProgress(queue, load_shedder),
             "takeover": Takeover(self._stream, queue, self._consumer),
             "sweep": Sweep(self._cache, queue, refill=not settings.skip_cold_start),
-            "missed solves": Schedule(queue, wake_up, MissedSolves(), missed_solves.INTERVAL),
+            "missed solves": RecurringJob(queue, wake_up, MissedSolves(), missed_solves.INTERVAL),
         }
         if settings.audit_interval:
-            loops["audit"] = Schedule(queue, wake_up, DriftAudit(), settings.audit_interval)
+            loops["audit"] = RecurringJob(queue, wake_up, DriftAudit(), settings.audit_interval)
         if settings.docker_engines and settings.containers_interval:
-            loops["containers"] = Schedule(
+            loops["containers"] = RecurringJob(
                 queue, wake_up, Containers(), settings.containers_interval
             )
         return loops

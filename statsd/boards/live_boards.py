@@ -14,8 +14,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from itertools import count
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import orjson
@@ -167,26 +166,38 @@ class LiveBoards:
         all of them again when the boards changed in between. After some attempts a mixture is
         returned: the change has enqueued the crews again.
         """
-        for tries in count(1):
-            first = await self._read_members(_Users, dojo=dojo)
-            if first is None:
+        found = await self._read_all_members(dojo)
+        for _ in range(TRIES - 1):
+            if found is None or found.is_of_one_moment:
+                break
+            found = await self._read_all_members(dojo)
+        return None if found is None else (found.scopes, found.members)
+
+    async def _read_all_members(self, dojo: str) -> "_AllMembers | None":
+        first = await self._read_members(_Users, dojo=dojo)
+        if first is None:
+            return None
+        members: list[Member] = []
+        versions = {first.version}
+        for start in range(0, len(first.users), MEMBERS):
+            users = first.users[start : start + MEMBERS]
+            part = await self._read_members(_Members, dojo=dojo, users=users)
+            if part is None:
                 return None
-            members: list[Member] = []
-            versions = {first.version}
-            for start in range(0, len(first.users), MEMBERS):
-                users = first.users[start : start + MEMBERS]
-                part = await self._read_members(_Members, dojo=dojo, users=users)
-                if part is None:
-                    return None
-                versions.add(part.version)
-                members += [each.member() for each in part.members]
-            if len(versions) == 1 or tries == TRIES:
-                return first.scopes, members
-        return None
+            versions.add(part.version)
+            members += [each.member() for each in part.members]
+        return _AllMembers(first.scopes, members, len(versions) == 1)
 
     async def _read_members(self, kind: type[R], **request: Any) -> R | None:
         reply: bytes | None = await self._members(args=[scripts.encode(request)])
         return None if reply is None else msgspec.msgpack.decode(reply, type=kind)
+
+
+class _AllMembers(NamedTuple):
+    scopes: list[str]
+    members: list[Member]
+    is_of_one_moment: bool
+    """Whether the boards did not change between the replies."""
 
 
 class _Users(msgspec.Struct):

@@ -12,7 +12,7 @@ from statsd import keys
 from statsd.calculators import Calculator, Cost, Input, Values
 from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, scopes
 from statsd.calculators.crew_tags import Member, ranked, tag_in
-from statsd.calculators.scoreboard import entries_by_user, starts, window_of, within
+from statsd.calculators.scoreboard import entries_by_user, rank_order, starts, window_of, within
 from statsd.definitions import WINDOWS
 from statsd.job import Job, Priority
 from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
@@ -41,8 +41,7 @@ def _ranks() -> "sa.Select[Any]":
     user_entries = entries_by_user()
     window = window_of(user_entries)
     board = (user_entries.c.dojo_id, user_entries.c.module_index, window.c.days)
-    order = (window.c.solves.desc(), window.c.last)
-    rank = sa.func.row_number().over(partition_by=board, order_by=order)
+    rank = sa.func.row_number().over(partition_by=board, order_by=rank_order(window))
     scope = (
         sa.select(*board, user_entries.c.user_id, window.c.solves, rank.label("rank"))
         .select_from(user_entries.join(window, sa.true()))

@@ -1,4 +1,8 @@
-"""Scoreboards: users ranked by solves, in a dojo and in its modules; see docs/contract.md."""
+"""Scoreboards: users ranked by solves, in a dojo and in its modules; see docs/contract.md.
+
+The order of ranks is `rank_order` in SQL, and `user_entries.score` on the live boards. Tests
+compare both with the definition.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -81,6 +85,11 @@ def window_of(user_entries: "sa.sql.expression.Subquery") -> "sa.sql.expression.
     )
 
 
+def rank_order(window: "sa.sql.expression.TableValuedAlias") -> tuple[Any, ...]:
+    """Return the order of ranks on a board: more solves first, then the smaller last solve id."""
+    return window.c.solves.desc(), window.c.last
+
+
 def _boards() -> "sa.Select[Any]":
     """Select one row for each board that has entries, dojo by dojo: arrays in the order of ranks.
 
@@ -89,7 +98,7 @@ def _boards() -> "sa.Select[Any]":
     """
     user_entries = entries_by_user()
     window = window_of(user_entries)
-    order = (window.c.solves.desc(), window.c.last)
+    order = rank_order(window)
     has_all_users = sa.and_(user_entries.c.module_index.is_(None), window.c.days == 0)
     board = (user_entries.c.dojo_id, user_entries.c.module_index, window.c.days)
 

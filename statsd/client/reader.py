@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from statsd.calculators import belts, emojis
-from statsd.client.base_reader import AsyncBaseReader, BaseReader
 from statsd.client.cache_items import (
     activity_of,
     belts_of_all,
@@ -32,9 +31,10 @@ from statsd.client.pages import (
     mode_of,
     part_of,
 )
+from statsd.client.read_through import AsyncReadThrough, ReadThrough
 
 
-class Reader(BaseReader):
+class Reader(ReadThrough):
     """Reads statistics through a `redis.Redis`; computes on connections of a SQLAlchemy engine."""
 
     def get_dojo_stats(self, reference_id: str) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class Reader(BaseReader):
         return value
 
 
-class AsyncReader(AsyncBaseReader):
+class AsyncReader(AsyncReadThrough):
     """`Reader` for a `redis.asyncio.Redis` and an `AsyncEngine`."""
 
     async def get_dojo_stats(self, reference_id: str) -> dict[str, Any]:

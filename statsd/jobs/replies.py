@@ -1,6 +1,6 @@
 """The replies of the queue's scripts, each described on top of its script."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -36,7 +36,7 @@ class LeaseReply(msgspec.Struct):
     queued: int
     more: bool
     wait: float | None = None
-    prefetched: list[PrefetchedTotals | Literal[False]] = []
+    prefetched: list[msgspec.Raw] = []
 
     def leased(self) -> Leased:
         """Return the same with durations in seconds."""
@@ -50,12 +50,23 @@ class LeaseReply(msgspec.Struct):
             {event.name: EventRef(event.entry, event.type) for event in self.events},
             {
                 name: totals
-                for name, totals in zip(self.names, self.prefetched, strict=False)
-                if totals
+                for name, raw in zip(self.names, self.prefetched, strict=False)
+                if (totals := _totals(raw))
             },
         )
         wait = None if self.wait is None else self.wait / SECOND
         return Leased(attempt if self.names else None, self.more, wait)
+
+
+def _totals(raw: msgspec.Raw) -> PrefetchedTotals | None:
+    """Return the totals of a dojo; None where the boards have none, or garbled ones.
+
+    Garbled boards are no reason to lose the lease: the database is read instead.
+    """
+    try:
+        return msgspec.msgpack.decode(raw, type=PrefetchedTotals)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 class _Outcome(msgspec.Struct):

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -19,13 +18,13 @@ from statsd.jobs.load_shedder import LoadShedder
 from statsd.jobs.parts import TimeSpent
 from statsd.jobs.queue import LeaseRequest, Queue
 from statsd.jobs.replies import Leased
+from statsd.jobs.retry import with_jitter
 from statsd.jobs.wakeup import Wakes, WakeUp
 from statsd.observability.counters import Counters
 from statsd.servers.outages import brief, is_transient
 
 log = logging.getLogger(__name__)
 
-JITTER = 0.2  # each delay before another attempt is longer by up to this part
 SLOW = 1.0  # seconds
 NAMED = 5  # jobs that a log line names, of a slow batch
 LONGEST_NAP = 1.0  # seconds; other daemons enqueue jobs without waking this one
@@ -235,11 +234,12 @@ class Worker:
             raise failure  # the loop recovers; completed jobs stay completed
 
     async def _fail(self, attempt: Attempt, error: Exception) -> None:
-        delays = [delay * random.uniform(1, 1 + JITTER) for delay in self._retry_delays]  # noqa: S311 - no secret
         reason = {"error": brief(error), "traceback": "".join(traceback.format_exception(error))}
         # A transient error, or a server under load, is no reason to bury a job.
         unlimited = is_transient(error) or isinstance(error, StaleAnswerError)
-        attempts, delay = await self._queue.fail(attempt, delays, reason, unlimited=unlimited)
+        attempts, delay = await self._queue.fail(
+            attempt, with_jitter(self._retry_delays), reason, unlimited=unlimited
+        )
         if not attempts:
             return  # another worker has the lease by now, and handles the failure
         kind = attempt.kind

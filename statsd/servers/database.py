@@ -37,7 +37,7 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg has no ty
 
     @property
     def itself(self) -> "_Connection":
-        """The connection without the pool's proxy, which forgets a connection that is closed."""
+        """The connection without the pool's proxy."""
         return self
 
     async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's
@@ -73,7 +73,8 @@ class Database:
         self._prepared_statements = prepared_statements
         self.server_version = ""
         """The version of PostgreSQL, set by `check`."""
-        self._acquire_timeout = POOL_TIMEOUT + options["timeout"]
+        self._connect_timeout = float(options["timeout"])
+        self._acquire_timeout = POOL_TIMEOUT + self._connect_timeout
         self._pool = asyncpg.create_pool(
             min_size=0,
             max_size=pool_size,
@@ -134,42 +135,52 @@ class Database:
         succeed on another connection.
         """
         pool = await self._pool  # the first use starts it
-        try:
-            async with asyncio.timeout(self._acquire_timeout):
-                lent = await pool.acquire()
-        except TimeoutError:
-            seconds = f"{self._acquire_timeout:.0f} s"
-            raise TimeoutError(f"no connection of the pool within {seconds}") from None
-        connection: _Connection = lent.itself
+        lent = await self._acquire(pool)
+        connection: _Connection = lent.itself  # the pool's proxy forgets it when it is closed
         try:
             yield connection
+            await pool.release(lent)
         except BaseException as error:
             is_lost = _is_lost(error, connection)
             if isinstance(error, OUT_OF_DATE):
                 await pool.expire_connections()
             if is_lost or not isinstance(error, asyncpg.PostgresError):
                 await _close(connection)  # its state is unknown
+            with suppress(*_CLOSING):
+                await pool.release(lent, timeout=CLOSE_TIMEOUT)
             if is_lost:
                 raise ConnectionError(brief(error)) from error
             raise
-        finally:
-            await pool.release(lent)
+
+    async def _acquire(self, pool: asyncpg.Pool) -> Any:
+        try:
+            async with asyncio.timeout(self._acquire_timeout) as limit:
+                return await pool.acquire()
+        except TimeoutError:
+            if not limit.expired():
+                raise  # of the connection that was opened for this
+            seconds = f"{self._acquire_timeout:.0f} s"
+            raise TimeoutError(f"no connection of the pool within {seconds}") from None
 
     async def _set_up(self, connection: _Connection) -> None:
         """Give a new connection our settings, unless it leads to a pooler.
 
         Behind a pooler, the server process is not the one that the client was told when it
-        connected.
+        connected. A server that hangs is given up after the time for connecting.
         """
         try:
-            await connection.execute("BEGIN")  # a pooler keeps one server connection until COMMIT
-            process = await connection.prepare("SELECT pg_backend_pid()", name="")
-            connection.is_own = await process.fetchval() == connection.get_server_pid()
-            if connection.is_own:
-                await connection.execute(self._session_settings)
-            await connection.execute("COMMIT")
-        except asyncpg.InterfaceError as error:  # the server closed it in between
-            raise ConnectionError(brief(error)) from error
+            async with asyncio.timeout(self._connect_timeout):
+                await connection.execute("BEGIN")  # a pooler keeps one connection until COMMIT
+                process = await connection.prepare("SELECT pg_backend_pid()", name="")
+                connection.is_own = await process.fetchval() == connection.get_server_pid()
+                if connection.is_own:
+                    await connection.execute(self._session_settings)
+                await connection.execute("COMMIT")
+        except BaseException as error:
+            await _close(connection)  # the pool would do so, and wait without a limit
+            if isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError)):
+                raise ConnectionError(brief(error)) from error  # the server closed it in between
+            raise
 
     def lookup(self, turn: Callable[[], None]) -> "DatabaseLookup":
         """Return the view of the database that handlers get.
@@ -250,9 +261,18 @@ def _is_lost(error: BaseException, connection: _Connection) -> bool:
     )
 
 
+_CLOSING = (
+    OSError,  # timeouts among them
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresError,
+)
+"""Errors of a connection that is closed or given back after another error."""
+
+
 async def _close(connection: _Connection) -> None:
     """Close a connection, and have the server cancel its statement."""
-    with suppress(OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
+    with suppress(*_CLOSING):
         await asyncio.shield(connection.close(timeout=CLOSE_TIMEOUT))
 
 

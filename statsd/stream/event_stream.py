@@ -15,7 +15,6 @@ LARGEST_DATA = 64 * 1024  # bytes of an entry that a dead letter keeps
 CUT = b" [cut by statsd]"
 PENDING, NEW = "0", ">"
 FIRST = "0-0"
-CLAIMED_AT_ONCE = 500  # entries
 UNSAFE_ACKDEL = ("8.2.0", "8.2.1", "8.2.2")
 """Versions of Redis whose XACKDEL overflows its stack when it is given many ids."""
 
@@ -132,13 +131,13 @@ class Stream:
         ]
 
     async def take_over(
-        self, cursor: str, *, idle: float, gone: float, kept: Collection[str] = ()
+        self, cursor: str, *, count: int, idle: float, gone: float, kept: Collection[str] = ()
     ) -> TakenOver:
         """Take over entries that other consumers have had pending for `idle` seconds.
 
-        One page from a cursor on becomes this consumer's pending entries. Other consumers shall
-        not take over the entries `kept` of this one. Consumers without pending entries that were
-        silent for `gone` seconds are removed.
+        Up to `count` entries from a cursor on become this consumer's pending entries. Other
+        consumers shall not take over the entries `kept` of this one. Consumers without pending
+        entries that were silent for `gone` seconds are removed.
         """
         request = {
             "group": keys.GROUP,
@@ -147,7 +146,7 @@ class Stream:
             "gone": int(gone * 1000),
             "kept": list(kept),
             "cursor": cursor,
-            "count": CLAIMED_AT_ONCE,
+            "count": count,
         }
         reply: bytes = await self._take_over([keys.STREAM], [scripts.encode(request)])
         return msgspec.msgpack.decode(reply, type=TakenOver)

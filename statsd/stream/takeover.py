@@ -12,6 +12,7 @@ from statsd.stream.event_stream import FIRST, Stream
 
 log = logging.getLogger(__name__)
 
+PAGE = 500  # entries that are taken over at once
 INTERVAL = 5.0  # seconds between two searches
 IDLE = 15.0  # seconds that an entry must have been pending; accepting one takes far less
 GONE = 3600.0  # seconds after which a silent consumer without entries is removed
@@ -54,7 +55,11 @@ class Takeover:
         """Search one page, from where the last search ended."""
         await asyncio.sleep(self._interval)
         found = await self._stream.take_over(
-            self._cursor, idle=self._idle, gone=self._gone, kept=self._reader.kept
+            self._cursor,
+            count=PAGE,
+            idle=self._idle,
+            gone=self._gone,
+            kept=self._reader.kept,
         )
         self._cursor = found.cursor
         if found.taken:

@@ -86,6 +86,32 @@ async def test_unreadable_boards_do_not_prevent_a_lease(
     dojo_site.check_stats(cache)
 
 
+@pytest.mark.parametrize(
+    ("key", "field", "value"),
+    [
+        ("", "day", None),
+        ("", "solves", "many"),
+        (":users", "1", b"\xff|no record"),
+        ("", "day", b"\xff"),
+    ],
+)
+async def test_garbled_totals_do_not_prevent_a_lease(
+    dojo_site: DojoSite, cache: "redis.Redis", key: str, field: str, value: str | bytes | None
+) -> None:
+    """A worker that could not read its lease would end the daemon, time and again."""
+    await dojo_site.answer()
+    field = str(dojo_site.users[0].id) if field == "1" else field
+    if value is None:
+        cache.hdel(dojo_site.prefix + key, field)
+    else:
+        cache.hset(dojo_site.prefix + key, field, value)
+    attempt = await dojo_site.lease(dojo_site.stats)
+    assert attempt.prefetched == {}
+    await dojo_site.queue.release()
+    await dojo_site.answer({dojo_site.stats.kind})
+    dojo_site.check_stats(cache)
+
+
 async def test_prefetched_totals_are_valid_for_one_token(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:

@@ -149,3 +149,17 @@ async def test_totals_with_thousands_of_solves_at_one_moment(
     cache.hset(f"{dojo_site.prefix}:users", mapping=dict.fromkeys(users, record))
     await dojo_site.solve(1, 1)
     assert dojo_site.stats.name in await dojo_site.answer(QUICK)
+
+
+async def test_entries_that_stay_empty_enqueue_no_scoreboard(
+    dojo_site: DojoSite, cache: "redis.Redis"
+) -> None:
+    """A hidden user's solve changes no board, and must not cost a pass over the dojo."""
+    await dojo_site.answer()
+    entries = UserEntries(dojo_site.dojo.dojo_id, dojo_site.users[2].id)
+    attempt = await dojo_site.lease(entries)
+    found = await dojo_site.boards.user_entries_of([entries], attempt)
+    answers = {each.name: answer for each, answer in found.items()}
+    assert statuses(await dojo_site.queue.complete(attempt, answers)) == ["completed"]
+    assert not cache.exists(keys.job(dojo_site.scoreboard.name))
+    assert cache.exists(keys.job(dojo_site.stats.name))

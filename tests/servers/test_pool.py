@@ -1,6 +1,7 @@
 """The pool of connections to PostgreSQL: its size, waits, cancellations and closing."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -94,3 +95,70 @@ async def test_closing_the_pool_does_not_wait_long_for_a_connection_in_use(
 
 async def test_a_pool_that_was_never_used_can_be_closed(pair: Database) -> None:
     await pair.close()
+
+
+async def test_a_connection_that_fails_to_open_is_not_reported_as_a_full_pool() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        url = urls.database_url(f"postgresql://web@127.0.0.1:{port}/web?connect_timeout=1")
+        unreachable = Database(url, pool_size=1, statement_timeout=1, prepared_statements=True)
+        with pytest.raises(TimeoutError) as caught:
+            await unreachable.ping()
+        assert "no connection of the pool" not in str(caught.value)
+        assert is_outage(caught.value)
+        await unreachable.close()
+
+
+async def test_a_connection_that_the_server_ends_before_the_rollback_is_an_outage(
+    pair: Database, engine: sa.Engine
+) -> None:
+    async def snapshot_that_loses_its_server() -> None:
+        async with pair.snapshot() as snapshot:
+            [process] = await snapshot.scalars(PROCESS)
+            with engine.connect() as other:  # blocks the loop, which learns nothing meanwhile
+                terminate = sa.text("SELECT pg_terminate_backend(:process, 10000)")
+                assert other.scalar(terminate, {"process": process})
+
+    with pytest.raises((ConnectionError, asyncpg.PostgresError)) as caught:
+        await snapshot_that_loses_its_server()
+    assert is_outage(caught.value)
+    await pair.ping()
+
+
+async def test_a_server_that_hangs_during_the_setup_is_given_up(database: str) -> None:
+    """It has answered the login and nothing more, as a pooler in front of a dead server does."""
+    target = sa.make_url(database)
+    relays: list[asyncio.StreamWriter] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream, down = await asyncio.open_connection(target.host, target.port)
+        relays.extend((writer, down))
+        back = asyncio.create_task(copy(upstream, writer))
+        await copy(reader, down, until=b"BEGIN")
+        back.cancel()
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = target.set(port=port, query={"connect_timeout": "1"})
+    hanging = Database(
+        urls.database_url(url.render_as_string(hide_password=False)),
+        pool_size=1,
+        statement_timeout=600,
+        prepared_statements=True,
+    )
+    async with asyncio.timeout(60):  # one statement may take 600 s
+        with pytest.raises(TimeoutError) as caught:
+            await hanging.ping()
+    assert is_outage(caught.value)
+    await hanging.close()
+    for each in relays:
+        each.close()
+    server.close()
+
+
+async def copy(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, until: bytes | None = None
+) -> None:
+    """Copy what comes, up to a message that contains `until`."""
+    while (data := await reader.read(65536)) and not (until and until in data):
+        writer.write(data)

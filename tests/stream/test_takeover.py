@@ -10,8 +10,8 @@ from statsd import keys
 from statsd.jobs.attempt import Answer
 from statsd.jobs.queue import LeaseRequest, Queue
 from statsd.servers.outages import is_transient
-from statsd.stream.event_stream import CLAIMED_AT_ONCE, Stream
-from statsd.stream.takeover import Takeover
+from statsd.stream.event_stream import Stream
+from statsd.stream.takeover import PAGE, Takeover
 
 pytestmark = pytest.mark.every_redis
 
@@ -70,11 +70,11 @@ async def test_entries_of_a_dead_consumer_become_pending_here_and_are_read(
 async def test_many_entries_are_taken_over_page_by_page(
     takeover: Takeover, consumer: Consumer, cache: "redis.Redis"
 ) -> None:
-    leave_pending(cache, CLAIMED_AT_ONCE + 1)
+    leave_pending(cache, PAGE + 1)
     await takeover.step()
-    assert holders(cache) == {b"living": CLAIMED_AT_ONCE, b"dead": 1}
+    assert holders(cache) == {b"living": PAGE, b"dead": 1}
     await takeover.step()
-    assert holders(cache) == {b"living": CLAIMED_AT_ONCE + 1, b"dead": 0}
+    assert holders(cache) == {b"living": PAGE + 1, b"dead": 0}
     assert consumer.requests == 2
 
 

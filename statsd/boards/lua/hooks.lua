@@ -49,7 +49,8 @@ end
 -- Write the entries of one user, as of the token, to the boards. Boards that were built from a
 -- later snapshot have newer entries.
 local function put_user_entries(new)
-  local dojo, user, record = new.dojo, new.user, new.record
+  local dojo, user = new.dojo, new.user
+  local record = new.record or false -- as HGET gives a missing one
   local boards = boards_of(dojo)
   if not boards.scopes then return follow('entries_without_boards', dojo) end
   if request.token <= boards.built then return end

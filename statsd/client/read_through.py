@@ -93,7 +93,7 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-class BaseReader(_Common):
+class ReadThrough(_Common):
     """Reads through a `redis.Redis`; computes on connections of a SQLAlchemy engine.
 
     `enabled` and `fallback` default to the switches `BACKGROUND_STATS_ENABLED` and
@@ -214,8 +214,8 @@ class BaseReader(_Common):
         self._client.close()
 
 
-class AsyncBaseReader(_Common):
-    """`BaseReader` for a `redis.asyncio.Redis` and an `AsyncEngine`."""
+class AsyncReadThrough(_Common):
+    """`ReadThrough` for a `redis.asyncio.Redis` and an `AsyncEngine`."""
 
     def __init__(
         self,
@@ -242,15 +242,15 @@ class AsyncBaseReader(_Common):
         fallback: bool | None = None,
         **options: Any,
     ) -> Self:
-        """As `BaseReader.from_url`; close it with `aclose`."""
+        """As `ReadThrough.from_url`; close it with `aclose`."""
         return cls(async_client(url, options), engine, enabled=enabled, fallback=fallback)
 
     async def get(self, job: Job) -> Any:
-        """As `BaseReader.get`."""
+        """As `ReadThrough.get`."""
         return await self._value(item_of(job))
 
     async def _part(self, part: Part) -> ScoreboardPage:
-        """As `BaseReader._part`."""
+        """As `ReadThrough._part`."""
         item = scoreboard_of(part.board)
         live, reachable = await self._live(part)
         return cut(await self._value(item, reachable=reachable), part) if live is None else live
@@ -266,7 +266,7 @@ class AsyncBaseReader(_Common):
             return None, isinstance(error, redis.ResponseError)
 
     async def _page(self, part: Part) -> Any:
-        """As `BaseReader._page`."""
+        """As `ReadThrough._page`."""
         script, request = self._page_script, part.packed()
         try:
             return await self._execute("EVALSHA", script.sha, 0, request, **RAW)
@@ -274,7 +274,7 @@ class AsyncBaseReader(_Common):
             return await self._execute("EVAL", script.script, 0, request, **RAW)
 
     async def _value(self, item: CacheItem, *, reachable: bool = True) -> Any:
-        """As `BaseReader._value`."""
+        """As `ReadThrough._value`."""
         value, reachable = (await self._cached(item)) if reachable else (None, False)
         if value is None and self._computes and item.source is not None:
             job = await self._found(item.source)
@@ -296,7 +296,7 @@ class AsyncBaseReader(_Common):
             return None, False
 
     async def _found(self, source: Source) -> Job | None:
-        """As `BaseReader._found`."""
+        """As `ReadThrough._found`."""
         if source.find is None:
             return _job_of(source, ())
         async with self._engine.connect() as connection:

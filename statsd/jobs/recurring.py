@@ -1,4 +1,4 @@
-"""Jobs that are enqueued at intervals."""
+"""Recurring jobs: a job is enqueued at intervals."""
 
 import asyncio
 
@@ -7,8 +7,8 @@ from statsd.jobs.queue import Queue
 from statsd.jobs.wakeup import Wakes
 
 
-class Schedule:
-    """Enqueues one job at intervals, once for all daemons with the same schedule."""
+class RecurringJob:
+    """Enqueues one job at intervals, once for all daemons that have the same recurring job."""
 
     def __init__(self, queue: Queue, wake_up: Wakes, job: Job, interval: float) -> None:
         """`interval` is in seconds; `wake_up` is woken when the job was enqueued."""
