@@ -50,7 +50,7 @@ AFFECTED: dict[Input, list[Job]] = {
 
 
 @pytest.mark.parametrize("kind", COSTS)
-def test_the_cost_of_a_statistic_decides_how_it_is_executed(kind: str) -> None:
+async def test_the_cost_of_a_statistic_decides_how_it_is_executed(kind: str) -> None:
     database = Database(URL, pool_size=1, statement_timeout=1, prepared_statements=False)
     executor = statistics_of(LiveBoards(Redis(), database), database)[kind]
     cooldowns = executor.cooldown(0.0), executor.cooldown(0.3)

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 STEP = re.compile(
-    r"^(?P<verb>Create|In) `(?P<file>[^`]+)`(?:, add to (?P<where>[^:]+))?:\n\n"
+    r"^(?P<verb>Create|In) `(?P<file>[^`]+)`(?:, add (?P<where>[^:]+))?:\n\n"
     r"```\w+\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 PLACES = (
-    # what a step says, and the line after which its block goes, with the place's name
-    (r"`(\w+)`", r"^{name}\b.*\($"),
-    (r"the import of `([\w.]+)`", r"^from {name} import \($"),
-    (r"the table of `([^`]+)`", r"^{name}\n(?:(?!\|).*\n)*(?:\|.*\n)*\|.*$"),
+    # what a step says, and a pattern with the group `lines`: the block goes among these lines, in
+    # alphabetical order, or after them
+    (r"to `(\w+)`", r"^{name}\b.*\(\n(?P<lines>(?: +.+\n)+)"),
+    (r"to the import of `([\w.]+)`", r"^from {name} import \(\n(?P<lines>(?: +.+\n)+)"),
+    (r"to the table of `([^`]+)`", r"^{name}\n(?:(?!\|).*\n)*(?P<lines>(?:\|.*\n)+)"),
+    (r"before `([^`]+)`", r"(?P<lines>)^{name}"),
 )
 
 
@@ -32,13 +34,22 @@ class Step(NamedTuple):
             path.write_text(self.text)
             return
         page = path.read_text()
-        [end] = [found.end() for found in re.finditer(self._place(), page, re.MULTILINE)]
-        path.write_text(page[:end] + "\n" + self.text.rstrip("\n") + page[end:])
+        [found] = re.finditer(self._place(), page, re.MULTILINE)
+        lines = found["lines"].splitlines(keepends=True)
+        begin, end = found.span("lines")
+        if not lines:
+            blank = "\n\n" if path.suffix == ".py" else "\n"
+            lines = [self.text, blank]
+        elif self.where.startswith("to the table"):
+            lines.append(self.text)
+        else:
+            lines = sorted([*lines, self.text])
+        path.write_text(page[:begin] + "".join(lines) + page[end:])
 
     def _place(self) -> str:
-        for said, line in PLACES:
+        for said, pattern in PLACES:
             if found := re.fullmatch(said, self.where or ""):
-                return line.format(name=re.escape(found[1]))
+                return pattern.replace("{name}", re.escape(found[1]))
         raise AssertionError(f"a step says where in another way: {self.where}")
 
 

@@ -2,26 +2,58 @@
 
 Jobs that are enqueued are derived from the catalog, so that a new statistic needs no change here;
 `tests/calculators/test_catalog.py` spells out the dependencies. This module itself lists the jobs
-whose values a solve changes.
+whose values a solve changes. Whether it also changes the value of a new statistic depends on the
+definition of that statistic; tests compare the listed kinds only.
 """
 
+import re
 from collections.abc import Iterable
 
 from statsd.calculators import Input
 from statsd.calculators.activity import Activity
+from statsd.calculators.belts import Belts
 from statsd.calculators.catalog import STATISTICS, affected
 from statsd.calculators.challenge_solves import ChallengeSolves
+from statsd.calculators.crews import Crews
 from statsd.calculators.dojo_stats import DojoStats
+from statsd.calculators.emojis import Emojis
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.scores import Scores
 from statsd.calculators.user_entries import UserEntries
 from statsd.job import Job
 from tests.support.webapp import Dojo, User
 
+LISTED = {
+    each.kind
+    for each in (
+        Activity,
+        Belts,
+        ChallengeSolves,
+        Crews,
+        DojoStats,
+        Emojis,
+        Scoreboard,
+        Scores,
+        UserEntries,
+    )
+}
+"""The kinds of which this module knows whether a solve changes the value."""
+
 
 def named(jobs: Iterable[Job]) -> set[str]:
     """The names of these jobs."""
     return {job.name for job in jobs}
+
+
+def listed(names: Iterable[str]) -> list[str]:
+    """The names of jobs of listed kinds, or the lines that begin with such a name, in order."""
+    return [name for name in names if re.split(r"\W", name, maxsplit=1)[0] in LISTED]
+
+
+def not_listed(user: User, dojo: Dojo) -> list[Job]:
+    """The further jobs of the catalog whose values a solve may change."""
+    jobs = affected(Input.SOLVES | Input.BOARDS, dojo_id=dojo.dojo_id, user_id=user.id)
+    return [job for job in jobs if job.kind not in LISTED]
 
 
 def jobs_of_dojo(dojo_id: int) -> list[Job]:
