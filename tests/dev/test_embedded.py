@@ -20,8 +20,9 @@ from tests.support.processes import DEADLINE, eventually
 PROJECT = Path(__file__).parents[2]
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="changes users")
 OWNER = """
-import os, sys
+import os, signal, sys
 from statsd.dev import embedded
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, around the tests, ignores it
 if len(sys.argv) > 1:
     os.setgroups([])
     os.setgid(int(sys.argv[1]))
