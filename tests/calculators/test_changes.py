@@ -19,7 +19,7 @@ from tests.oracles.worlds import NOW, insert, worlds
 
 STEPS = 8
 """The number of changes that are followed; a dojo's statistics change every day."""
-LATER = [timedelta(days=days) for days in (1, 8, 31, 400)]
+SPANS = [timedelta(days=days) for days in (1, 8, 31, 400)]
 """From the last announced change."""
 CALCULATORS = [
     # The moments at which live boards change by time are known to the boards alone.
@@ -46,7 +46,7 @@ def follow(connection: sa.Connection, calculator: Calculator[Any]) -> None:
         values, changes = at(connection, calculator, jobs, now)
         assert all(moment > now for moment in changes.values()), "a change is in the past"
         following = min(changes.values(), default=None)
-        after = [now + later for later in LATER]
+        after = [now + span for span in SPANS]
         moments = [following - TICK, following] if following else after
         for moment in moments:
             then, _ = at(connection, calculator, jobs, moment)
