@@ -1,4 +1,7 @@
-"""How often each challenge of a module was solved; see docs/contract.md."""
+"""How often each challenge of a module was solved; see docs/contract.md.
+
+Solves of optional challenges count here, and in no other statistic of a dojo.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -29,7 +32,7 @@ class ChallengeSolves(Job, frozen=True):
 
 def _counts() -> "sa.Select[Any]":
     challenge = (row.c.dojo_id, row.c.module_index, row.c.challenge_id)
-    counts = counted_solves(*challenge, sa.func.count().label("solves"))
+    counts = counted_solves(*challenge, sa.func.count().label("solves"), with_optional=True)
     return counts.group_by(*challenge).order_by(row.c.dojo_id)
 
 

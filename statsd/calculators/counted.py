@@ -131,12 +131,14 @@ def with_solves(rows: "sa.sql.expression.FromClause") -> "sa.sql.expression.From
     )
 
 
-def counted_solves(*columns: Any, of: "sa.ColumnElement[bool] | None" = None) -> "sa.Select[Any]":
+def counted_solves(
+    *columns: Any, of: "sa.ColumnElement[bool] | None" = None, with_optional: bool = False
+) -> "sa.Select[Any]":
     """Select `columns` over the counted solves of the dojos in the parameter `dojo_ids`.
 
     There is one row for each pair of a solve and a challenge row that counts it. Columns are those
     of the tables of `statsd.schema` that are joined here. `of` is a condition that replaces the one
-    on `dojo_ids`.
+    on `dojo_ids`. `with_optional` adds the solves that would be counted if their row were required.
     """
     return (
         sa.select(*columns)
@@ -153,7 +155,7 @@ def counted_solves(*columns: Any, of: "sa.ColumnElement[bool] | None" = None) ->
         )
         .where(
             among(row.c.dojo_id, DOJO_IDS) if of is None else of,
-            row.c.required,
+            sa.true() if with_optional else row.c.required,
             sa.or_(open_to_all(), membership.c.user_id.is_not(None)),
             solver.c.hidden.is_not(True),
             sa.func.coalesce(membership.c.type, "") != "admin",

@@ -60,7 +60,7 @@ class Effect:
 EFFECTS: Mapping[type[Event], tuple[Effect, ...]] = {
     ChallengeSolve: (
         Effect("the solver", USER, Input.SOLVES),
-        Effect("each dojo that requires the challenge", DOJO + USER, Input.SOLVES),
+        Effect("each dojo that has the challenge", DOJO + USER, Input.SOLVES),
     ),
     DojoStatsUpdate: (
         # Emojis have the names of dojos, but few changes of a dojo are changes of its name.
@@ -79,9 +79,7 @@ EFFECTS: Mapping[type[Event], tuple[Effect, ...]] = {
         Effect("each dojo in which the user has solves or a membership", DOJO + USER, Input.USERS),
         # Memberships and solves are deleted with the user, and nothing tells in which dojos.
         Effect(
-            "instead, if a user is deleted: every dojo",
-            DOJO,
-            Input.STRUCTURE | Input.SOLVES | Input.USERS,
+            "instead, if the user is deleted: every dojo", DOJO + USER, Input.SOLVES | Input.USERS
         ),
     ),
     ContainerStatsUpdate: (Effect("the site", SITE, named=(Containers,)),),

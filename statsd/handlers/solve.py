@@ -21,7 +21,7 @@ _SOLVER, _DOJO = EFFECTS[ChallengeSolve]
 async def challenge_solved(
     events: Sequence[ChallengeSolve], lookup: Lookup
 ) -> Iterable[Consequence]:
-    """Enqueue the statistics of the solvers and of the dojos that require the challenges.
+    """Enqueue the statistics of the solvers and of the dojos that have the challenges.
 
     Statistics that follow from live boards are enqueued when the boards change. An event may be
     published before its commit, so a solve that is not in the database yet enqueues its jobs once
@@ -81,11 +81,14 @@ def _landed() -> sa.Select[Any]:
 
 
 def _dojos() -> sa.Select[Any]:
-    """Select the dojos that require any of the challenges, in the same columns."""
+    """Select the dojos that have any of the challenges, in the same columns.
+
+    Optional challenges are among them: their solves are part of one statistic of a dojo.
+    """
     missing = sa.cast(sa.null(), sa.Integer)
     return (
         sa.select(row.c.challenge_id, missing, missing, row.c.dojo_id)
-        .where(row.c.required, among(row.c.challenge_id, "distinct_ids"))
+        .where(among(row.c.challenge_id, "distinct_ids"))
         .distinct()
     )
 

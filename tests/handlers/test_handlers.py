@@ -48,9 +48,12 @@ class Site(Parts):
         await self.answer()
         return pending
 
-    async def accept(self, kind: str, **payload: object) -> None:
+    async def publish(self, kind: str, **payload: object) -> None:
         data = orjson.dumps({"type": kind, "payload": payload})
         await self.cache.xadd(keys.STREAM, {"data": data})
+
+    async def accept(self, kind: str, **payload: object) -> None:
+        await self.publish(kind, **payload)
         while await self.cache.xlen(keys.STREAM):
             await self.consumer.step()
 
@@ -88,16 +91,29 @@ def publishing(site: Site, redis_server: embedded.Redis) -> Iterator[None]:
 # --- events
 
 
-async def test_a_solve_concerns_the_dojos_that_require_the_challenge(site: Site) -> None:
-    position = {"module_index": 0, "challenge_index": 9, "id": "same"}
-    row = {"challenge_id": site.challenges[0]} | position
+def add_row(site: Site, dojo: Dojo, *, required: bool | None) -> None:
+    """Put the challenge that the user solved into another dojo, too."""
     site.webapp.add(
-        DojoChallenge(dojo_id=site.other.dojo_id, required=False, **row),
-        DojoChallenge(dojo_id=site.private.dojo_id, required=True, **row),
+        DojoChallenge(
+            dojo_id=dojo.dojo_id,
+            module_index=0,
+            challenge_index=9,
+            id="same",
+            challenge_id=site.challenges[0],
+            required=required,
+        )
     )
+
+
+async def test_a_solve_concerns_the_dojos_that_have_the_challenge(site: Site) -> None:
+    """Also dojos that do not require it, since they count the solves of their challenges."""
+    add_row(site, site.other, required=False)
+    add_row(site, site.private, required=None)
+    without = site.webapp.create_dojo()
     solve = {"user_id": site.user.id, "challenge_id": site.challenges[0]}
     stale = await site.stale_after("challenge_solve", **solve)
-    assert stale == of_solve(site.user, site.dojo, site.private)
+    assert stale == of_solve(site.user, site.dojo, site.other, site.private)
+    assert not any(str(without.dojo_id) in name for name in stale)
     assert await site.pending_again() == set()
 
 
@@ -154,16 +170,34 @@ async def test_a_changed_user_concerns_the_dojos_in_which_they_solved(site: Site
     assert stale == await site.pending_again() == of_solve(site.user, site.dojo) | AWARDS
 
 
+@pytest.mark.parametrize("required", [True, False, None])
+async def test_a_changed_user_concerns_the_dojos_that_do_not_require_the_solve(
+    site: Site, required: bool | None
+) -> None:
+    add_row(site, site.other, required=required)
+    stale = await site.stale_after("user_update", user_id=site.user.id)
+    assert stale == of_solve(site.user, site.dojo, site.other) | AWARDS
+
+
 async def test_a_changed_user_concerns_the_dojos_of_their_memberships(site: Site) -> None:
     site.webapp.add(Membership(dojo_id=site.private.dojo_id, user_id=site.user.id, type="member"))
     stale = await site.stale_after("user_update", user_id=site.user.id)
     assert stale == of_solve(site.user, site.dojo, site.private) | AWARDS
 
 
-async def test_a_deleted_user_concerns_all_dojos(site: Site) -> None:
+async def test_a_deleted_user_concerns_their_entries_in_all_dojos(site: Site) -> None:
     stale = await site.stale_after("user_update", user_id=NOBODY)
-    of_all_dojos = after_change(site.dojo, site.other, site.private)
-    assert stale == await site.pending_again() == of_all_dojos | {"belts", f"activity:{NOBODY}"}
+    gone = User(id=NOBODY)
+    assert stale == of_solve(gone, site.dojo, site.other, site.private) | AWARDS
+    assert stale == await site.pending_again()
+
+
+async def test_a_deleted_user_changes_nothing_for_others_of_the_same_batch(site: Site) -> None:
+    gone = User(id=NOBODY)
+    await site.publish("user_update", user_id=NOBODY)
+    stale = await site.stale_after("user_update", user_id=site.user.id)
+    of_gone = of_solve(gone, site.dojo, site.other, site.private)
+    assert stale == of_gone | of_solve(site.user, site.dojo) | AWARDS
 
 
 @pytest.mark.parametrize(
@@ -217,6 +251,19 @@ async def test_a_solve_is_in_every_value(site: Site) -> None:
         assert score == {"ranks": [site.user.id], "solves": {user_id: 2}}
     counts = await site.value(keys.challenge_solves(dojo_id, 0))
     assert counts == dict.fromkeys(map(str, site.challenges[:2]), 1)
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_a_solve_of_an_optional_challenge_counts_for_its_challenge_alone(site: Site) -> None:
+    dojo_id, challenge_id = site.dojo.dojo_id, site.challenges[1]
+    with site.webapp.sessions.begin() as session:
+        session.get_one(DojoChallenge, (dojo_id, 0, 1)).required = False
+    site.webapp.solve(site.user, challenge_id)
+    await site.consume()
+    counts = await site.value(keys.challenge_solves(dojo_id, 0))
+    assert counts == dict.fromkeys(map(str, site.challenges[:2]), 1)
+    assert await site.value(keys.scoreboard(dojo_id)) == [entry(site.user, 1)]
+    assert (await site.value(keys.scores(dojo_id)))["solves"] == {str(site.user.id): 1}
 
 
 @pytest.mark.usefixtures("publishing")

@@ -64,7 +64,7 @@ def modules_of(world: World, dojo: Row) -> list[int]:
     return [row["module_index"] for row in world.dojo_modules if row["dojo_id"] == dojo["dojo_id"]]
 
 
-def counted_solves(world: World, dojo: Row) -> list[CountedSolve]:
+def counted_solves(world: World, dojo: Row, *, with_optional: bool = False) -> list[CountedSolve]:
     members = {
         row["user_id"]: row["type"] for row in world.dojo_users if row["dojo_id"] == dojo["dojo_id"]
     }
@@ -73,7 +73,9 @@ def counted_solves(world: World, dojo: Row) -> list[CountedSolve]:
     open_to_all = is_open_to_all(dojo)
     counted = []
     for row in world.dojo_challenges:
-        if row["dojo_id"] != dojo["dojo_id"] or not row["required"]:
+        if row["dojo_id"] != dojo["dojo_id"]:
+            continue
+        if not row["required"] and not with_optional:
             continue
         if row["module_index"] not in modules:
             continue

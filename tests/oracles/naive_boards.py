@@ -48,12 +48,12 @@ def board(world: World, solves: list[CountedSolve]) -> list[Row]:
 
 
 def challenge_solves(world: World, dojo: Row) -> Row:
-    """Return the counts of all modules of a dojo, by key."""
+    """Return the counts of all modules of a dojo, by key; optional challenges are among them."""
     values: Row = {}
     for index in modules_of(world, dojo):
         ids = [
             solve.challenge_id
-            for solve in counted_solves(world, dojo)
+            for solve in counted_solves(world, dojo, with_optional=True)
             if solve.module_index == index
         ]
         key = f"stats:challenge_solves:module:{dojo['dojo_id']}:{index}"

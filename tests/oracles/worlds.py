@@ -76,7 +76,7 @@ def _add_challenge(draw: st.DrawFn, world: World, ids: tuple[int, int, int], dat
             "challenge_id": draw(st.integers(1, CHALLENGES)),
             "id": f"c{ids[2]}",
             "name": draw(names),
-            "required": draw(st.sampled_from([True] * 6 + [False, None])),
+            "required": draw(st.sampled_from([True] * 4 + [False, None])),
         }
     )
     if draw(st.integers(0, 2)) == 0:
