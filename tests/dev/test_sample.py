@@ -1,7 +1,11 @@
 """The sample has the documented cases and sizes, and is the same for the same seed."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 from statsd import schema
 from statsd.dev import embedded
 from statsd.dev.sample import load
+from statsd.dev.sample.rows import Shape
 from statsd.errors import StatsdError
 
 NOW = datetime(2026, 3, 1, 12, 30)  # noqa: DTZ001 - the contract's dates are naive UTC
@@ -38,13 +43,18 @@ async def empty_database(server: embedded.Postgres, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def small(server: embedded.Postgres) -> str:
-    async def fill() -> str:
-        url = await empty_database(server, "small")
-        await load.load(url, load.SMALL, now=NOW)
+def by_shape(server: embedded.Postgres) -> dict[Shape, str]:
+    async def fill(shape: Shape) -> str:
+        url = await empty_database(server, f"small_{shape}")
+        await load.load(url, replace(load.SMALL, shape=shape), now=NOW)
         return url
 
-    return asyncio.run(fill())
+    return {shape: asyncio.run(fill(shape)) for shape in Shape}
+
+
+@pytest.fixture(scope="module")
+def small(by_shape: dict[Shape, str]) -> str:
+    return by_shape[Shape.WALK]
 
 
 async def checksums(url: str) -> dict[str, str]:
@@ -56,11 +66,14 @@ async def checksums(url: str) -> dict[str, str]:
     }
 
 
-async def test_same_seed_and_moment_give_the_same_rows(server: embedded.Postgres) -> None:
+@pytest.mark.parametrize("shape", Shape)
+async def test_same_seed_and_moment_give_the_same_rows(
+    server: embedded.Postgres, shape: Shape
+) -> None:
     sums = []
     for name, seed in (("one", 7), ("two", 7), ("three", 8)):
-        url = await empty_database(server, name)
-        await load.load(url, TINY, seed=seed, now=NOW)
+        url = await empty_database(server, f"{name}_{shape}")
+        await load.load(url, replace(TINY, shape=shape), seed=seed, now=NOW)
         sums.append(await checksums(url))
     assert sums[0] == sums[1]
     assert not set(sums[0].values()) & set(sums[2].values()) - {sums[0]["challenges"]}
@@ -136,8 +149,9 @@ CLAUSES = {
 
 
 @pytest.mark.parametrize("clause", CLAUSES)
-async def test_the_sample_has(small: str, clause: str) -> None:
-    assert await run(small, f"SELECT count(*) FROM {CLAUSES[clause]}") > [0]
+@pytest.mark.parametrize("shape", Shape)
+async def test_the_sample_has(by_shape: dict[Shape, str], shape: Shape, clause: str) -> None:
+    assert await run(by_shape[shape], f"SELECT count(*) FROM {CLAUSES[clause]}") > [0]
 
 
 async def test_solves_grow_denser_and_end_at_the_given_moment(small: str) -> None:
@@ -169,3 +183,54 @@ async def test_rows_can_be_added(server: embedded.Postgres) -> None:
         assert await run(url, f"INSERT INTO {table} DEFAULT VALUES RETURNING id") == [count + 1]
     index = "SELECT count(*) FROM pg_indexes WHERE indexname = 'submissions_solves'"
     assert await run(url, index) == [1]
+
+
+SOLVERS = """
+    SELECT dc.dojo_id, s.user_id FROM dojo_challenges dc
+    JOIN submissions s ON s.challenge_id = dc.challenge_id
+    WHERE s.type = 'correct' AND s.user_id IS NOT NULL
+    GROUP BY 1, 2
+"""
+
+
+async def figure(url: str, query: str) -> float:
+    [found] = await run(url, query)
+    return float(found)
+
+
+async def test_scattered_solves_touch_several_dojos(by_shape: dict[Shape, str]) -> None:
+    of_solve = """
+        SELECT avg(dojos) FROM submissions s JOIN (
+            SELECT challenge_id, count(DISTINCT dojo_id) AS dojos
+            FROM dojo_challenges GROUP BY 1
+        ) AS owning USING (challenge_id) WHERE s.type = 'correct'
+    """
+    of_user = (
+        f"SELECT avg(dojos) FROM (SELECT count(*) AS dojos FROM ({SOLVERS}) x GROUP BY user_id) y"
+    )
+    scatter, walk = by_shape[Shape.SCATTER], by_shape[Shape.WALK]
+    assert await figure(walk, of_solve) < 1.5
+    assert 2 < await figure(scatter, of_solve) < 3.5
+    assert await figure(scatter, of_user) > 2 * await figure(walk, of_user)
+    assert await figure(scatter, "SELECT count(*) FROM dojo_modules") == 20 * 10
+    assert await figure(scatter, "SELECT count(*) FROM submissions WHERE type = 'correct'") > 20_000
+
+
+async def test_nine_of_ten_users_are_in_the_giant(by_shape: dict[Shape, str]) -> None:
+    sizes = f"SELECT count(*) FROM ({SOLVERS}) x GROUP BY dojo_id ORDER BY 1 DESC"
+    giant, *others = await run(by_shape[Shape.GIANT], sizes)
+    assert 0.86 * 500 < giant < 0.94 * 500
+    assert len(others) > 150
+    assert 3 < sum(others) / len(others) < 7
+    assert max(others) < 50
+    assert await figure(by_shape[Shape.GIANT], "SELECT count(*) FROM dojos") == 201
+
+
+def test_the_command_loads_a_shape(server: embedded.Postgres) -> None:
+    asyncio.run(run(server.url, "CREATE DATABASE command"))
+    command = [sys.executable, "-m", "statsd.dev.sample", "--scale", "S", "--shape", "giant"]
+    environment = os.environ | {"DATABASE_URL": server.url_of("command")}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.startswith("loaded 201 dojos, 500 users, ")
+    again = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert again.stdout.startswith("nothing to do: ")

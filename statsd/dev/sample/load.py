@@ -3,10 +3,11 @@
 The same scale, seed and moment give the same rows.
 """
 
+import argparse
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from random import Random
 
@@ -18,7 +19,7 @@ from sqlalchemy.schema import CreateIndex
 
 from statsd import schema, settings
 from statsd.dev.sample.history import History, make_history, make_submissions
-from statsd.dev.sample.rows import SampleRow, make_awards, make_dojos, make_users
+from statsd.dev.sample.rows import SampleRow, Shape, make_awards, make_dojos, make_users
 from statsd.errors import StatsdError
 from statsd.servers.outages import brief
 
@@ -30,19 +31,22 @@ SERIAL_TABLES = ("users", "challenges", "submissions", "awards")
 
 @dataclass(frozen=True)
 class Scale:
-    """The size of a sample."""
+    """The size and the shape of a sample."""
 
     dojos: int
+    """With the shape `giant` there are ten times as many, and one more."""
     users: int
     solves: int
     misses_per_solve: float = 1.0
     """The number of wrong submissions for each solve."""
+    shape: Shape = Shape.WALK
 
 
 DEMO = Scale(dojos=12, users=300, solves=8_000)
 SMALL = Scale(dojos=20, users=500, solves=20_000)
 MEDIUM = Scale(dojos=200, users=20_000, solves=1_000_000)
 LARGE = Scale(dojos=500, users=60_000, solves=5_000_000)
+SCALES = {"demo": DEMO, "S": SMALL, "M": MEDIUM, "L": LARGE}
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,8 @@ async def _fill(
         raise StatsdError("the database has users or dojos already: give an empty one")
     await connection.execute("SET LOCAL session_replication_role = replica")
     await connection.execute("SET LOCAL maintenance_work_mem = '256MB'")
-    dojos = make_dojos(Random(f"{seed} dojos"), scale.dojos, now)
-    history = make_history(Random(f"{seed} history"), dojos, scale.users, scale.solves)
+    dojos = make_dojos(Random(f"{seed} dojos"), scale.dojos, now, scale.shape)
+    history = make_history(Random(f"{seed} history"), dojos, scale.users, scale.solves, scale.shape)
     awards = make_awards(Random(f"{seed} awards"), scale.users, dojos, now)
     small: list[tuple[sa.Table, Iterable[SampleRow]]] = [
         (schema.users, make_users(Random(f"{seed} users"), scale.users)),
@@ -117,7 +121,7 @@ async def _fill(
         (schema.dojo_modules, dojos.modules),
         (schema.dojo_challenges, dojos.challenges),
         (schema.dojo_challenge_visibilities, dojos.visibilities),
-        (schema.dojo_users, history.members),
+        (schema.dojo_users, history.member_rows(dojos)),
         (schema.awards, awards),
     ]
     counts = {table.name: await _copy(connection, table, rows) for table, rows in small}
@@ -161,20 +165,28 @@ def _reported(
             progress(done, history.solves)
 
 
-async def _fill_if_empty(database_url: str) -> str:
+async def _fill_if_empty(database_url: str, scale: Scale) -> str:
     """Create the tables, load rows if there are none, and return a line about the result."""
     await create_tables(database_url)
     try:
-        loaded = await load(database_url, DEMO)
+        loaded = await load(database_url, scale)
     except StatsdError as error:
         return f"nothing to do: {error}"
     return f"loaded {loaded.dojos} dojos, {loaded.users} users, {loaded.solves} solves"
 
 
 def main() -> None:
-    """Create the tables in DATABASE_URL, and load a small sample if they are empty."""
+    """Create the tables in DATABASE_URL, and load a sample if they are empty."""
+    parser = argparse.ArgumentParser(
+        prog="python -m statsd.dev.sample",
+        description="Create the tables in DATABASE_URL, and load a sample if they are empty.",
+    )
+    parser.add_argument("--scale", choices=SCALES, default="demo", help="by default demo")
+    parser.add_argument("--shape", choices=[*Shape], default=Shape.WALK, help="by default walk")
+    options = parser.parse_args()
+    scale = replace(SCALES[options.scale], shape=Shape(options.shape))
     try:
-        line = asyncio.run(_fill_if_empty(settings.load(os.environ).database_url))
+        line = asyncio.run(_fill_if_empty(settings.load(os.environ).database_url, scale))
     except StatsdError as error:
         raise SystemExit(str(error)) from None
     except sa.exc.DBAPIError as error:

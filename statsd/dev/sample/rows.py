@@ -1,8 +1,8 @@
 """Dojos, users and awards of a made-up platform: the same for the same seed and moment.
 
-The sample covers the whole contract: dojos of every type, shared, doubled, optional and nameless
-challenges, visibilities, hidden users, hostile names and conflicting awards. Rows are tuples in
-the order of the columns in `statsd.schema`.
+In every shape the sample covers the whole contract: dojos of every type, shared, doubled, optional
+and nameless challenges, visibilities, hidden users, hostile names and conflicting awards. Rows are
+tuples in the order of the columns in `statsd.schema`.
 """
 
 import json
@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from itertools import accumulate
 from random import Random
 
@@ -68,6 +69,49 @@ CREWS = (
 )
 
 
+class Shape(StrEnum):
+    """Who solves what."""
+
+    WALK = "walk"
+    """Users walk one dojo after another, and rarely have solves in more than a few."""
+    SCATTER = "scatter"
+    """Users solve here and there, and most dojos borrow many challenges from others."""
+    GIANT = "giant"
+    """Nine of ten users are in one dojo; each of ten times as many others has a handful."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The content of a dojo: the least and the greatest number of modules, and of challenges."""
+
+    modules: tuple[int, int] = (2, 15)
+    challenges: tuple[int, int] = (3, 15)
+    """In each module."""
+    borrowing: int = 0
+    """The number of modules, the last ones, that have challenges of other dojos only."""
+    borrowed: float = 0.05
+    """The share of such challenges in the other modules."""
+    lends: bool = True
+    """Whether other dojos borrow this one's challenges."""
+    admins: int = 3
+    """The greatest number of admins."""
+
+
+LARGEST = {
+    Shape.WALK: Layout(),
+    Shape.SCATTER: Layout((10, 10), (10, 10), borrowed=0),
+    Shape.GIANT: Layout((30, 30), (20, 20), lends=False),
+}
+"""The layout of the most popular dojo."""
+OTHERS = {
+    Shape.WALK: Layout(),
+    Shape.SCATTER: Layout((10, 10), (10, 10), borrowing=4, borrowed=0),
+    Shape.GIANT: Layout((1, 3), (3, 8), admins=1),
+}
+"""The layout of all other dojos."""
+SMALL_DOJOS = 10  # of a giant's sample, for each dojo of other shapes
+
+
 @dataclass
 class Dojos:
     """All dojos with their modules and challenges, the most popular first."""
@@ -78,6 +122,10 @@ class Dojos:
     visibilities: list[SampleRow] = field(default_factory=list)
     own: list["array[int]"] = field(default_factory=list)
     """For each dojo the ids of its own challenges, in order; borrowed ones belong to another."""
+    lent: list["array[int]"] = field(default_factory=list)
+    """Those of the dojos from which others borrow."""
+    content: list[list["array[int]"]] = field(default_factory=list)
+    """For each dojo the ids of all challenges of each module, borrowed ones included."""
     emojis: list[tuple[str, str, str]] = field(default_factory=list)
     """Hexadecimal dojo id, name and emoji of each dojo that awards an emoji."""
 
@@ -95,9 +143,11 @@ def chance(rng: Random, probability: float) -> bool:
     return rng.random() < probability
 
 
-def make_dojos(rng: Random, count: int, now: datetime) -> Dojos:
-    """Return `count` dojos; the ids of their challenges start at 1."""
+def make_dojos(rng: Random, count: int, now: datetime, shape: Shape = Shape.WALK) -> Dojos:
+    """Return `count` dojos, or those of a giant's sample; the ids of challenges start at 1."""
     made = Dojos()
+    if shape == Shape.GIANT:
+        count = 1 + SMALL_DOJOS * count
     ids = rng.sample(range(-(2**31), 2**31), count)
     borrowed = KINDS.index((False, None)), KINDS.index((None, None))
     for number, dojo_id in enumerate(ids):
@@ -114,28 +164,33 @@ def make_dojos(rng: Random, count: int, now: datetime) -> Dojos:
             data["award"] = {"belt": BELTS[number // 4 % len(BELTS)]}
         password = "hunter2" if number % 3 == 1 else None
         made.dojos.append((dojo_id, slug, name, official, password, json.dumps(data)))
-        _add_challenges(made, rng, dojo_id, now)
+        _add_challenges(made, rng, dojo_id, now, OTHERS[shape] if number else LARGEST[shape])
     made.popularity = list(accumulate(1 / rank for rank in range(1, count + 1)))
     return made
 
 
-def _add_challenges(made: Dojos, rng: Random, dojo_id: int, now: datetime) -> None:
-    """Fill a dojo with 2 to 15 modules of 3 to 15 challenges."""
+def _add_challenges(made: Dojos, rng: Random, dojo_id: int, now: datetime, layout: Layout) -> None:
+    """Fill a dojo with modules and challenges."""
     fresh = made.own[-1][-1] + 1 if made.own else 1
     own = array("I")
-    modules = list(range(rng.randint(2, 15)))
+    content = []
+    modules = list(range(rng.randint(*layout.modules)))
     made.modules += ((dojo_id, index, f"module-{index}", f"Module {index}") for index in modules)
+    first_borrowed = len(modules) - layout.borrowing
     if len(made.dojos) % 5 == 1:
         modules.append(99)  # a deleted module, whose challenges stayed
     for module in modules:
-        for index in range(rng.randint(3, 15)):
+        borrowed = 1.0 if layout.borrowing and module >= first_borrowed else layout.borrowed
+        content.append(array("I"))
+        for index in range(rng.randint(*layout.challenges)):
             if own and chance(rng, 0.03):
                 challenge = rng.choice(own)  # the same challenge twice
-            elif made.own and chance(rng, 0.05):
-                challenge = rng.choice(rng.choice(made.own))  # a challenge of another dojo
+            elif made.lent and chance(rng, borrowed):
+                challenge = rng.choice(rng.choice(made.lent))  # a challenge of another dojo
             else:
                 challenge, fresh = fresh, fresh + 1
                 own.append(challenge)
+            content[-1].append(challenge)
             key = (dojo_id, module, index)
             name = None if chance(rng, 0.04) else f"Level {index} <{module}>"
             required = not chance(rng, 0.06)
@@ -143,6 +198,9 @@ def _add_challenges(made: Dojos, rng: Random, dojo_id: int, now: datetime) -> No
             if chance(rng, 0.15):
                 made.visibilities.append((*key, *_visibility(rng, now)))
     made.own.append(own)
+    made.content.append(content)
+    if layout.lends:
+        made.lent.append(own)
 
 
 def _visibility(rng: Random, now: datetime) -> tuple[datetime | None, datetime | None]:
