@@ -1,6 +1,6 @@
 """Activity: the dates of a user's solves in the last year; see docs/contract.md."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -9,15 +9,20 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from statsd import keys
 from statsd.calculators import Calculator, Cost, Input, Values
-from statsd.calculators.counted import among, leaves
+from statsd.calculators.counted import among, leaves, paired
 from statsd.job import Job, Priority
 from statsd.schema import CORRECT, submissions as solve, users
 
 YEAR = timedelta(days=365)
 BATCH = 5000  # users, since all of a batch share one read of all solves
 PART = 250  # users
-USER_IDS = "user_ids"
-"""The name of the parameter with the ids of the users."""
+FEW_USERS = 500
+"""For up to so many users the index is read; for more of them, of 20,000, the table takes less."""
+
+USER_IDS, FEW, MANY = "user_ids", "few_users", "many_users"
+KNOWN_USERS, KNOWN_CHALLENGES = "known_users", "known_challenges"
+"""The names of the parameters with the ids of users, and of their known challenges."""
+_SINCE = sa.bindparam("since", type_=sa.DateTime)
 
 
 class Activity(Job, frozen=True):
@@ -39,32 +44,103 @@ def _every() -> "sa.Select[Any]":
 
 
 def _solves() -> "sa.Select[Any]":
-    """Select each user's dates, in the order of the ids of the solves.
+    """Select each user's solves of the last year, in the order of their ids.
 
-    No index of the solves has the user first. The planner chooses between the index that has the
-    user second and a scan of all solves, by the number of users.
+    No index of the solves has the user first. So the cheapest way depends on what is known:
+
+    - `KNOWN`: the challenges that may be among the user's solves are known, and each of them is
+      looked up by index. This costs some microseconds for each challenge.
+    - `FEW`: the index of all solves, which has the user second, is read once, and the solves that
+      it names are looked up. This reads no submission that is not the user's.
+    - `MANY`: the solves of all these users are so many that they are found in the table.
+
+    Arrays of the last two have their users; an empty array costs nothing.
     """
+    known = paired(user_id=KNOWN_USERS, challenge_id=KNOWN_CHALLENGES)
+    named = solve.alias("named")
+    pairs = (
+        sa.select(known.c.user_id, known.c.challenge_id)
+        .union_all(
+            sa.select(named.c.user_id, named.c.challenge_id).where(
+                named.c.type == CORRECT, among(named.c.user_id, FEW), _has_any(FEW)
+            )
+        )
+        .subquery()
+    )
+    # The OFFSET keeps the LATERAL apart. Otherwise the planner may join all solves of the year.
+    one = solve.alias("one")
+    looked_up = (
+        sa.select(one.c.id, one.c.date)
+        .where(
+            one.c.challenge_id == pairs.c.challenge_id,
+            one.c.user_id == pairs.c.user_id,
+            one.c.type == CORRECT,
+            one.c.date >= _SINCE,
+        )
+        .offset(sa.literal_column("0"))
+        .lateral()
+    )
+    found = (
+        sa.select(pairs.c.user_id, pairs.c.challenge_id, looked_up.c.id, looked_up.c.date)
+        .select_from(pairs.join(looked_up, sa.true()))
+        .union_all(
+            sa.select(solve.c.user_id, solve.c.challenge_id, solve.c.id, solve.c.date).where(
+                solve.c.type == CORRECT,
+                among(solve.c.user_id, MANY),
+                solve.c.date >= _SINCE,
+                _has_any(MANY),
+            )
+        )
+        .subquery()
+    )
     return (
         sa.select(
-            solve.c.user_id,
-            sa.func.array_agg(aggregate_order_by(solve.c.date, solve.c.id)).label("dates"),
+            found.c.user_id,
+            sa.func.array_agg(aggregate_order_by(found.c.date, found.c.id)).label("dates"),
+            sa.func.array_agg(aggregate_order_by(found.c.challenge_id, found.c.id)).label(
+                "challenge_ids"
+            ),
         )
-        .where(
-            solve.c.type == CORRECT,
-            among(solve.c.user_id, USER_IDS),
-            solve.c.date >= sa.bindparam("since", type_=sa.DateTime),
-        )
-        .group_by(solve.c.user_id)
-        .order_by(solve.c.user_id)
+        .group_by(found.c.user_id)
+        .order_by(found.c.user_id)
     )
+
+
+def _has_any(parameter: str) -> "sa.ColumnElement[bool]":
+    """Say that an array has elements; PostgreSQL asks before it reads the table."""
+    array: Any = sa.bindparam(parameter, type_=sa.ARRAY(sa.Integer))
+    return sa.func.cardinality(array) > 0
 
 
 _USERS = sa.select(users.c.id).where(among(users.c.id, USER_IDS)).order_by(users.c.id)
 
 
-def parameters(jobs: Sequence[Activity], now: datetime) -> Mapping[str, Any]:
-    """Return the parameters of the statements."""
-    return {USER_IDS: [job.user_id for job in jobs], "since": now - YEAR}
+def parameters(
+    jobs: Sequence[Activity], now: datetime, known: Mapping[int, Iterable[int]] | None = None
+) -> Mapping[str, Any]:
+    """Return the parameters of the statements.
+
+    `known` has, for some users, the ids of challenges among which are all that they solved in the
+    last year. Only these are looked up, and the answer is as exact as the set is complete.
+    """
+    known = known or {}
+    user_ids = [job.user_id for job in jobs]
+    pairs = [(each, challenge_id) for each in user_ids for challenge_id in {*known.get(each, ())}]
+    unknown = [each for each in user_ids if each not in known]
+    few, many = ([], unknown) if len(unknown) > FEW_USERS else (unknown, [])
+    return {
+        USER_IDS: user_ids,
+        KNOWN_USERS: [user_id for user_id, _ in pairs],
+        KNOWN_CHALLENGES: [challenge_id for _, challenge_id in pairs],
+        FEW: few,
+        MANY: many,
+        "since": now - YEAR,
+    }
+
+
+def solved(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[int, Sequence[int]]:
+    """Return, by user, the challenges solved in the last year: what `parameters` calls known."""
+    return {each.user_id: each.challenge_ids for each in results[1]}
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Activity, Values]:
