@@ -13,6 +13,7 @@ from benchmarks import (
     awards,
     burst,
     cold_start,
+    cost,
     idle,
     machine,
     memory,
@@ -23,10 +24,13 @@ from benchmarks import (
     stream,
 )
 from benchmarks.result import Result, growth, say, table
+from benchmarks.samples import Sample
+from statsd.dev.sample.rows import Shape
 
 MEASURES: dict[str, Callable[[stage.Stage], Iterator[Result]]] = {
     "cold-start": cold_start.measure,
     "idle": idle.measure,
+    "cost": cost.measure,
     "burst": burst.measure,
     "rate": stream.measure_rate,
     "pressure": pressure.measure,
@@ -41,6 +45,8 @@ INTERRUPTED = 130  # the exit code of shells for Ctrl-C
 EPILOG = """measures, in this order:
   cold-start  the whole cache from empty: total time, and worker time by kind
   idle        single solves: from commit to live board, dojo stats, exported scoreboard
+  cost        processor time of one solve until all is quiet; lag of arrays and dojo stats at
+              0.5, 5 and 50 solves a second
   burst       10,000 solves at once, over all dojos and in the busiest one
   rate        the highest rate of solves at which lag stays flat
   pressure    a load of solves, half of them in one dojo: latency of the quiet dojos
@@ -49,6 +55,9 @@ EPILOG = """measures, in this order:
   memory      the daemon after the measures above, and Redis by kind of key
   nothing     events of unknown users and challenges: reading, decoding, acknowledging
   daemons     a burst over all dojos with 1, 2 and 4 daemons
+
+Every measure runs on each shape of the sample: walk (users walk one dojo after another), scatter
+(they solve here and there, and dojos borrow challenges), giant (nine of ten are in one dojo).
 
 Afterwards every value is compared with the full calculation. Exit codes: 0 all values are
 right, 1 a value is wrong (whatever the times are) or a measure failed, 2 wrong arguments.
@@ -71,12 +80,19 @@ def _options() -> argparse.Namespace:
         "L: 500, 60,000, 5,000,000; with several, also the growth from each to the next",
     )
     parser.add_argument(
+        "--shape",
+        nargs="+",
+        choices=[*Shape],
+        metavar="SHAPE",
+        help="walk, scatter, giant; by default all three, with --quick only scatter",
+    )
+    parser.add_argument(
         "--only", nargs="+", choices=MEASURES, metavar="MEASURE", help="only these measures"
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a short run of each measure at S, about a minute; for CI",
+        help="a short run of each measure at S, a minute or two for each shape; for CI",
     )
     parser.add_argument(
         "--with-index", action="store_true", help="add the optional index of docs/performance.md"
@@ -96,14 +112,16 @@ def _options() -> argparse.Namespace:
     if options.json and not options.json.parent.is_dir():
         parser.error(f"--json: the folder {options.json.parent} does not exist")
     options.scale = ["S"] if options.quick else [*dict.fromkeys(options.scale or ["M"])]
+    shapes = options.shape or ([Shape.SCATTER] if options.quick else Shape)
+    options.shape = [*dict.fromkeys(map(Shape, shapes))]
     options.only = [*dict.fromkeys(options.only or MEASURES)]
     return options
 
 
 class Measured(NamedTuple):
-    """The results at one scale."""
+    """The results for one sample."""
 
-    scale: str
+    sample: Sample
     size: Mapping[str, int]
     results: list[Result]
     compared: int
@@ -115,21 +133,21 @@ class Measured(NamedTuple):
         return self.compared > 0 and not self.wrong
 
 
-def _measured(scale: str, options: argparse.Namespace) -> Measured:
+def _measured(sample: Sample, options: argparse.Namespace) -> Measured:
     effort = stage.QUICK if options.quick else stage.FULL
     results: list[Result] = []
     index = INDEX if options.with_index else ""
-    with stage.at(scale, effort, index=index) as current:
+    with stage.at(sample, effort, index=index) as current:
         say(", ".join(f"{count:,} {table}" for table, count in current.size.items()))
         for name in options.only:
             began = perf_counter()
             results += MEASURES[name](current)
-            say(f"{scale}: {name} took {perf_counter() - began:.0f} s")
+            say(f"{sample}: {name} took {perf_counter() - began:.0f} s")
         if not current.verdicts:
             current.daemon()  # its end compares the values
         current.end_daemon()
     return Measured(
-        scale,
+        sample,
         current.size,
         results,
         sum(each.compared for each in current.verdicts),
@@ -142,21 +160,23 @@ def main() -> int:
     options = _options()
     described = machine.described()
     found: list[Measured] = []
-    for scale in options.scale:
-        measured = _measured(scale, options)
+    for sample in (Sample(scale, shape) for shape in options.shape for scale in options.scale):
+        measured = _measured(sample, options)
         found.append(measured)
-        print(f"\nScale {scale}\n\n{table(measured.results)}\n")
+        print(f"\nScale {sample.scale}, shape {sample.shape}\n\n{table(measured.results)}\n")
         print(f"Compared: {measured.compared:,} values, wrong: {len(measured.wrong)}.", flush=True)
         for name in measured.wrong:
             print(f"  wrong: {name}")
-    if grown := growth([(each.scale, each.results) for each in found]):
-        print(f"\n{grown}")
+    for shape in options.shape:
+        of_shape = [each for each in found if each.sample.shape == shape]
+        if grown := growth([(str(each.sample), each.results) for each in of_shape]):
+            print(f"\n{grown}")
     report: dict[str, Any] = described | {
         "quick": options.quick,
         "with_index": options.with_index,
         "only": options.only,
-        "scales": {
-            each.scale: {
+        "samples": {
+            str(each.sample): {
                 "size": each.size,
                 "results": [result.as_json() for result in each.results],
                 "compared": each.compared,

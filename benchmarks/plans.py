@@ -21,6 +21,7 @@ from statsd.calculators import crews, dojo_boards, dojo_stats, user_entries
 from statsd.calculators.catalog import COLD_START
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.user_entries import UserEntries
+from statsd.dev.sample.rows import Shape
 from statsd.handlers import solve
 from statsd.servers.database import CUSTOM, GENERIC, WITHOUT_WORKERS, Database
 
@@ -122,7 +123,11 @@ def main() -> None:
     parser.add_argument(
         "--scale", choices=samples.SCALES, default="M", help="the scale of the sample, by default M"
     )
-    with stage.at(parser.parse_args().scale, stage.FULL) as own:
+    parser.add_argument(
+        "--shape", choices=[*Shape], default=Shape.SCATTER, help="its shape, by default scatter"
+    )
+    options = parser.parse_args()
+    with stage.at(samples.Sample(options.scale, Shape(options.shape)), stage.FULL) as own:
         solves = own.webapp.open_pairs(user_entries.COST.batch)
         asyncio.run(_explain_all(own.servers.database_url, solves))
 

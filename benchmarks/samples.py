@@ -9,17 +9,30 @@ import hashlib
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import statsd
 from benchmarks import machine
 from benchmarks.result import say
 from statsd.dev import binaries, embedded
 from statsd.dev.sample import load
+from statsd.dev.sample.rows import Shape
 
 SCALES = {"S": load.SMALL, "M": load.MEDIUM, "L": load.LARGE}
 MAX_AGE = 86_400.0  # seconds
 SOURCES = ("dev/sample/load.py", "dev/sample/history.py", "dev/sample/rows.py", "schema.py")
+
+
+class Sample(NamedTuple):
+    """A scale (S, M or L) and a shape."""
+
+    scale: str
+    shape: Shape = Shape.WALK
+
+    def __str__(self) -> str:
+        return f"{self.scale} {self.shape}"
 
 
 def folder() -> Path:
@@ -28,9 +41,9 @@ def folder() -> Path:
     return Path(base) / "dojo-statsd" / "benchmarks"
 
 
-def cluster(name: str) -> Path:
-    """Return the data folder of a PostgreSQL with the sample of a scale: S, M or L."""
-    kept = folder() / f"{name}-{_digest()}"
+def cluster(sample: Sample) -> Path:
+    """Return the data folder of a PostgreSQL with a sample."""
+    kept = folder() / f"{sample.scale}-{sample.shape}-{_digest()}"
     for old in folder().glob("?-*"):
         if time.time() - old.stat().st_mtime > MAX_AGE:
             shutil.rmtree(old)
@@ -40,7 +53,7 @@ def cluster(name: str) -> Path:
     began = time.monotonic()
     fresh = kept.with_suffix(f".{os.getpid()}")
     with embedded.postgres() as server:
-        asyncio.run(_fill(server.url, name))
+        asyncio.run(_fill(server.url, sample))
         server.stop()
         embedded.copy_cluster(server.data, fresh)
     os.utime(fresh)
@@ -48,11 +61,11 @@ def cluster(name: str) -> Path:
         fresh.rename(kept)
     except OSError:  # another run has created it meanwhile
         shutil.rmtree(fresh)
-    say(f"sample {name}: created in {time.monotonic() - began:.0f} s, kept in {kept}")
+    say(f"sample {sample}: created in {time.monotonic() - began:.0f} s, kept in {kept}")
     return kept
 
 
-async def _fill(database_url: str, name: str) -> None:
+async def _fill(database_url: str, sample: Sample) -> None:
     shown = 0
 
     def progress(done: int, total: int) -> None:
@@ -60,10 +73,11 @@ async def _fill(database_url: str, name: str) -> None:
         tenth = 10 * done // total
         if tenth > shown:
             shown = tenth
-            say(f"sample {name}: {done:,} of {total:,} solves")
+            say(f"sample {sample}: {done:,} of {total:,} solves")
 
     await load.create_tables(database_url)
-    await load.load(database_url, SCALES[name], progress=progress)
+    scale = replace(SCALES[sample.scale], shape=sample.shape)
+    await load.load(database_url, scale, progress=progress)
 
 
 def _digest() -> str:

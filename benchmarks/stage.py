@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -19,12 +20,13 @@ import sqlalchemy as sa
 
 from benchmarks import exact, floors, samples, waiting
 from benchmarks.result import Aim
+from benchmarks.samples import Sample
 from benchmarks.waiting import wait
-from benchmarks.webapp import Webapp
-from statsd import keys
+from benchmarks.webapp import Presence, Webapp
 from statsd.dev import MALLOC, embedded
 
 END_DEADLINE = 60  # seconds
+FILL_INTERVAL = 0.02  # seconds between two looks at a cold start
 LOG_TAIL = 2000  # characters
 OUR_VARIABLES = ("STATSD_", "BACKGROUND_STATS_", "SKIP_COLD_START", "DATABASE_URL", "REDIS_URL")
 
@@ -44,6 +46,9 @@ class Effort:
     pressure: int = 20_000  # events
     pressure_seconds: float = 40.0
     daemons: Sequence[int] = (1, 2, 4)
+    cost: int = 25  # solves, one each two seconds
+    cost_rates: Sequence[float] = (0.5, 5, 50)  # solves a second
+    cost_seconds: float = 60.0  # for each rate
 
 
 FULL = Effort()
@@ -59,6 +64,9 @@ QUICK = Effort(
     pressure=500,
     pressure_seconds=2.0,
     daemons=(1, 2),
+    cost=3,
+    cost_rates=(5,),
+    cost_seconds=3.0,
 )
 
 
@@ -129,12 +137,12 @@ def memory_of(pid: int) -> Memory:
 
 
 class Stage:
-    """Servers with the sample of a scale, and the daemons of the measures."""
+    """Servers with a sample, and the daemons of the measures."""
 
     def __init__(
-        self, name: str, servers: embedded.EmbeddedServers, effort: Effort, logs: Path
+        self, sample: Sample, servers: embedded.EmbeddedServers, effort: Effort, logs: Path
     ) -> None:
-        self.name = name
+        self.sample = sample
         self.servers = servers
         self.effort = effort
         self.webapp = Webapp(servers)
@@ -164,7 +172,7 @@ class Stage:
 
     def aim(self, **aims: Aim | Sequence[Aim]) -> Sequence[Aim]:
         """Return the aims for this scale."""
-        found: Any = aims.get(self.name, ())
+        found: Any = aims.get(self.sample.scale, ())
         return [found] if isinstance(found, Aim) else found
 
     def engine(self) -> sa.Engine:
@@ -178,11 +186,9 @@ class Stage:
         self._started += 1
         return Daemon(self._logs / f"daemon{self._started}.log", own | variables)
 
-    def is_filled(self) -> bool:
-        """Return whether a cold start is done."""
-        return (
-            self.webapp.cache.hlen(keys.KEY_INDEX) >= self.size["dojos"] and self.webapp.is_filled()
-        )
+    def filling(self) -> Presence:
+        """Watch a cold start, which is done when every key of the contract exists."""
+        return Presence(self.webapp.cache, [*chain(*self.webapp.expected_keys().values())])
 
     @contextmanager
     def daemons(self, count: int) -> Iterator[list[Daemon]]:
@@ -194,7 +200,7 @@ class Stage:
         self.webapp.cache.flushall()
         found = [self.start() for _ in range(count)]
         try:
-            wait(self.is_filled, "the cold start")
+            wait(self.filling().is_complete, "the cold start", interval=FILL_INTERVAL)
             wait(self.webapp.is_idle, "an empty queue")
             yield found
             wait(self.webapp.is_idle, "an empty queue")
@@ -217,13 +223,13 @@ class Stage:
 
 
 @contextmanager
-def at(name: str, effort: Effort, *, index: str = "") -> Iterator[Stage]:
-    """Yield a stage with the sample of a scale (S, M or L), and with the named optional index."""
-    cluster = samples.cluster(name)
+def at(sample: Sample, effort: Effort, *, index: str = "") -> Iterator[Stage]:
+    """Yield a stage with a sample, and with the named optional index."""
+    cluster = samples.cluster(sample)
     with (
         embedded.servers(cluster) as servers,
         tempfile.TemporaryDirectory() as logs,
-        Stage(name, servers, effort, Path(logs)) as stage,
+        Stage(sample, servers, effort, Path(logs)) as stage,
     ):
         for statement in floors.statements(index) if index else ():
             stage.webapp.database.cursor().execute(statement)

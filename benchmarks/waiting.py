@@ -19,11 +19,11 @@ def check_daemons() -> None:
             raise RuntimeError(f"a daemon ended by itself, with {each.returncode}")
 
 
-def wait(condition: Callable[[], bool], name: str) -> float:
+def wait(condition: Callable[[], bool], name: str, *, interval: float = POLL_INTERVAL) -> float:
     """Wait until the condition is true; return the duration in seconds.
 
-    Raises TimeoutError, with the name of the condition, after ten minutes, and RuntimeError when a
-    daemon has ended.
+    It is examined each `interval` seconds. Raises TimeoutError, with the name of the condition,
+    after ten minutes, and RuntimeError when a daemon has ended.
     """
     began = checked = perf_counter()
     while not condition():
@@ -33,5 +33,5 @@ def wait(condition: Callable[[], bool], name: str) -> float:
             check_daemons()
         if now - began > DEADLINE:
             raise TimeoutError(f"not within {DEADLINE:.0f} s: {name}")
-        sleep(POLL_INTERVAL)
+        sleep(interval)
     return perf_counter() - began

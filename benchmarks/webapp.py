@@ -1,9 +1,10 @@
 """A web application: it commits solves, publishes their events, and reads cached values."""
 
 import random
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from time import perf_counter, sleep, time
 from typing import Any, NamedTuple
 
@@ -14,15 +15,15 @@ import redis
 
 from benchmarks.waiting import CHECK_INTERVAL, DEADLINE, check_daemons
 from statsd import keys
-from statsd.calculators.dojo_stats import DojoStats
-from statsd.calculators.user_entries import UserEntries, solves_in
+from statsd.calculators.user_entries import solves_in
 from statsd.dev import embedded
 from statsd.job import Priority
 
 TICK = 0.02  # seconds between two transactions of a stream of solves
+PAGE = 500  # keys
 URGENT = (Priority.MISSED, Priority.INTERACTIVE, Priority.ORDINARY)
-LIVE = {UserEntries.kind, DojoStats.kind}
 MANY_JOBS = 1000  # with more urgent jobs pending, single jobs are not examined
+TRIES = 100  # random choices of new solves
 HOUSEKEEPING = {"audit", "containers", "missed_solves"}
 
 
@@ -61,6 +62,26 @@ class Webapp:
             for dojo, slug, official in self.rows("SELECT dojo_id, id, official FROM dojos")
         }
 
+    def expected_keys(self) -> dict[str, list[str]]:
+        """Return the public keys that exist after a cold start, by the word after `stats:`."""
+        scopes: list[tuple[int, int | None]] = [
+            *((dojo, None) for (dojo,) in self.rows("SELECT dojo_id FROM dojos")),
+            *self.rows("SELECT dojo_id, module_index FROM dojo_modules"),
+        ]
+        is_open = {dojo for (dojo,) in self.rows(_OPEN)}
+        return {
+            "dojo": [*map(keys.dojo_stats, self.references().values())],
+            "scoreboard": [keys.scoreboard(*each, days) for each in scopes for days in (0, 7, 30)],
+            "crews": [keys.crews(*each, days) for each in scopes for days in (0, 7, 30)],
+            "scores": [keys.scores(*each) for each in scopes if each[0] in is_open],
+            "challenge_solves": [
+                keys.challenge_solves(dojo, index) for dojo, index in scopes if index is not None
+            ],
+            "activity": [keys.activity(user) for (user,) in self.rows(_ACTIVE)],
+            "belts": [keys.BELTS],
+            "emojis": [keys.EMOJIS],
+        }
+
     def open_pairs(self, count: int, *, dojo_id: int | None = None) -> list[Solve]:
         """Choose `count` new solves in public dojos or in one dojo, at most half of all possible.
 
@@ -79,6 +100,39 @@ class Webapp:
             if (challenge, user) not in solved:
                 pairs[challenge, user] = Solve(user, challenge, challenges[challenge])
         return list(pairs.values())
+
+    def likely_pairs(self, count: int) -> list[Solve]:
+        """Choose `count` new solves of public dojos, of challenges as likely as in the history.
+
+        There are fewer only if random choices do not find as many. The same database gives the
+        same choice.
+        """
+        chance = random.Random(4)  # noqa: S311 - no secret
+        dojos: dict[int, list[int]] = defaultdict(list)
+        for dojo_id, challenge in self.rows(_CHALLENGES, None, None):
+            dojos[challenge].append(dojo_id)
+        users = [user for (user,) in self.rows(_USERS)]
+        [(last,)] = self.rows("SELECT max(id) FROM submissions")
+        pairs: dict[tuple[int, int], Solve] = {}
+        for _ in range(TRIES):
+            ids = [chance.randint(1, last) for _ in range(4 * count)]
+            solved = [each for (each,) in self.rows(_CHALLENGES_OF, ids) if each in dojos]
+            chance.shuffle(solved)
+            chosen = [chance.choice(users) for _ in solved]
+            for challenge, user in self.rows(_NEW, solved, chosen):
+                of = chance.choice(dojos[challenge])
+                pairs.setdefault((challenge, user), Solve(user, challenge, of))
+            if len(pairs) >= count:
+                break
+        return list(pairs.values())[:count]
+
+    def touched(self, solves: Sequence[Solve]) -> float:
+        """Return how many dojos a solve counts in, or stands in the scores of, on average."""
+        users, challenges = zip(
+            *((each.user_id, each.challenge_id) for each in solves), strict=True
+        )
+        [(count,)] = self.rows(_TOUCHED, [*challenges], [*users])
+        return int(count) / len(solves)
 
     def busiest(self) -> int:
         """Return the dojo with the most solves."""
@@ -100,10 +154,16 @@ class Webapp:
                 pipeline.xadd(stream, {"data": data})
             pipeline.execute()
 
-    def at_a_rate(self, solves: list[Solve], seconds: float) -> list[tuple[float, Solve]]:
+    def at_a_rate(
+        self,
+        solves: list[Solve],
+        seconds: float,
+        tell: Callable[[float, Solve], None] = lambda _moment, _solve: None,
+    ) -> list[tuple[float, Solve]]:
         """Commit and publish solves evenly over some seconds.
 
-        Returns each solve with the time of its publishing, in Unix seconds.
+        Returns each solve with the time of its publishing, in Unix seconds. `tell` is called with
+        both before.
         """
         began = perf_counter()
         published: list[tuple[float, Solve]] = []
@@ -113,6 +173,8 @@ class Webapp:
             if part:
                 self.commit(part)
                 moment = time()
+                for each in part:
+                    tell(moment, each)
                 self.publish(part)
                 published += [(moment, each) for each in part]
             sleep(TICK)
@@ -156,13 +218,15 @@ class Webapp:
         """Return whether all events are accepted, and boards and statistics include them."""
         if self.cache.xlen(keys.STREAM) or self.pending(*URGENT) > MANY_JOBS:
             return False
-        live = [name for name in self.pending_names() if name.partition(":")[0] in LIVE]
-        return not self._any_for_events(live)
+        return not self._any_for_events(self.pending_names(*URGENT))
 
-    def pending_names(self) -> list[str]:
-        """Return the names of all pending jobs, except those that run at intervals."""
+    def pending_names(self, *classes: Priority) -> list[str]:
+        """Return the names of the pending jobs in some classes, by default in all.
+
+        Jobs that run at intervals are left out.
+        """
         with self.cache.pipeline(transaction=False) as pipeline:
-            for each in Priority:
+            for each in classes or Priority:
                 pipeline.zrange(keys.due(each), 0, -1)
             found = [name.decode() for names in pipeline.execute() for name in names]
         return [name for name in found if name.partition(":")[0] not in HOUSEKEEPING]
@@ -192,15 +256,6 @@ class Webapp:
         has_work = self.cache.exists(keys.DELAYED, keys.LEASES)
         return is_started and not has_work and self.is_exported()
 
-    def is_filled(self) -> bool:
-        """Return whether a cold start is done: every pending job was completed before."""
-        if self.pending(Priority.BACKGROUND):
-            return False
-        names = [
-            name for name in self.pending_names() if not name.startswith(f"{UserEntries.kind}:")
-        ]
-        return not names or None not in self.cache.hmget(keys.LAST_RUNS, names)
-
     def solves_on_board(self, dojo_id: int, user_id: int) -> int:
         """Return the number of a user's solves on the live board of a dojo."""
         found = self.cache.zscore(f"{keys.boards(dojo_id)}:{keys.DOJO}:0", str(user_id))
@@ -227,6 +282,12 @@ WHERE dc.required AND (d.official OR d.data ->> 'type' = 'public')
   )
 ORDER BY 1, 2
 """
+_OPEN = "SELECT dojo_id FROM dojos WHERE official OR data ->> 'type' = 'public'"
+_ACTIVE = """
+SELECT DISTINCT user_id FROM submissions
+WHERE type = 'correct' AND user_id IS NOT NULL
+  AND date > now() AT TIME ZONE 'UTC' - interval '364 days'
+"""
 _USERS = """
 SELECT id FROM users WHERE hidden IS NOT TRUE
   AND id NOT IN (SELECT user_id FROM dojo_users WHERE type = 'admin') ORDER BY 1
@@ -239,9 +300,46 @@ _INSERT = """
 INSERT INTO submissions (user_id, challenge_id, type, date)
 SELECT given.u, given.c, 'correct', now() AT TIME ZONE 'UTC' FROM (VALUES %s) AS given (u, c)
 """
+_CHALLENGES_OF = """
+SELECT challenge_id FROM submissions
+WHERE id = ANY(%s) AND type = 'correct' AND user_id IS NOT NULL ORDER BY id
+"""
+_NEW = """
+SELECT given.c, given.u FROM unnest(%s::int[], %s::int[]) WITH ORDINALITY AS given (c, u, i)
+WHERE NOT EXISTS (
+    SELECT FROM submissions WHERE challenge_id = given.c AND user_id = given.u AND type = 'correct'
+)
+ORDER BY given.i
+"""
+_TOUCHED = """
+SELECT count(DISTINCT (dc.dojo_id, given.u, given.c))
+FROM unnest(%s::int[], %s::int[]) AS given (c, u)
+JOIN dojo_challenges dc ON dc.challenge_id = given.c
+JOIN dojos d USING (dojo_id) JOIN dojo_modules USING (dojo_id, module_index)
+WHERE d.official OR d.data ->> 'type' = 'public'
+   OR EXISTS (SELECT FROM dojo_users du WHERE du.dojo_id = dc.dojo_id AND du.user_id = given.u)
+"""
 _BUSIEST = """
 SELECT dc.dojo_id, count(*) FROM dojo_challenges dc JOIN dojos d USING (dojo_id)
 JOIN submissions s ON s.challenge_id = dc.challenge_id AND s.type = 'correct'
 WHERE dc.required AND (d.official OR d.data ->> 'type' = 'public')
 GROUP BY 1 ORDER BY 2 DESC LIMIT 1
 """
+
+
+class Presence:
+    """Watches for the existence of keys, which is lasting: it looks at each key until it exists."""
+
+    def __init__(self, cache: Any, names: Sequence[str]) -> None:
+        self._cache = cache
+        self._missing = deque(names)
+
+    def is_complete(self) -> bool:
+        """Return whether all keys have existed."""
+        while self._missing:
+            page = [*islice(self._missing, PAGE)]
+            if self._cache.exists(*page) < len(page):
+                return False
+            for _ in page:
+                self._missing.popleft()
+        return True
