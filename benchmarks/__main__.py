@@ -46,8 +46,8 @@ EPILOG = """measures, in this order:
   cold-start  the whole cache from empty: total time, and worker time by kind
   idle        single solves: from commit to live board, dojo stats, exported scoreboard
   cost        processor time of one solve until all is quiet; lag of arrays and dojo stats at
-              0.5, 5 and 50 solves a second
-  burst       10,000 solves at once, over all dojos and in the busiest one
+              0.5, 5 and 50 solves a second, and with the next solve at an empty stream
+  burst       5,000 solves at once, over all dojos and in the busiest one
   rate        the highest rate of solves at which lag stays flat
   pressure    a load of solves, half of them in one dojo: latency of the quiet dojos
   awards      belts and emojis, one after another and many at once

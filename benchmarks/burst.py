@@ -48,6 +48,6 @@ def _burst(stage: Stage, where: str, solves: list[Solve], floor: float) -> Itera
     exported = answered + wait(stage.webapp.is_exported, "the exports")
     note = f"{len(solves):,} solves"
     rate = len(solves) / answered
-    aims = stage.aim(M=Aim(2000, at_least=True))
+    aims = stage.aim(M=Aim(3000, at_least=True))
     yield Result(NAME, f"{where}, answered", rate, "events/s", floor, aims, note)
-    yield Result(NAME, f"{where}, last export", exported, "s", aims=stage.aim(M=Aim(30)), note=note)
+    yield Result(NAME, f"{where}, last export", exported, "s", aims=stage.aim(M=Aim(15)), note=note)

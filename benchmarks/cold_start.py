@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from benchmarks import floors
+from benchmarks.memory import peak_aims
 from benchmarks.result import Aim, Result
 from benchmarks.stage import FILL_INTERVAL, Memory, Stage
 from benchmarks.waiting import wait
@@ -85,7 +86,8 @@ def measure(stage: Stage) -> Iterator[Result]:
             "s",
             statistics.median(passes) if passes else None,
         )
-    yield Result(NAME, "daemon, peak", max(each.memory.peak for each in starts), "MB")
+    peak = max(each.memory.peak for each in starts)
+    yield Result(NAME, "daemon, peak", peak, "MB", aims=peak_aims(stage))
 
 
 def _floor(stage: Stage, expected: Mapping[str, Sequence[str]]) -> Floor:

@@ -13,14 +13,15 @@ from benchmarks.result import Aim, Result, say
 from benchmarks.stage import Daemon, Stage
 from benchmarks.waiting import wait
 from benchmarks.webapp import Solve
+from statsd import keys
 
 NAME = "cost"
 INTERVAL = 2.0  # seconds from one solve to the next
 POLL = 0.25  # seconds between two looks at the queue, which cost processor time themselves
 MEASURED = 5.0  # solves a second whose arrival is measured; others are only load
 FLOOR_ROUNDS = 10  # because the clock of processes ticks each 10 ms
-AIMS_AT_REST = {50: Aim(150), 99: Aim(1000)}  # ms, arrays
-STATS_AIMS_AT_REST = {50: Aim(5), 99: Aim(20)}  # ms
+ARRAY_AIMS = {50: Aim(150), 99: Aim(1000)}  # ms, by percentile
+STATS_AIMS = {50: Aim(5), 99: Aim(20)}
 
 
 def measure(stage: Stage) -> Iterator[Result]:
@@ -50,6 +51,7 @@ def measure(stage: Stage) -> Iterator[Result]:
         yield Result(NAME, "for each array entry written", per_entry * 1_000_000, "µs")
     for rate in stage.effort.cost_rates:
         yield from _lags(stage, rate, references)
+    yield from _in_turn(stage, references)
 
 
 def _costs(stage: Stage, own: Spent, without: Spent, whole: Spent, count: int) -> Iterator[Result]:
@@ -91,26 +93,51 @@ def _lags(stage: Stage, rate: float, references: dict[int, str]) -> Iterator[Res
     seconds = stage.effort.cost_seconds
     stage.daemon()
     solves = stage.webapp.likely_pairs(max(2, round(rate * seconds)))
-    times = Counter(each.user_id for each in solves)
-    once = [each for each in solves if times[each.user_id] == 1]
-    measured = once[:: max(1, math.ceil(rate / MEASURED))]
+    measured = _once(solves)[:: max(1, math.ceil(rate / MEASURED))]
     with Arrivals(stage.servers.redis_url, measured, references) as arrivals:
         stage.webapp.at_a_rate(solves, seconds, arrivals.expect)
-        ended = perf_counter()
-        wait(arrivals.is_over, "the arrays", interval=POLL)
-        wait(stage.webapp.is_exported, "the exports", interval=POLL)
-        say(f"cost: {rate:g}/s, exports {perf_counter() - ended:.1f} s after the last solve")
-    at_rest = rate <= 1 / INTERVAL
+        _wait_for(stage, arrivals, f"{rate:g} solves/s")
+    has_aims = rate <= 1 / INTERVAL
+    yield from _arrived(stage, arrivals, f"at {rate:g} solves/s", has_aims=has_aims)
+
+
+def _in_turn(stage: Stage, references: dict[int, str]) -> Iterator[Result]:
+    """Publish each solve as soon as the stream is empty, while exports of others still run."""
+    webapp = stage.webapp
+    stage.daemon()
+    measured = _once(webapp.likely_pairs(stage.effort.cost_in_turn))
+    with Arrivals(stage.servers.redis_url, measured, references) as arrivals:
+        for each in measured:
+            wait(lambda: not webapp.cache.xlen(keys.STREAM), "an empty stream")
+            webapp.solved([each], arrivals.expect)
+        _wait_for(stage, arrivals, "in turn")
+    yield from _arrived(stage, arrivals, "with the next solve at an empty stream", has_aims=True)
+
+
+def _once(solves: Sequence[Solve]) -> list[Solve]:
+    """Return the solves of users who have only one of them, whose arrival is unmistakable."""
+    times = Counter(each.user_id for each in solves)
+    return [each for each in solves if times[each.user_id] == 1]
+
+
+def _wait_for(stage: Stage, arrivals: Arrivals, what: str) -> None:
+    ended = perf_counter()
+    wait(arrivals.is_over, "the arrays", interval=POLL)
+    wait(stage.webapp.is_exported, "the exports", interval=POLL)
+    say(f"cost: {what}, exports {perf_counter() - ended:.1f} s after the last solve")
+
+
+def _arrived(stage: Stage, arrivals: Arrivals, when: str, *, has_aims: bool) -> Iterator[Result]:
     for value, found, aims in (
-        ("scoreboard array", arrivals.arrays, AIMS_AT_REST),
-        ("dojo stats", arrivals.stats, STATS_AIMS_AT_REST),
+        ("scoreboard array", arrivals.arrays, ARRAY_AIMS),
+        ("dojo stats", arrivals.stats, STATS_AIMS),
     ):
         for part, aim in aims.items():
             yield Result(
                 NAME,
-                f"{value} at {rate:g} solves/s, p{part}",
+                f"{value} {when}, p{part}",
                 percentile(found, part),
                 "ms",
-                aims=stage.aim(M=aim) if at_rest else (),
+                aims=stage.aim(M=aim) if has_aims else (),
                 note=f"of {len(found)}",
             )

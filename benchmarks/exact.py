@@ -2,10 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby, islice
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 import orjson
@@ -15,11 +15,8 @@ from benchmarks import floors
 from benchmarks.result import say
 from benchmarks.webapp import Webapp
 from statsd import keys, urls
-from statsd.calculators import scoreboard
 from statsd.calculators.activity import Activity
 from statsd.calculators.catalog import calculator_of
-from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.user_entries import solves_in
 from statsd.consistency.compare import Comparison
 from statsd.consistency.reconcile import existing_statistics
 from statsd.dev import embedded
@@ -29,6 +26,7 @@ from statsd.servers.database import Database
 EXPORT_DEADLINE = 15.0  # seconds until an array is exported again
 RETRY_INTERVAL = 1.0  # seconds
 PROGRESS_INTERVAL = 15.0  # seconds between two lines of progress
+WHOLE = 2**31  # entries
 USERS = 300  # activities that are compared
 TRIES = 3
 
@@ -44,7 +42,8 @@ def verdict(servers: embedded.EmbeddedServers, webapp: Webapp) -> Verdict:
     """Compare all cached values; the daemons must have nothing left to do."""
     counted, miscounted = _counted(servers, webapp)
     compared, wrong = asyncio.run(_compared(servers))
-    return Verdict(counted + compared, miscounted + wrong)
+    boards, differing = _boards(webapp)
+    return Verdict(counted + compared + boards, [*miscounted, *wrong, *differing])
 
 
 def _counted(servers: embedded.EmbeddedServers, webapp: Webapp) -> tuple[int, list[str]]:
@@ -78,21 +77,8 @@ async def _compared(servers: embedded.EmbeddedServers) -> tuple[int, list[str]]:
             wrong += [each.job.name for each in found.differences]
             wrong += [job.name for job, _ in found.failures]
             done += len(page)
-        arrays = [
-            name.decode()
-            async for name in cache.scan_iter("stats:scoreboard:*:[0-9]*", count=1000)
-            if not name.endswith(b":updated")
-        ]
-        differing = await _differing(cache, arrays)
-        began = monotonic()
-        # When a solve leaves a window, the board changes at once, the array after its cooldown.
-        while differing and monotonic() - began < EXPORT_DEADLINE:
-            await asyncio.sleep(RETRY_INTERVAL)
-            differing = await _differing(cache, differing)
-        # The cooldown of a large dojo is minutes: compare its live board with the database.
-        differing = [name for name in differing if not await _board_is_right(cache, database, name)]
     await database.close()
-    return len(jobs) + len(arrays), wrong + differing
+    return len(jobs), wrong
 
 
 def _chosen(jobs: Sequence[Job]) -> list[Job]:
@@ -113,43 +99,39 @@ def _pages(jobs: Sequence[Job]) -> Iterator[list[Job]]:
             yield page
 
 
-async def _differing(cache: Redis, arrays: Sequence[str]) -> list[str]:
-    """Return the keys of the scoreboards that differ from their live boards."""
-    found = []
-    for name in arrays:
-        live = await _live(cache, name)
-        if live != _entries(orjson.loads(await cache.get(name) or b"[]")):
-            found.append(name)
-    return found
+def _boards(webapp: Webapp) -> tuple[int, list[str]]:
+    """Compare all boards, as the reader shows them, with their arrays."""
+    arrays = webapp.expected_keys()["scoreboard"]
+    differing = [*arrays]
+    began = monotonic()
+    # When a solve leaves a window, the board changes at once, the array later.
+    while differing := [name for name in differing if not _is_as_board(webapp, name)]:
+        if monotonic() - began > EXPORT_DEADLINE:
+            break
+        sleep(RETRY_INTERVAL)
+    # A large array may take longer: compare the board with the database.
+    return len(arrays), [name for name in differing if not _board_is_right(webapp, name)]
 
 
-async def _board_is_right(cache: Redis, database: Database, name: str) -> bool:
+def _is_as_board(webapp: Webapp, name: str) -> bool:
+    """Return whether an array equals its live board."""
+    array = orjson.loads(webapp.cache.get(name) or b"[]")
+    return [*array] == [*webapp.reader.get_scoreboard(*_board(name), per_page=WHOLE).entries]
+
+
+def _board_is_right(webapp: Webapp, name: str) -> bool:
     """Return whether a live board equals the full calculation for the present moment."""
-    job = Scoreboard(_scope(name)[0])
+    dojo_id, module_index, days = _board(name)
+    statement = floors.statements("scoreboard")[0]
     for _ in range(TRIES):  # a solve may leave a window between the two reads
-        now = datetime.now(UTC).replace(tzinfo=None)
-        live = await _live(cache, name)
-        async with database.snapshot() as snapshot:
-            rows = await scoreboard.calculator.read(snapshot.rows, [job], now)
-        array: Any = scoreboard.calculator.shape(rows)[job][name]
-        if live == _entries(array):
+        page = webapp.reader.get_scoreboard(dojo_id, module_index, days, per_page=WHOLE)
+        rows = webapp.rows(statement, dojo_id=dojo_id, module_index=module_index, days=days or None)
+        if [(each["user_id"], each["solves"]) for each in page.entries] == rows:
             return True
     return False
 
 
-def _scope(name: str) -> tuple[int, str, str]:
-    """Return dojo, scope and days from the key of a scoreboard."""
+def _board(name: str) -> tuple[int, int | None, int]:
+    """Return dojo, module and days from the key of a scoreboard."""
     _, _, kind, dojo_id, *index, days = name.split(":")
-    return int(dojo_id), keys.DOJO if kind == "dojo" else index[0], days
-
-
-async def _live(cache: Redis, name: str) -> list[tuple[int, int]]:
-    """Return users and solves of the live board that belongs to a scoreboard's key."""
-    dojo_id, scope, days = _scope(name)
-    key = f"{keys.boards(dojo_id)}:{scope}:{days}"
-    found: Any = await cache.zrevrange(key, 0, -2, withscores=True)
-    return [(int(user), solves_in(int(score))) for user, score in found]
-
-
-def _entries(array: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
-    return [(entry["user_id"], entry["solves"]) for entry in array]
+    return int(dojo_id), None if kind == "dojo" else int(index[0]), int(days)

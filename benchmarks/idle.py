@@ -62,7 +62,7 @@ def _solved(stage: Stage, solve: Solve, reference: str) -> dict[str, float]:
     webapp = stage.webapp
     board, array = f"{keys.boards(solve.dojo_id)}:{keys.DOJO}:0", keys.scoreboard(solve.dojo_id)
     stats, as_of = keys.dojo_stats(reference), keys.updated(array)
-    on_board = webapp.solves_on_board(solve.dojo_id, solve.user_id)
+    on_board = webapp.reader.get_solves(solve.dojo_id, solve.user_id)
     in_stats = webapp.solves_in_stats(reference)
     with webapp.changes(board, stats, as_of) as next_change:
         webapp.commit([solve])
@@ -77,7 +77,8 @@ def _solved(stage: Stage, solve: Solve, reference: str) -> dict[str, float]:
 
         return {
             "board": seconds_until(
-                board, lambda: webapp.solves_on_board(solve.dojo_id, solve.user_id) > on_board
+                board,
+                lambda: webapp.reader.get_solves(solve.dojo_id, solve.user_id) > on_board,
             ),
             "dojo stats": seconds_until(
                 stats, lambda: webapp.solves_in_stats(reference) > in_stats

@@ -1,135 +1,100 @@
-"""Query plans of the hot statements: `python -m benchmarks.plans [--scale M]`.
+"""Query plans of a daemon's statements: `python -m benchmarks.plans [--scale M] [--shape scatter]`.
 
-They are the statements of a cold start, for a full batch, and the statements of a solve, for one
-user in one dojo and for a full batch. The plans come from EXPLAIN (ANALYZE, BUFFERS), with times.
+A daemon makes a cold start and answers some solves, while PostgreSQL logs the plan of each
+statement with its times (auto_explain). Of each statement the slowest plan is shown.
 """
 
 import argparse
-import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+import re
+from pathlib import Path
+from typing import NamedTuple
 
-import asyncpg
-import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql.asyncpg import dialect
+import psycopg2
 
 from benchmarks import samples, stage
-from benchmarks.webapp import Solve
-from statsd import urls
-from statsd.calculators import crews, dojo_boards, dojo_stats, user_entries
-from statsd.calculators.catalog import COLD_START
-from statsd.calculators.dojo_stats import DojoStats
-from statsd.calculators.user_entries import UserEntries
+from benchmarks.waiting import wait
 from statsd.dev.sample.rows import Shape
-from statsd.handlers import solve
-from statsd.servers.database import CUSTOM, GENERIC, WITHOUT_WORKERS, Database
 
-EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS)"
-DIALECT = dialect()  # type: ignore[no-untyped-call]
-
-
-class Hot(NamedTuple):
-    """A statement with its parameters."""
-
-    title: str
-    statement: "sa.Select[Any]"
-    parameters: Mapping[str, Any]
-    settings: str
-    """The statements with which `Database` sets up the transaction."""
+SOLVES = 20  # one after another
+SETTINGS = {
+    "session_preload_libraries": "auto_explain",
+    "auto_explain.log_min_duration": "0",
+    "auto_explain.log_analyze": "on",
+    "auto_explain.log_buffers": "on",
+    "auto_explain.log_parameter_max_length": "0",
+}
+ENTRY = re.compile(r"duration: ([\d.]+) ms  plan:\n((?:\t.*\n)+)")
+QUERY = re.compile(r"\tQuery Text: (.*(?:\n\t.*)*?)\n(\t.*  \(cost=)")
 
 
-PLAN = "SET LOCAL jit = off; SET LOCAL plan_cache_mode = "
+class Logged(NamedTuple):
+    """A statement in the log of PostgreSQL."""
+
+    milliseconds: float
+    statement: str
+    plan: str
 
 
-async def hot(database: Database, pairs: Sequence[Solve], now: datetime) -> list[Hot]:
-    """Return the most expensive statements of a cold start and of a solve."""
-    found: list[Hot] = []
-    async with database.snapshot() as snapshot:
-        for calculator in COLD_START:
-            rows = await snapshot.rows(calculator.every.limit(calculator.cost.batch))
-            jobs = [calculator.job(*row) for row in rows]
-            parameters = calculator.parameters(jobs, now)
-            statements = [*calculator.statements]
-            if calculator.job.kind == "scoreboard":
-                statements += [dojo_boards.ACTIVE, crews.CHALLENGES]
-                parameters = user_entries.parameters(now) | dict(parameters)
-            in_parts = calculator.is_large
-            settings = PLAN + CUSTOM + (WITHOUT_WORKERS if in_parts else "")
-            for number, statement in enumerate(statements, start=1):
-                title = f"{calculator.job.kind}, statement {number}, {len(jobs)} at once"
-                found.append(Hot(title, statement, parameters, settings))
-    return [*found, *_of_solves(pairs[:1], now), *_of_solves(pairs, now)]
+def logged(log: str) -> list[Logged]:
+    """Return the statements in a log, with their plans."""
+    found = []
+    for entry in ENTRY.finditer(log):
+        text = entry[2]
+        query = QUERY.search(text)
+        if query:
+            plan = text[query.start(2) :].replace("\n\t", "\n").strip()
+            found.append(Logged(float(entry[1]), " ".join(query[1].split()), plan))
+    return found
 
 
-def _of_solves(solves: Sequence[Solve], now: datetime) -> Iterator[Hot]:
-    """Yield the statements of solves: the look-up, user entries, and the dojos' own figures."""
-    challenges = [each.challenge_id for each in solves]
-    users = [each.user_id for each in solves]
-    of_solves = {"challenge_ids": challenges, "user_ids": users, "distinct_ids": [*{*challenges}]}
-    pairs = [UserEntries(each.dojo_id, each.user_id) for each in solves]
-    of_pairs = user_entries.parameters(now) | user_entries.pairs(pairs)
-    of_dojos = dojo_stats.parameters([*{DojoStats(each.dojo_id) for each in solves}], now)
-    for name, statement, parameters in (
-        ("look-up of solves", solve.LANDED_AND_DOJOS, of_solves),
-        ("user entries", user_entries.USER_ENTRIES, of_pairs),
-        ("own figures of dojos", dojo_stats.DOJOS, of_dojos),
-    ):
-        yield Hot(f"{name}, {len(solves)} solves at once", statement, parameters, PLAN + GENERIC)
-
-
-async def explained(connection: asyncpg.Connection, each: Hot) -> str:
-    """Return the plan, with times, that PostgreSQL uses for the daemon's statement."""
-    compiled = each.statement.compile(dialect=DIALECT)
-    values = compiled.construct_params(each.parameters)
-    prepared = await connection.prepare(compiled.string)
-    types = [found.name for found in prepared.get_parameters()]
-    literals = [_literal(values[name]) for name in compiled.positiontup or ()]
-    async with connection.transaction():
-        await connection.execute(each.settings)
-        declared = f" ({', '.join(types)})" if types else ""
-        await connection.execute(f"PREPARE hot{declared} AS {compiled.string}")
-        called = f" ({', '.join(literals)})" if literals else ""
-        rows = await connection.fetch(f"{EXPLAIN} EXECUTE hot{called}")
-        await connection.execute("DEALLOCATE hot")
-    return "\n".join(row[0] for row in rows)
-
-
-def _literal(value: Any) -> str:
-    """Return a value as an untyped SQL literal, because EXECUTE takes no parameters."""
-    text = "{" + ",".join(map(str, value)) + "}" if isinstance(value, list) else str(value)
-    return "'" + text.replace("'", "''") + "'"
-
-
-async def _explain_all(url: str, pairs: Sequence[Solve]) -> None:
-    database = Database(
-        urls.database_url(url), pool_size=1, statement_timeout=300, prepared_statements=True
-    )
-    now = datetime.now(UTC).replace(tzinfo=None)
-    found = await hot(database, pairs, now)
-    await database.close()
-    connection = await asyncpg.connect(url)
+def slowest(found: list[Logged]) -> list[tuple[int, Logged]]:
+    """Return each statement's number and slowest execution, the slowest statement first."""
+    by_statement: dict[str, list[Logged]] = {}
     for each in found:
-        print(f"\n--- {each.title}\n{await explained(connection, each)}", flush=True)
-    await connection.close()
+        by_statement.setdefault(each.statement, []).append(each)
+    worst = [(len(own), max(own)) for own in by_statement.values()]
+    return sorted(worst, key=lambda each: each[1].milliseconds, reverse=True)
+
+
+def _log(own: stage.Stage) -> str:
+    """Run a daemon for a cold start and some solves; return PostgreSQL's log of that."""
+    for name, value in SETTINGS.items():
+        own.webapp.database.cursor().execute(f"ALTER SYSTEM SET {name} = {value!r}")
+    own.webapp.rows("SELECT pg_reload_conf()")
+    log: Path = own.servers.postgres.log
+    solves = own.webapp.likely_pairs(SOLVES)
+    begin = log.stat().st_size
+    daemon = own.start()
+    try:
+        wait(own.filling().is_complete, "the cold start", interval=stage.FILL_INTERVAL)
+        for each in solves:
+            own.webapp.commit([each])
+            own.webapp.publish([each])
+            wait(own.webapp.is_exported, "the exports")
+    finally:
+        daemon.stop()
+    return log.read_bytes()[begin:].decode()
 
 
 def main() -> None:
-    """Print all plans."""
+    """Print the plans."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.plans",
-        description="Print the plans of the hot statements, with EXPLAIN (ANALYZE, BUFFERS).",
+        description="Print the plans of a daemon's statements, from PostgreSQL's auto_explain.",
     )
+    parser.add_argument("--scale", choices=samples.SCALES, default="M", help="by default M")
     parser.add_argument(
-        "--scale", choices=samples.SCALES, default="M", help="the scale of the sample, by default M"
-    )
-    parser.add_argument(
-        "--shape", choices=[*Shape], default=Shape.SCATTER, help="its shape, by default scatter"
+        "--shape", choices=[*Shape], default=Shape.SCATTER, help="by default scatter"
     )
     options = parser.parse_args()
     with stage.at(samples.Sample(options.scale, Shape(options.shape)), stage.FULL) as own:
-        solves = own.webapp.open_pairs(user_entries.COST.batch)
-        asyncio.run(_explain_all(own.servers.database_url, solves))
+        try:
+            log = _log(own)
+        except psycopg2.Error as error:
+            raise SystemExit(f"PostgreSQL cannot log plans: {error}") from None
+    for count, each in slowest(logged(log)):
+        print(f"\n--- {each.milliseconds:,.1f} ms, the slowest of {count}: {each.statement}")
+        print(each.plan, flush=True)
 
 
 if __name__ == "__main__":

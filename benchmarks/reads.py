@@ -9,7 +9,6 @@ import orjson
 from benchmarks.result import Aim, Result
 from benchmarks.stage import Stage, timed
 from statsd import keys
-from statsd.client import Reader
 
 PAGE = 20  # entries, the reader's default
 
@@ -27,8 +26,7 @@ def measure(stage: Stage) -> Iterator[Result]:
 
     array = load()
     me, middle = array[-1]["user_id"], max(1, len(array) // PAGE // 2)
-    engine = stage.engine()
-    reader = Reader.from_url(engine, stage.servers.redis_url)
+    reader = stage.webapp.reader
     for page in (1, middle):
         found = reader.get_scoreboard(dojo_id, page=page, me=me)
         if [*found.entries] != array[PAGE * (page - 1) : PAGE * page] or found.total != len(array):
@@ -48,5 +46,3 @@ def measure(stage: Stage) -> Iterator[Result]:
         yield Result(
             "reads", f"{label} of a scoreboard by the reader", own, "ms", whole, aims, note
         )
-    reader.close()
-    engine.dispose()

@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import orjson
-import sqlalchemy as sa
 
 from benchmarks import exact, floors, samples, waiting
 from benchmarks.result import Aim
@@ -37,7 +36,7 @@ class Effort:
 
     rounds: int = 3  # of a cold start
     solves: int = 500  # one after another
-    burst: int = 10_000  # events
+    burst: int = 5000  # events
     rates: Sequence[int] = (500, 1000, 1500, 2000, 2500, 3000, 4000)  # events per second
     seconds: float = 10.0  # for each rate
     nothing: int = 100_000  # events of unknown users
@@ -49,6 +48,7 @@ class Effort:
     cost: int = 25  # solves, one each two seconds
     cost_rates: Sequence[float] = (0.5, 5, 50)  # solves a second
     cost_seconds: float = 60.0  # for each rate
+    cost_in_turn: int = 90  # solves, each as soon as the stream is empty
 
 
 FULL = Effort()
@@ -67,6 +67,7 @@ QUICK = Effort(
     cost=3,
     cost_rates=(5,),
     cost_seconds=3.0,
+    cost_in_turn=10,
 )
 
 
@@ -174,11 +175,6 @@ class Stage:
         """Return the aims for this scale."""
         found: Any = aims.get(self.sample.scale, ())
         return [found] if isinstance(found, Aim) else found
-
-    def engine(self) -> sa.Engine:
-        """Create an engine like that of a web application."""
-        url = sa.make_url(self.servers.database_url)
-        return sa.create_engine(url.set(drivername="postgresql+psycopg2"))
 
     def start(self, **variables: str) -> Daemon:
         """Start one more daemon."""

@@ -12,10 +12,11 @@ import orjson
 import psycopg2
 import psycopg2.extras
 import redis
+import sqlalchemy as sa
 
 from benchmarks.waiting import CHECK_INTERVAL, DEADLINE, check_daemons
 from statsd import keys
-from statsd.calculators.user_entries import solves_in
+from statsd.client import Reader
 from statsd.dev import embedded
 from statsd.job import Priority
 
@@ -42,16 +43,21 @@ class Webapp:
         self.cache: Any = redis.Redis.from_url(servers.redis_url)
         self.database = psycopg2.connect(servers.database_url)
         self.database.autocommit = True
+        url = sa.make_url(servers.database_url).set(drivername="postgresql+psycopg2")
+        self.engine = sa.create_engine(url)
+        self.reader = Reader.from_url(self.engine, servers.redis_url, fallback=False)
 
     def close(self) -> None:
         """Close the connections."""
+        self.reader.close()
+        self.engine.dispose()
         self.cache.close()
         self.database.close()
 
-    def rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement."""
+    def rows(self, statement: str, *parameters: Any, **named: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement, whose parameters have positions or names."""
         with self.database.cursor() as cursor:
-            cursor.execute(statement, parameters)
+            cursor.execute(statement, parameters or named)
             found: list[tuple[Any, ...]] = cursor.fetchall()
             return found
 
@@ -163,7 +169,7 @@ class Webapp:
         """Commit and publish solves evenly over some seconds.
 
         Returns each solve with the time of its publishing, in Unix seconds. `tell` is called with
-        both before.
+        that time and the solve, before.
         """
         began = perf_counter()
         published: list[tuple[float, Solve]] = []
@@ -171,14 +177,19 @@ class Webapp:
             due = int((perf_counter() - began) / seconds * len(solves))
             part = solves[len(published) : min(due, len(solves))]
             if part:
-                self.commit(part)
-                moment = time()
-                for each in part:
-                    tell(moment, each)
-                self.publish(part)
+                moment = self.solved(part, tell)
                 published += [(moment, each) for each in part]
             sleep(TICK)
         return published
+
+    def solved(self, solves: list[Solve], tell: Callable[[float, Solve], None]) -> float:
+        """Commit and publish solves, and `tell` between both; return the time of the commit."""
+        self.commit(solves)
+        moment = time()
+        for each in solves:
+            tell(moment, each)
+        self.publish(solves)
+        return moment
 
     @contextmanager
     def changes(self, *names: str) -> Iterator[Callable[[str], float]]:
@@ -255,11 +266,6 @@ class Webapp:
         is_started = not self.pending(Priority.BACKGROUND)
         has_work = self.cache.exists(keys.DELAYED, keys.LEASES)
         return is_started and not has_work and self.is_exported()
-
-    def solves_on_board(self, dojo_id: int, user_id: int) -> int:
-        """Return the number of a user's solves on the live board of a dojo."""
-        found = self.cache.zscore(f"{keys.boards(dojo_id)}:{keys.DOJO}:0", str(user_id))
-        return solves_in(int(found)) if found else 0
 
     def solves_in_stats(self, reference: str) -> int:
         """Return the number of solves in a dojo's statistics."""
