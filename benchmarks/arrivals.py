@@ -14,7 +14,8 @@ from statsd import keys
 
 # Keyspace notifications of the commands that replace a value.
 WRITES = {b"set", b"rename_to"}
-ARRAYS = ("stats:scoreboard:", "stats:crews:", "stats:scores:", "stats:challenge_solves:")
+SCOREBOARD = "stats:scoreboard:"
+ARRAYS = (SCOREBOARD, "stats:crews:", "stats:scores:", "stats:challenge_solves:")
 CHANNEL = "__keyspace@0__:"
 
 
@@ -131,10 +132,10 @@ class Arrivals(Listener):
             return
         as_of = float(self.client.get(key) or 0)
         new = [each for each in self.awaited[value] if each.moment <= as_of]
-        if new and value.startswith(keys.SCOREBOARD_ARRAY):
+        if new and value.startswith(SCOREBOARD):
             raw = self.client.get(value) or b"[]"
             new = [each for each in new if solves_of(raw, each.solve.user_id) > each.solves]
-        found = self.arrays if value.startswith(keys.SCOREBOARD_ARRAY) else self.stats
+        found = self.arrays if value.startswith(SCOREBOARD) else self.stats
         for each in new:
             self.awaited[value].remove(each)
             found.append(moment - each.moment)
