@@ -4,6 +4,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from time import perf_counter, sleep, time
+from typing import Any
 
 from benchmarks import floors
 from benchmarks.result import Aim, Result, say
@@ -60,7 +61,9 @@ def measure(stage: Stage) -> Iterator[Result]:
 def _solved(stage: Stage, solve: Solve, reference: str) -> dict[str, float]:
     """Commit and publish a solve; return the seconds until each value has it."""
     webapp = stage.webapp
-    board, array = f"{keys.boards(solve.dojo_id)}:{keys.DOJO}:0", keys.scoreboard(solve.dojo_id)
+    state: Any = webapp.cache.get(keys.boards(solve.dojo_id))
+    board = f"{keys.generation(solve.dojo_id, int(state))}:{keys.DOJO}:0"
+    array = keys.scoreboard(solve.dojo_id)
     stats, as_of = keys.dojo_stats(reference), keys.updated(array)
     on_board = webapp.reader.get_solves(solve.dojo_id, solve.user_id)
     in_stats = webapp.solves_in_stats(reference)

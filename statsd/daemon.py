@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 import statsd
 import statsd.handlers
 from statsd.boards.executors import statistics_of
-from statsd.boards.live_boards import LiveBoards
+from statsd.boards.exports_switch import ExportsSwitch
 from statsd.calculators import Cost
 from statsd.consistency import missed_solves
 from statsd.consistency.drift_audit import DriftAudit, DriftAuditor
@@ -74,6 +74,7 @@ class Daemon:
         self._database = database
         self._stopping = asyncio.Event()
         self._name = ConsumerName(cache, settings.consumer_name)
+        self._switch = ExportsSwitch(cache, exports=settings.exports)
         self._counters = Counters()
         self._needs: dict[str, Callable[[], Awaitable[object]]] = {
             "Redis": cache.ping,
@@ -117,6 +118,7 @@ class Daemon:
         try:
             await self._name.acquire()
             self._build()
+            await self._switch.publish()
             await self._consumer.recover()
             leases_released = await self._queue.release()
             await self._enqueue_first_jobs()
@@ -245,7 +247,7 @@ class Daemon:
             batch_size=settings.batch_size,
             counters=self._counters,
         )
-        load_shedder = LoadShedder()
+        load_shedder = LoadShedder(settings.export_share)
         self._main_loops: dict[str, Loop] = {"consumer": self._consumer}
         self._main_loops |= self._workers(general, urgent, load_shedder)
         self._side_loops = self._timed_loops(wake_up, load_shedder)
@@ -255,7 +257,7 @@ class Daemon:
     ) -> dict[str, Worker]:
         """Build the workers, and the one that searches for missed solves at the start."""
         settings = self._settings
-        statistics = statistics_of(LiveBoards(self._cache, self._database), self._database)
+        statistics = statistics_of(self._cache, self._database)
         upkeep = self._upkeep()
         small = {
             kind: each
@@ -313,7 +315,7 @@ class Daemon:
         """Build the executors of the jobs that compute no statistic from the database."""
         database, skip = self._database, self._settings.skip_cold_start
         finder = MissedSolvesFinder(self._cache, database)
-        reconciler = Reconciler(self._queue, database, only_present=skip)
+        reconciler = Reconciler(self._queue, database, only_present=skip, switch=self._switch)
         auditor = DriftAuditor(self._cache, database, refill=not skip)
         engines = Engines(self._settings.docker_engines)
         quiet = partial(Executor, cost=ONE, log_level=logging.DEBUG)

@@ -32,12 +32,19 @@ WATERMARK = f"{INTERNAL}watermark"
 AUDIT = f"{INTERNAL}audit"
 DAEMONS = f"{INTERNAL}daemons"
 
-BOARDS = "stats:boards:2:"
-"""The prefix of the keys of live boards; the number is the version of their format."""
+BOARDS = "stats:boards:3:"
+"""The prefix of the keys of dojos' states; the number is the version of their format."""
 BOARD_CHANGES = f"{INTERNAL}board_changes"
+GENERATIONS = f"{INTERNAL}generations"
+UPLOADS = f"{INTERNAL}upload:"
+DOUBTS = f"{INTERNAL}doubts"
+EVERY_DOJO = "*"
+NAMES = f"{INTERNAL}names"
+NAMES_LOG = f"{INTERNAL}names_log"
 
-SCOREBOARD_ARRAY, CREWS_ARRAY = "stats:scoreboard:dojo:", "stats:crews:dojo:"
-"""The prefixes of the keys of a whole dojo's arrays; `{dojo_id}:{days}` follows."""
+SCOREBOARD, CREWS = "stats:scoreboard:", "stats:crews:"
+SCORES, CHALLENGE_SOLVES = "stats:scores:", "stats:challenge_solves:"
+"""The prefixes of the keys of arrays, before the scope."""
 
 
 def reference_id(dojo_id: int, slug: str, *, official: bool) -> str:
@@ -77,17 +84,17 @@ def scoreboard(dojo_id: int, module_index: int | None = None, days: int = 0) -> 
 
     `days` is the window: 7, 30, or 0 for all time.
     """
-    return f"stats:scoreboard:{_scope(dojo_id, module_index)}:{days}"
+    return f"{SCOREBOARD}{_scope(dojo_id, module_index)}:{days}"
 
 
 def challenge_solves(dojo_id: int, module_index: int) -> str:
     """Return the key of the solve counts of a module's challenges."""
-    return f"stats:challenge_solves:{_scope(dojo_id, module_index)}"
+    return f"{CHALLENGE_SOLVES}{_scope(dojo_id, module_index)}"
 
 
 def scores(dojo_id: int, module_index: int | None = None) -> str:
     """Return the key of the scores in a dojo or in one of its modules."""
-    return f"stats:scores:{_scope(dojo_id, module_index)}"
+    return f"{SCORES}{_scope(dojo_id, module_index)}"
 
 
 def activity(user_id: int) -> str:
@@ -114,13 +121,18 @@ def module_index_of(scope: str) -> int | None:
 
 
 def boards(dojo_id: int) -> str:
-    """Return the prefix of the keys of a dojo's live boards; see `statsd/boards/lua/state.lua`."""
+    """Return the key of the token of a dojo's state; see `statsd/boards/lua/state.lua`."""
     return f"{BOARDS}{dojo_id}"
+
+
+def generation(dojo_id: int, token: int) -> str:
+    """Return the prefix of the keys of one generation of a dojo's state."""
+    return f"{BOARDS}{dojo_id}@{token}"
 
 
 def crews(dojo_id: int, module_index: int | None = None, days: int = 0) -> str:
     """Return the key of the crews of a dojo or of one of its modules, in a window as above."""
-    return f"stats:crews:{_scope(dojo_id, module_index)}:{days}"
+    return f"{CREWS}{_scope(dojo_id, module_index)}:{days}"
 
 
 def updated(key: str) -> str:

@@ -90,8 +90,16 @@ def _keys() -> str:
         "AS_OF": keys.AS_OF,
         "BOARDS": keys.BOARDS,
         "BOARD_CHANGES": keys.BOARD_CHANGES,
-        "SCOREBOARD_ARRAY": keys.SCOREBOARD_ARRAY,
-        "CREWS_ARRAY": keys.CREWS_ARRAY,
+        "GENERATIONS": keys.GENERATIONS,
+        "DOUBTS": keys.DOUBTS,
+        "EVERY_DOJO": keys.EVERY_DOJO,
+        "NAMES": keys.NAMES,
+        "NAMES_LOG": keys.NAMES_LOG,
+        "SCOREBOARD_KEYS": keys.SCOREBOARD,
+        "CREWS_KEYS": keys.CREWS,
+        "SCORES_KEYS": keys.SCORES,
+        "CHALLENGE_SOLVES_KEYS": keys.CHALLENGE_SOLVES,
+        "BOARDS_KIND": "boards:",
         "AFTER_LOSS": AFTER_LOSS,
     }
     return constants(named | {each.name: int(each) for each in Priority})
@@ -101,7 +109,10 @@ def _definitions() -> str:
     return constants(
         {
             "WINDOWS": definitions.WINDOWS,
-            "CHART_SIZE": len(definitions.CHART_DAYS),
+            "CHART_DAYS": definitions.CHART_DAYS,
+            "CHART_SPAN": definitions.CHART_SPAN,
+            "RECENT_DAYS": definitions.RECENT_DAYS,
+            "NO_DATE": definitions.NO_DATE,
             "RECENT_SOLVES": definitions.RECENT_SOLVES,
             "SCORE_UNIT": definitions.SCORE_UNIT,
             "SENTINEL": definitions.SENTINEL,

@@ -20,7 +20,7 @@ from pydantic import (
 
 from statsd import urls
 from statsd.errors import SettingsError
-from statsd.switches import parse_switch
+from statsd.switches import CHOICES, parse_switch
 from statsd.urls import without_password
 
 PREFIX = "STATSD_"
@@ -32,7 +32,7 @@ def _switch(value: object) -> object:
     try:
         return parse_switch("it", value) if isinstance(value, str) else value
     except SettingsError:
-        raise ValueError("must be 0, 1, true or false") from None
+        raise ValueError(f"must be {CHOICES}") from None
 
 
 Switch = Annotated[bool, BeforeValidator(_switch)]
@@ -115,6 +115,13 @@ class Settings(BaseModel):
         True,
         "For readers. 1: a miss is computed at once; 0: a miss returns the empty default.",
     )
+    exports: Switch = _setting(
+        "STATSD_EXPORTS",
+        True,
+        "0: the arrays of scoreboards and crews are left out, which saves memory and time. Only "
+        "readers of this package can be used then: they take boards and crews from the states of "
+        "dojos. All daemons need the same value.",
+    )
     skip_cold_start: Switch = _setting(
         "SKIP_COLD_START",
         False,
@@ -145,6 +152,15 @@ class Settings(BaseModel):
         "transactions",
         ge=1,
         le=64,
+    )
+    export_share: float = _setting(
+        "STATSD_EXPORT_SHARE",
+        0.75,
+        "The part of one core's time that large jobs (exports of arrays, whole passes over dojos) "
+        "may take while many solves arrive.",
+        "of a core",
+        ge=0.05,
+        le=1,
     )
     pool_size: int = _setting(
         "STATSD_POOL_SIZE",
@@ -300,6 +316,8 @@ class Declared(NamedTuple):
     required: bool
     unit: str
     sentence: str
+    is_switch: bool
+    """Whether it is a boolean. An empty variable means its default then."""
 
 
 def declared(settings: Settings | None = None) -> Iterator[Declared]:
@@ -313,7 +331,8 @@ def declared(settings: Settings | None = None) -> Iterator[Declared]:
             value = "(required, not set)"
         variable, sentence = str(field.validation_alias), field.description or ""
         shown = without_password(value) if variable.endswith("_URL") else value
-        yield Declared(variable, shown, default, required, unit, sentence)
+        is_switch = field.annotation is bool
+        yield Declared(variable, shown, default, required, unit, sentence, is_switch)
 
 
 def load(environ: Mapping[str, str], *, complete: bool = True) -> Settings:
@@ -325,7 +344,9 @@ def load(environ: Mapping[str, str], *, complete: bool = True) -> Settings:
     given = {
         name: value
         for name, value in environ.items()
-        if name in known and (value or complete or not known[name].required)
+        if name in known
+        and (value or not known[name].is_switch)
+        and (value or complete or not known[name].required)
     }
     lines = [
         f"{name} is not set. {setting.sentence}"

@@ -8,21 +8,25 @@ from collections.abc import Mapping
 
 from statsd.errors import SettingsError
 
-WORDS = {"0": False, "1": True, "false": False, "true": True}
+WORDS = {
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+}
+CHOICES = "0, 1, true, false, yes, no, on or off"
 
 
 def parse_switch(name: str, text: str) -> bool:
     """Return the boolean in `text`, in upper or lower case; `name` is for the error only.
 
-    Raises SettingsError for any text but 0, 1, true and false, also for the empty text.
+    Raises SettingsError for any other text, also for the empty one.
     """
     try:
         return WORDS[text.lower()]
     except KeyError:
-        raise SettingsError(f"{name} is {text!r}: it takes 0, 1, true or false") from None
+        raise SettingsError(f"{name} is {text!r}: it takes {CHOICES}") from None
 
 
 def read_switch(name: str, *, default: bool, environ: Mapping[str, str] = os.environ) -> bool:
-    """Return the switch `name` of the environment, or `default` where it is not set."""
+    """Return the switch `name` of the environment, or `default` where it is not set, or empty."""
     text = environ.get(name)
-    return default if text is None else parse_switch(name, text)
+    return parse_switch(name, text) if text else default

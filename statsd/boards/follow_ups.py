@@ -6,7 +6,8 @@ The scripts of the boards (`statsd/boards/lua/hooks.lua`) enqueue them by the na
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from statsd.calculators.crews import Crews
+from statsd.calculators.dojo_arrays import Boards, Exports
+from statsd.calculators.dojo_check import DojoCheck
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.user_entries import UserEntries
@@ -14,18 +15,15 @@ from statsd.job import Job, Priority
 
 
 class FollowUp(NamedTuple):
-    """A job that is enqueued on an occasion, for the dojo (and the user) of the job before."""
+    """A job that is enqueued on an occasion, for the dojo of the job before."""
 
     job: type[Job]
-    derived: bool = False
-    """Whether it follows from user entries that are on the boards already. Such a job does not make
-    the boards doubtful while it is pending."""
     priority: Priority | None = None
     """None: the job's own class."""
 
 
 class Occasion(NamedTuple):
-    """Something that happens to a dojo's boards when a job completes or fails."""
+    """Something that happens to a dojo's state when a job completes or fails."""
 
     of: type[Job]
     when: str
@@ -33,61 +31,30 @@ class Occasion(NamedTuple):
     then: tuple[FollowUp, ...]
 
 
-REBUILD = FollowUp(Scoreboard)
-EXPORT_BOARDS = FollowUp(Scoreboard, derived=True)
-TOTALS = FollowUp(DojoStats, derived=True)
-EXPORT_CREWS = FollowUp(Crews, derived=True)
+BUILD, SOON = FollowUp(Boards), FollowUp(Boards, Priority.INTERACTIVE)
+EXPORT, TOTALS = FollowUp(Exports), FollowUp(DojoStats)
 
 OCCASIONS: Mapping[str, Occasion] = {
-    "entries_written": Occasion(
-        UserEntries, "completed: the entries were written to the boards", (TOTALS,)
+    "entries_written": Occasion(UserEntries, "completed: the entries were written", (TOTALS,)),
+    "arrays_changed": Occasion(
+        UserEntries, "completed, or a solve left a window: arrays changed", (EXPORT,)
     ),
-    "entries_changed": Occasion(UserEntries, "completed: a board changed", (EXPORT_BOARDS,)),
-    "entries_beside_crews": Occasion(
-        UserEntries, "completed: a user of the dojo has a tag", (EXPORT_CREWS,)
+    "state_missing": Occasion(
+        UserEntries, "completed: the dojo has no state, or lost a key of it", (BUILD, TOTALS)
     ),
-    "entries_without_boards": Occasion(
-        UserEntries, "completed: the dojo has no boards to write to", (REBUILD, FollowUp(DojoStats))
+    "module_missing": Occasion(
+        UserEntries, "completed: the state lacks a module of the entries", (SOON, TOTALS)
     ),
-    "entries_in_new_module": Occasion(
-        UserEntries, "completed: the boards lack a module of the entries", (REBUILD,)
+    "user_entries_buried": Occasion(UserEntries, "failed for good", (SOON, TOTALS)),
+    "dojo_changed": Occasion(
+        DojoCheck, "completed: the dojo differs from what its state was built from", (SOON, TOTALS)
     ),
-    "entries_of_new_day": Occasion(
-        UserEntries, "completed: a day has ended since the boards were built", (REBUILD,)
+    "boards_installed": Occasion(Boards, "a new state was installed", (TOTALS,)),
+    "arrays_left": Occasion(
+        Exports, "completed: more arrays changed, or some still rest", (EXPORT,)
     ),
-    "user_entries_buried": Occasion(UserEntries, "failed for good", (REBUILD, FollowUp(DojoStats))),
-    "entries_expired": Occasion(
-        UserEntries,
-        "later: a solve of the user has left a window",
-        (FollowUp(UserEntries, priority=Priority.ORDINARY),),
-    ),
-    "boards_installed": Occasion(Scoreboard, "completed: the new boards were installed", (TOTALS,)),
-    "boards_beside_crews": Occasion(
-        Scoreboard,
-        "completed: a user of the dojo has a tag, or modules came or went",
-        (EXPORT_CREWS,),
-    ),
-    "boards_newer_than_arrays": Occasion(
-        Scoreboard, "completed: user entries changed while it was computed", (EXPORT_BOARDS,)
-    ),
-    "boards_with_incomplete_entries": Occasion(
-        Scoreboard,
-        "completed: changed user entries lack a module or the day of the new boards",
-        (FollowUp(UserEntries),),
-    ),
-    "boards_without_touched": Occasion(
-        Scoreboard,
-        "completed: Redis evicted the list of user entries that changed meanwhile",
-        (REBUILD,),
-    ),
-    "boards_evicted": Occasion(
-        Scoreboard,
-        "Redis evicted the new boards before they were installed",
-        (FollowUp(Scoreboard, priority=Priority.INTERACTIVE),),
-    ),
-    "boards_removed": Occasion(Scoreboard, "completed: the dojo no longer exists", (EXPORT_CREWS,)),
-    "scoreboard_buried": Occasion(
-        Scoreboard, "failed for good: the boards are removed", (FollowUp(Crews),)
+    "arrays_asked_for": Occasion(
+        Scoreboard, "asked for by a reader: the dojo has no state", (SOON,)
     ),
 }
 
@@ -95,10 +62,7 @@ OCCASIONS: Mapping[str, Occasion] = {
 def by_occasion() -> dict[str, list[dict[str, Any]]]:
     """Return the table for the scripts."""
     return {
-        name: [
-            {"kind": each.job.kind, "class": int(_class(each)), "derived": each.derived}
-            for each in occasion.then
-        ]
+        name: [{"kind": each.job.kind, "class": int(_class(each))} for each in occasion.then]
         for name, occasion in OCCASIONS.items()
     }
 

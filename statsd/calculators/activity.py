@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from statsd import keys
 from statsd.calculators import Calculator, Cost, Input, Values
-from statsd.calculators.counted import among, leaves, paired
+from statsd.calculators.counted import among, integers, leaves, paired
 from statsd.job import Job, Priority
 from statsd.schema import CORRECT, submissions as solve, users
 
@@ -108,8 +108,7 @@ def _solves() -> "sa.Select[Any]":
 
 def _has_any(parameter: str) -> "sa.ColumnElement[bool]":
     """Say that an array has elements; PostgreSQL asks before it reads the table."""
-    array: Any = sa.bindparam(parameter, type_=sa.ARRAY(sa.Integer))
-    return sa.func.cardinality(array) > 0
+    return sa.func.cardinality(integers(parameter)) > 0
 
 
 _USERS = sa.select(users.c.id).where(among(users.c.id, USER_IDS)).order_by(users.c.id)

@@ -12,57 +12,42 @@ from statsd.calculators import (
     Input,
     activity,
     belts,
-    challenge_solves,
-    crews,
+    dojo_arrays,
+    dojo_check,
     dojo_stats,
     emojis,
-    scoreboard,
-    scores,
     user_entries,
 )
-from statsd.calculators.scoreboard import Scoreboard
+from statsd.calculators.dojo_arrays import Boards
+from statsd.calculators.dojo_check import DojoCheck
 from statsd.calculators.user_entries import UserEntries
 from statsd.job import Job, Priority
 
 STATISTICS: tuple[Calculator[Any], ...] = (
     activity.calculator,
     belts.calculator,
-    challenge_solves.calculator,
-    crews.calculator,
+    dojo_arrays.calculator,
     dojo_stats.calculator,
     emojis.calculator,
-    scoreboard.calculator,
-    scores.calculator,
 )
 
 DEPENDENCIES: Mapping[type[Job], Input] = {
     **{each.job: each.depends_on for each in STATISTICS},
     UserEntries: user_entries.DEPENDS_ON,
+    DojoCheck: dojo_check.DEPENDS_ON,
 }
-"""The inputs of each job that an event can make necessary. `UserEntries` has no values of its
-own: it moves the live boards, from which other statistics follow."""
-
-FOLLOW_BOARDS = tuple(
-    each.job
-    for each in STATISTICS
-    if Input.BOARDS in each.depends_on and each.job is not Scoreboard
-)
-"""The jobs that the boards enqueue once they are built. `Scoreboard` itself builds them."""
+"""The inputs of each job that an event can make necessary. `UserEntries` and `DojoCheck` have no
+values of their own: they move the states of dojos, from which other statistics follow."""
 
 _calculators: Mapping[str, Calculator[Any]] = {each.job.kind: each for each in STATISTICS}
 
 
-def _position(calculator: Calculator[Any]) -> tuple[bool, bool, int, Priority, str]:
-    """Return the sort key of a statistic in a cold start."""
+def _position(calculator: Calculator[Any]) -> tuple[bool, int, Priority, str]:
+    """Return the sort key of a statistic in a cold start: those that take long come last."""
     job = calculator.job
     fields = job.__struct_fields__
-    return (
-        job is not Scoreboard,  # it builds the live boards
-        job in FOLLOW_BOARDS,
-        2 if "user_id" in fields else 0 if fields else 1,  # dojos, the site, users
-        job.priority,
-        job.kind,
-    )
+    subjects = 2 if "user_id" in fields else 0 if fields else 1  # dojos, the site, users
+    return job is Boards, subjects, job.priority, job.kind
 
 
 COLD_START: tuple[Calculator[Any], ...] = tuple(sorted(STATISTICS, key=_position))

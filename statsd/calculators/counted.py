@@ -41,9 +41,18 @@ def among(column: "sa.ColumnElement[int]", parameter: str) -> "sa.ColumnElement[
     return column == sa.any_(array)
 
 
+def integers(parameter: str) -> "sa.ColumnElement[Any]":
+    """Return an array of integers bound to `parameter`, as the argument of a function.
+
+    The cast tells PostgreSQL the type, which SQLAlchemy 1.4 does not.
+    """
+    array: Any = sa.bindparam(parameter, type_=sa.ARRAY(sa.Integer))
+    return sa.cast(array, sa.ARRAY(sa.Integer))
+
+
 def paired(**parameters: str) -> "sa.sql.expression.TableValuedAlias":
     """Return rows of integers. Each column is named, with the parameter its array is bound to."""
-    arrays = [sa.bindparam(name, type_=sa.ARRAY(sa.Integer)) for name in parameters.values()]
+    arrays = [integers(name) for name in parameters.values()]
     return sa.func.unnest(*arrays).table_valued(*parameters).render_derived()
 
 
@@ -112,22 +121,23 @@ def open_to_all() -> "sa.ColumnElement[bool]":
     return sa.or_(dojos.c.official, dojos.c.data.op("->>")("type") == "public")
 
 
+def with_modules(rows: "sa.sql.expression.FromClause") -> "sa.sql.expression.FromClause":
+    """Join challenge rows to their dojo and their module."""
+    return rows.join(dojos, dojos.c.dojo_id == row.c.dojo_id).join(
+        module,
+        sa.and_(module.c.dojo_id == row.c.dojo_id, module.c.module_index == row.c.module_index),
+    )
+
+
 def with_solves(rows: "sa.sql.expression.FromClause") -> "sa.sql.expression.FromClause":
     """Join challenge rows to their dojo, their module and the solves of their challenge."""
-    return (
-        rows.join(dojos, dojos.c.dojo_id == row.c.dojo_id)
-        .join(
-            module,
-            sa.and_(module.c.dojo_id == row.c.dojo_id, module.c.module_index == row.c.module_index),
-        )
-        .join(
-            solve,
-            sa.and_(
-                solve.c.challenge_id == row.c.challenge_id,
-                solve.c.type == CORRECT,
-                solve.c.user_id.is_not(None),
-            ),
-        )
+    return with_modules(rows).join(
+        solve,
+        sa.and_(
+            solve.c.challenge_id == row.c.challenge_id,
+            solve.c.type == CORRECT,
+            solve.c.user_id.is_not(None),
+        ),
     )
 
 

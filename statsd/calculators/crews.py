@@ -1,17 +1,16 @@
 """Crews on the boards of dojos and modules; see docs/contract.md."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-import orjson
 import sqlalchemy as sa
 
 from statsd import keys
 from statsd.calculators import Calculator, Cost, Input, Values
 from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, scopes
-from statsd.calculators.crew_tags import Member, ranked, tag_in
+from statsd.calculators.crew_tags import Member, ranked
 from statsd.calculators.scoreboard import entries_by_user, rank_order, starts, window_of, within
 from statsd.definitions import WINDOWS
 from statsd.job import Job, Priority
@@ -138,80 +137,3 @@ calculator = Calculator(
     depends_on=Input.BOARDS,
     cost=Cost(batch=BATCH, part=1, full_pass=True),
 )
-
-
-# --- from the live boards
-
-
-class Solved(NamedTuple):
-    """The solves of one user in a scope and window."""
-
-    solves: int
-    challenges: Sequence[int]
-    """Sorted ids, each once."""
-
-
-Scopes = Mapping[str, Sequence[Solved]]
-"""By scope, the solves of one user in each window."""
-
-
-def packed(name: str | None, email: str | None, scopes: Scopes) -> bytes:
-    """Return the record that the boards keep of a user with a tag; empty for other users.
-
-    It begins, for scripts, with each scope and a flag for each window with solves
-    (`dojo:101,0:100`). JSON follows after `|`. Equal solves give equal bytes.
-    """
-    if not scopes or tag_in(name) is None:
-        return b""
-    solved = {scope: [list(own) for own in of_windows] for scope, of_windows in scopes.items()}
-    windows = (
-        f"{scope}:{''.join(str(int(own.solves > 0)) for own in scopes[scope])}"
-        for scope in sorted(scopes)
-    )
-    text = orjson.dumps([name, email, solved], option=orjson.OPT_SORT_KEYS)
-    return b"|".join([",".join(windows).encode(), text])
-
-
-def packed_of(rows: Iterable[Any]) -> dict[int, bytes]:
-    """Return the records of the tagged users of one dojo, from rows of `CHALLENGES`."""
-    people: dict[int, tuple[str | None, str | None]] = {}
-    scopes: defaultdict[int, dict[str, list[Solved]]] = defaultdict(dict)
-    for _, module_index, user_id, name, email, *of_windows in rows:
-        if tag_in(name):
-            people[user_id] = name, email
-            scopes[user_id][keys.scope(module_index)] = [
-                Solved(solves, challenges or ())
-                for solves, challenges in zip(of_windows[::2], of_windows[1::2], strict=True)
-            ]
-    return {
-        user_id: packed(name, email, scopes[user_id]) for user_id, (name, email) in people.items()
-    }
-
-
-def value(dojo_id: int, found_scopes: Iterable[str], people: Iterable[tuple[Any, ...]]) -> Values:
-    """Return the crews of all boards of a dojo, from its live boards.
-
-    Each of `people` is the id of a user, the JSON of the record, and ranks by scope: an array over
-    the windows, which counts from 0 and has None where there is no entry.
-    """
-    members: dict[tuple[str, int], list[Member]] = {
-        (scope, days): [] for scope in found_scopes for days in WINDOWS
-    }
-    for user_id, text, ranks in people:
-        name, email, solved = orjson.loads(text)
-        for scope, of_windows in solved.items():
-            for i, days in enumerate(WINDOWS):
-                solves, challenges = of_windows[i]
-                if solves:
-                    entry = {
-                        "rank": ranks[scope][i] + 1,
-                        "solves": solves,
-                        "user_id": user_id,
-                        "name": name,
-                        "email": email,
-                    }
-                    members[scope, days].append(Member(entry, challenges))
-    return {
-        keys.crews(dojo_id, keys.module_index_of(scope), days): ranked(own)
-        for (scope, days), own in members.items()
-    }

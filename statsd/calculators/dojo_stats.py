@@ -18,7 +18,7 @@ from statsd.calculators.counted import (
     row_and_visibility,
     visible_at,
 )
-from statsd.definitions import CHART_DAYS, RECENT_SOLVES
+from statsd.definitions import CHART_DAYS, RECENT_DAYS, RECENT_SOLVES
 from statsd.job import Job
 from statsd.schema import (
     dojo_challenge_visibilities as visibility,
@@ -28,7 +28,7 @@ from statsd.schema import (
 )
 
 CHART_LABELS = ("Today", "1w ago", "1mo ago", "2mo ago")
-RECENT = timedelta(days=7)
+RECENT = timedelta(days=RECENT_DAYS)
 TREND_BOUNDS = (-99, 999)  # per cent
 
 
@@ -36,15 +36,7 @@ class Newest(NamedTuple):
     """One of the newest solves."""
 
     date: datetime
-    id: int
-    module_index: int
-    challenge_index: int
     challenge_name: str | None
-
-    @property
-    def order(self) -> tuple[datetime, int, int, int]:
-        """The sort key, to be used in descending order. For equal dates any order would do."""
-        return self.date, self.id, -self.module_index, -self.challenge_index
 
 
 class Totals(NamedTuple):
@@ -66,8 +58,7 @@ class DojoStats(Job, frozen=True):
     dojo_id: int
 
 
-# For equal dates any order would do. A fixed one makes equal values equal to the byte. It is the
-# order of `Newest.order`.
+# For equal dates any order would do. A fixed one makes equal values equal to the byte.
 NEWEST_FIRST = (solve.c.date.desc(), solve.c.id.desc(), row.c.module_index, row.c.challenge_index)
 CHALLENGE_NAME = sa.func.coalesce(sa.func.nullif(row.c.name, ""), row.c.id)
 

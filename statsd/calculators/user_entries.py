@@ -1,37 +1,58 @@
-"""The entries of one user on the live boards of one dojo, looked up by index.
+"""User entries: what one user has in one dojo. Everything about a dojo follows from them.
 
-They have the same form as those of a whole dojo in `statsd/calculators/dojo_boards.py`.
+A user has an entry for each challenge row of the dojo (module_index, challenge_index) and solve of
+its challenge. Flags say which rules it meets:
+
+- `SCORED`: the row is required, and the dojo is open to all. Scores count it, whoever the user is.
+- `VISIBLE`: everything in "counted" (docs/contract.md) but `required`. Challenge solves count it.
+- `COUNTED`: a visible entry of a required row. Everything else counts it.
+
+Entries with no flag are left out. There is one definition in SQL (`_entries`), read in three ways:
+for pairs of a dojo and a user, for whole dojos, and for a range of the users of a dojo.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
+from zlib import crc32
 
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from statsd import keys
-from statsd.calculators import Cost, Input, crews, dojo_stats, scoreboard
-from statsd.calculators.counted import counted_solves, paired
-from statsd.calculators.dojo_stats import (
-    CHALLENGE_NAME,
-    NEWEST_FIRST,
-    Newest,
-    charted,
-    is_recent,
+from statsd.calculators import Cost, Input
+from statsd.calculators.counted import (
+    DOJO_IDS,
+    among,
+    open_to_all,
+    paired,
+    row_and_visibility,
+    with_modules,
 )
-from statsd.definitions import CHART_DAYS, RECENT_SOLVES, SCORE_UNIT, WINDOWS
+from statsd.calculators.crew_tags import tag_in
+from statsd.definitions import NO_DATE, SCORE_UNIT
 from statsd.job import Job, microseconds, register_kind
-from statsd.schema import dojo_challenges as row, submissions as solve, users as solver
+from statsd.schema import (
+    CORRECT,
+    dojo_challenge_visibilities as visibility,
+    dojo_challenges as row,
+    dojo_users as membership,
+    submissions as solve,
+    users as solver,
+)
 
+SCORED, VISIBLE, COUNTED = 1, 2, 4
 COST = Cost(batch=200)  # pairs of a dojo and a user
 DEPENDS_ON = Input.SOLVES | Input.USERS
 
+HEADER = struct.Struct("<qII")
+ENTRY = struct.Struct("<iiiiqB")
+PLACE = struct.Struct("<iI")
+
 
 class UserEntries(Job, frozen=True):
-    """One user's entries on all boards of one dojo. The job has no cache keys of its own."""
+    """One user's entries in one dojo. The job has no cache keys of its own."""
 
     kind: ClassVar[str] = "user_entries"
     dojo_id: int
@@ -41,20 +62,28 @@ class UserEntries(Job, frozen=True):
 register_kind(UserEntries)
 
 
-class Entries(NamedTuple):
-    """The entries of a user on the boards of a dojo."""
+class UserEntry(NamedTuple):
+    """One entry of a user."""
 
-    scores: Mapping[str, Sequence[int]]
-    """By scope, a score for each window, 0 where there is no entry."""
-    record: bytes
-    """Other data of the user; see `record_of`."""
-    crew: bytes
-    """The solves of a user with a tag; see `packed` in `statsd/calculators/crews.py`."""
-    until: datetime | None
-    """When the first solve leaves a window."""
+    module_index: int
+    challenge_index: int
+    challenge_id: int
+    solve_id: int
+    date: int
+    """Microseconds since 1970 (UTC); NO_DATE for none."""
+    flags: int
 
 
-NOTHING = Entries({}, b"", b"", None)
+def packed_entries(record: bytes) -> bytes:
+    """Return the entries of a record. Raises struct.error where it is garbled."""
+    _, _, count = HEADER.unpack_from(record)
+    return record[HEADER.size : HEADER.size + count * ENTRY.size]
+
+
+def grouped(fields: Sequence[int]) -> list[UserEntry]:
+    """Return the entries in a flat list of their fields, as scripts reply with."""
+    size = len(UserEntry._fields)
+    return [UserEntry(*fields[at : at + size]) for at in range(0, len(fields), size)]
 
 
 def score(solves: int, last: int) -> int:
@@ -71,135 +100,200 @@ def solves_in(score: int) -> int:
     return score // SCORE_UNIT
 
 
-def record_of(
-    charted: Sequence[int], name: str | None, email: str | None, newest: Sequence[Newest]
-) -> bytes:
-    """Return the record that the boards keep of a user, in three parts with `|` between them.
+# --- persons
 
-    They are the numbers of solves on the days of the chart, the moment of the newest solve
-    (microseconds; empty where it is not recent), and JSON with the name, the e-mail address and
-    the newest solves. Scripts read the first two.
+
+class Person(NamedTuple):
+    """The name and e-mail address of a user, as boards show them."""
+
+    name: str | None
+    email: str | None
+
+    @property
+    def text(self) -> str:
+        """JSON of both."""
+        return orjson.dumps([self.name, self.email]).decode()
+
+    @property
+    def digest(self) -> int:
+        """A digest of 32 bits, by which a dojo's state notices another name."""
+        return crc32(orjson.dumps([self.name, self.email]))
+
+    @property
+    def is_tagged(self) -> bool:
+        """Whether the name has the tag of a crew."""
+        return tag_in(self.name) is not None
+
+
+def person_in(text: bytes | str) -> Person:
+    """Return the person in a JSON text."""
+    name, email = orjson.loads(text)
+    return Person(name, email)
+
+
+# --- the statements
+
+
+class _Rows:
+    """The challenge rows of some dojos, and the expressions over their solves.
+
+    The OFFSET keeps the rows apart: what is the same for all solves of a row is evaluated once.
     """
-    first = str(microseconds(newest[0].date)) if newest else ""
-    text = orjson.dumps([name, email, [list(each) for each in newest]])
-    return b"|".join([",".join(map(str, charted)).encode(), first.encode(), text])
+
+    def __init__(self, of: "sa.ColumnElement[bool]", outer: Any = None) -> None:
+        """`of` selects the rows; it may have columns of `outer`."""
+        chosen = (
+            sa.select(
+                row.c.dojo_id,
+                row.c.module_index,
+                row.c.challenge_index,
+                row.c.challenge_id,
+                row.c.required,
+                visibility.c.start,
+                visibility.c.stop,
+                sa.func.coalesce(open_to_all(), sa.false()).label("is_open"),
+            )
+            .select_from(with_modules(row_and_visibility()))
+            .where(of)
+            .offset(sa.literal_column("0"))
+        )
+        self.table = chosen.subquery() if outer is None else chosen.correlate(outer).lateral()
+        rows = self.table.c
+        is_scored = sa.and_(rows.required, rows.is_open)
+        is_visible = sa.and_(
+            solver.c.id.is_not(None),
+            solver.c.hidden.is_not(True),
+            sa.func.coalesce(membership.c.type, "") != "admin",
+            sa.or_(rows.is_open, membership.c.user_id.is_not(None)),
+            sa.or_(rows.start.is_(None), solve.c.date >= rows.start),
+            sa.or_(rows.stop.is_(None), solve.c.date <= rows.stop),
+        )
+        flags = sa.case((is_scored, SCORED), else_=0) + sa.case(
+            (sa.and_(is_visible, rows.required), VISIBLE + COUNTED), (is_visible, VISIBLE), else_=0
+        )
+        self._has_flags = sa.or_(is_scored, is_visible)
+        self.columns = (
+            rows.module_index,
+            rows.challenge_index,
+            rows.challenge_id,
+            solve.c.id.label("solve_id"),
+            solve.c.date,
+            sa.cast(flags, sa.SmallInteger).label("flags"),
+        )
+        """The columns of an entry: the fields of `UserEntry`."""
+
+    def entries(self, *columns: Any, of: "sa.ColumnElement[bool]") -> "sa.Select[Any]":
+        """Select columns over the entries, under a condition on the solves."""
+        rows = self.table.c
+        is_solved = sa.and_(
+            solve.c.challenge_id == rows.challenge_id,
+            solve.c.type == CORRECT,
+            solve.c.user_id.is_not(None),
+        )
+        is_member = sa.and_(
+            membership.c.dojo_id == rows.dojo_id, membership.c.user_id == solve.c.user_id
+        )
+        return (
+            sa.select(*columns)
+            .select_from(
+                self.table.join(solve, is_solved)
+                .outerjoin(solver, solver.c.id == solve.c.user_id)
+                .outerjoin(membership, is_member)
+            )
+            .where(of, self._has_flags)
+        )
 
 
-def text_of(record: bytes) -> bytes:
-    """Return the JSON in a record."""
-    return record.split(b"|", 2)[2]
+_NO_DATE: "sa.ColumnElement[datetime]" = sa.literal_column("'-infinity'::timestamp")
 
 
-def person_in(text: bytes | str) -> tuple[str | None, str | None]:
-    """Return name and e-mail address in the JSON of a record."""
-    name, email, _ = orjson.loads(text)
-    return name, email
+def _of_dojos(
+    of_rows: "sa.ColumnElement[bool]", of_solves: "sa.ColumnElement[bool]"
+) -> "sa.Select[Any]":
+    """Select entries for a binary COPY, with columns of fixed width: see statsd/boards/columns.py.
+
+    A missing date is -infinity, which no window includes.
+    """
+    rows = _Rows(of_rows)
+    date = sa.func.coalesce(solve.c.date, _NO_DATE)
+    columns = [date if each is solve.c.date else each for each in rows.columns]
+    return rows.entries(rows.table.c.dojo_id, solve.c.user_id, *columns, of=of_solves)
 
 
-def newest_in(record: bytes) -> list[Newest]:
-    """Return the newest solves in a record."""
-    _, _, newest = orjson.loads(text_of(record))
-    return [Newest(datetime.fromisoformat(date), *rest) for date, *rest in newest]
+ENTRIES_OF_DOJOS = _of_dojos(among(row.c.dojo_id, DOJO_IDS), sa.true())
+"""The parameter is `dojo_ids`."""
+
+ENTRIES_IN_RANGE = _of_dojos(
+    row.c.dojo_id == sa.bindparam("dojo_id", type_=sa.Integer),
+    sa.and_(
+        solve.c.user_id >= sa.bindparam("first", type_=sa.Integer),
+        solve.c.user_id <= sa.bindparam("last", type_=sa.Integer),
+    ),
+)
+"""The parameters are `dojo_id`, and the `first` and `last` id of the users."""
 
 
-# --- the statement
-
-
-def _entries_by_user() -> "sa.Select[Any]":
-    """Select, for each pair of dojo and user, arrays over the user's counted solves there.
+def _entries_of_pairs() -> "sa.Select[Any]":
+    """Select, for each pair of dojo and user, arrays over the user's entries there.
 
     An aggregate in a LATERAL is planned for one pair, and uses the index by challenge and user.
     With a plain join of many pairs the planner would read all submissions.
     """
     pair = paired(dojo_id="dojos_of_pairs", user_id="users_of_pairs")
-    solved = counted_solves(
-        sa.func.array_agg(row.c.module_index).label("module_indexes"),
-        sa.func.array_agg(solve.c.id).label("solve_ids"),
-        sa.func.array_agg(solve.c.challenge_id).label("challenge_ids"),
-        *[sa.func.array_agg(scoreboard.within(days)).label(f"within{days}") for days in WINDOWS],
-        *charted(),
-        *newest_columns(),
-        *scoreboard.oldest(),
-        of=sa.and_(row.c.dojo_id == pair.c.dojo_id, solve.c.user_id == pair.c.user_id),
-    ).lateral()
-    return sa.select(
-        pair.c.dojo_id, pair.c.user_id, solver.c.name, solver.c.email, solved
-    ).select_from(pair.join(solved, sa.true()).outerjoin(solver, solver.c.id == pair.c.user_id))
-
-
-def newest_columns() -> "list[sa.Label[Any]]":
-    """Return the newest solves, the newest first: an array for each of their fields."""
-    columns = (
-        solve.c.date,
-        solve.c.id,
-        row.c.module_index,
-        row.c.challenge_index,
-        CHALLENGE_NAME,
-    )
-    return [
-        sa.func.array_agg(aggregate_order_by(column, *NEWEST_FIRST))
-        .filter(is_recent())
-        .label(f"newest_{field}")
-        for field, column in zip(Newest._fields, columns, strict=True)
+    rows = _Rows(row.c.dojo_id == pair.c.dojo_id, pair)
+    order = (rows.table.c.module_index, rows.table.c.challenge_index)
+    # Python has no dates before the year 1 or after 9999. They only decide about windows.
+    first: sa.ColumnElement[datetime] = sa.literal_column("'0001-01-01'::timestamp")
+    last: sa.ColumnElement[datetime] = sa.literal_column("'9999-12-31'::timestamp")
+    known = sa.func.nullif(solve.c.date, _NO_DATE)
+    date = sa.case((known < first, first), (known > last, last), else_=known)
+    arrays = [
+        sa.func.array_agg(aggregate_order_by(date if each is solve.c.date else each, *order)).label(
+            each.name
+        )
+        for each in rows.columns
     ]
+    own = rows.entries(*arrays, of=solve.c.user_id == pair.c.user_id).correlate(pair).lateral()
+    return sa.select(
+        pair.c.dojo_id,
+        pair.c.user_id,
+        solver.c.name,
+        solver.c.email,
+        (solver.c.id.is_not(None) & solver.c.hidden.is_not(True)).label("is_shown"),
+        *own.c,
+    ).select_from(pair.join(own, sa.true()).outerjoin(solver, solver.c.id == pair.c.user_id))
 
 
-USER_ENTRIES = _entries_by_user()
+ENTRIES_OF_PAIRS = _entries_of_pairs()
 
 
-def parameters(now: datetime) -> dict[str, Any]:
-    """Return the parameters of the statement except for the pairs."""
-    return dojo_stats.moments(now) | scoreboard.starts(now)
-
-
-def pairs(jobs: Sequence[UserEntries]) -> dict[str, list[int]]:
-    """Return the parameters that name the pairs."""
+def pairs(jobs: Iterable[UserEntries]) -> dict[str, list[int]]:
+    """Return the parameters of `ENTRIES_OF_PAIRS`."""
+    wanted = list(jobs)
     return {
-        "dojos_of_pairs": [each.dojo_id for each in jobs],
-        "users_of_pairs": [each.user_id for each in jobs],
+        "dojos_of_pairs": [each.dojo_id for each in wanted],
+        "users_of_pairs": [each.user_id for each in wanted],
     }
 
 
-def entries(found: Any) -> Entries:
-    """Return a user's entries from a row of the statement."""
-    if not found.solve_ids:
-        return NOTHING
-    within = zip(*[getattr(found, f"within{days}") for days in WINDOWS], strict=True)
-    solved: defaultdict[str, list[list[tuple[int, int]]]]
-    solved = defaultdict(lambda: [[] for _ in WINDOWS])
-    for module_index, solve_id, challenge_id, flags in zip(
-        found.module_indexes, found.solve_ids, found.challenge_ids, within, strict=True
+def entries_in(found: Any) -> list[int]:
+    """Return the entries in a row of `ENTRIES_OF_PAIRS`: a flat list of their fields."""
+    if not found.solve_id:
+        return []
+    flat: list[int] = []
+    for module_index, challenge_index, challenge_id, solve_id, date, flags in zip(
+        found.module_index,
+        found.challenge_index,
+        found.challenge_id,
+        found.solve_id,
+        found.date,
+        found.flags,
+        strict=True,
     ):
-        for scope in (keys.DOJO, keys.scope(module_index)):
-            for i, is_within in enumerate(flags):
-                if is_within:
-                    solved[scope][i].append((solve_id, challenge_id))
-    scores = {
-        scope: [score(len(own), max(own)[0]) if own else 0 for own in of_windows]
-        for scope, of_windows in solved.items()
-    }
-    record = record_of(chart_of(found), found.name, found.email, newest_of(found))
-    return Entries(scores, record, _crew(found, solved), scoreboard.next_change(found))
+        flat += module_index, challenge_index, challenge_id, solve_id, in_range(date), flags
+    return flat
 
 
-def _crew(found: Any, solved: Mapping[str, Sequence[Sequence[tuple[int, int]]]]) -> bytes:
-    """Return the record of a user with a tag, from the ids of solves and challenges."""
-    scopes = {
-        scope: [
-            crews.Solved(len(own), sorted({challenge_id for _, challenge_id in own}))
-            for own in of_windows
-        ]
-        for scope, of_windows in solved.items()
-    }
-    return crews.packed(found.name, found.email, scopes)
-
-
-def chart_of(found: Any) -> list[int]:
-    """Return the solves on each day of the chart in a row."""
-    return [getattr(found, f"day{i}") for i in range(len(CHART_DAYS))]
-
-
-def newest_of(found: Any) -> list[Newest]:
-    """Return the newest solves in a row, at most as many as a dojo shows."""
-    fields = [getattr(found, f"newest_{field}") or () for field in Newest._fields]
-    return [Newest(*values) for values in zip(*fields, strict=True)][:RECENT_SOLVES]
+def in_range(date: datetime | None) -> int:
+    """Return a date in microseconds since 1970, as near as a double of Lua comes to it."""
+    return NO_DATE if date is None else min(max(microseconds(date), NO_DATE + 1), -NO_DATE)

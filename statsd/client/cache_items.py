@@ -11,6 +11,7 @@ from statsd.calculators import Calculator, challenge_solves, crews, dojo_stats, 
 from statsd.calculators.activity import Activity
 from statsd.calculators.belts import Belts
 from statsd.calculators.catalog import calculator_of, is_statistic
+from statsd.calculators.dojo_arrays import PARTS
 from statsd.calculators.emojis import Emojis
 from statsd.calculators.references import find_dojo, find_scope, find_subject
 from statsd.client.pages import Board, check_integers
@@ -18,6 +19,7 @@ from statsd.definitions import WINDOWS
 from statsd.job import Job
 
 LEAST, LARGEST = -(2**31), 2**31 - 1  # the range of the columns
+_ARRAYS = tuple(part.job for part in PARTS)
 
 
 class Source(NamedTuple):
@@ -51,10 +53,10 @@ def item_of(job: object) -> CacheItem:
 
     Raises TypeError for other jobs, and for ids that are no integers.
     """
-    if not isinstance(job, Job) or not is_statistic(job):
+    is_array = isinstance(job, _ARRAYS)
+    if not isinstance(job, Job) or not (is_array or is_statistic(job)):
         raise TypeError(f"{job!r} is no statistic")
-    calculator = calculator_of(job.kind)
-    if calculator.key is None:
+    if is_array or (calculator := calculator_of(job.kind)).key is None:
         raise TypeError(f"{job!r} has no key of its own; use the reader's method for its kind")
     ids = {name: getattr(job, name) for name in job.__struct_fields__}
     check_integers(**ids)

@@ -21,8 +21,9 @@ from redis.exceptions import NoScriptError
 import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import scripts
 from statsd.calculators import Values, fetch_with
-from statsd.client.cache_items import CacheItem, Source, item_of, scoreboard_of
-from statsd.client.pages import Part, ScoreboardPage, cut, read_part
+from statsd.client.cache_items import CacheItem, Source, crews_of, item_of, scoreboard_of
+from statsd.client.live_crews import GARBLED, CrewsReading
+from statsd.client.pages import Board, Part, ScoreboardPage, cut, read_part
 from statsd.client.publisher import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
 from statsd.job import Job, Priority, enqueue_once_request
 from statsd.switches import read_switch
@@ -72,8 +73,27 @@ class _Common:
         try:
             return read_part(reply)
         except (msgspec.MsgspecError, ValueError, TypeError):
-            log.warning("a live board is garbled and counts as missing; its next rebuild mends it")
+            self._garbled_board()
             return None
+
+    def go_on(self, reading: CrewsReading, reply: Any) -> bool:
+        """Give a reply to a reading of crews; say whether the state could be read."""
+        try:
+            reading.take(reply)
+        except GARBLED:
+            self._garbled_board()
+            return False
+        return True
+
+    def crews(self, reading: CrewsReading, item: CacheItem) -> list[dict[str, Any]] | None:
+        """Return what a reading has found; None, which is a miss, where there are no crews."""
+        if reading.crews is not None:
+            return reading.crews
+        crews: list[dict[str, Any]] | None = self.parse(reading.array, item)
+        return crews
+
+    def _garbled_board(self) -> None:
+        log.warning("a live board is garbled and counts as missing; its next rebuild mends it")
 
     def trouble(self, error: Exception) -> None:
         """Log that Redis failed, which is a miss."""
@@ -114,6 +134,7 @@ class ReadThrough(_Common):
         self._engine = engine
         self._enqueue_script = client.register_script(scripts.source("jobs/enqueue_once"))
         self._page_script = client.register_script(scripts.source("boards/page"))
+        self._crews_script = client.register_script(scripts.source("boards/crews"))
 
     @classmethod
     def from_url(
@@ -151,14 +172,30 @@ class ReadThrough(_Common):
         if not self._enabled:
             return None, False
         try:
-            return self.live(self._page(part)), True
+            return self.live(self._run(self._page_script, part.packed())), True
         except TROUBLE as error:
             self.trouble(error)
             return None, isinstance(error, redis.ResponseError)
 
-    def _page(self, part: Part) -> Any:
-        """Return the reply of the script `boards/page`: bytes, even if the client decodes texts."""
-        script, request = self._page_script, part.packed()
+    def _crews(self, board: Board) -> Any:
+        """Return the crews of a board: the array or, where arrays are left out, from the state."""
+        item = crews_of(board)
+        if not self._enabled:
+            return self._missed(item, reachable=False)
+        reading = CrewsReading(board)
+        try:
+            while reading.request is not None:
+                reply = self._run(self._crews_script, reading.request)
+                if not self.go_on(reading, reply):
+                    break
+        except TROUBLE as error:
+            self.trouble(error)
+            return self._value(item, reachable=isinstance(error, redis.ResponseError))
+        crews = self.crews(reading, item)
+        return self._missed(item, reachable=True) if crews is None else crews
+
+    def _run(self, script: Any, request: bytes) -> Any:
+        """Return the reply of a script: bytes, even if the client decodes texts."""
         try:
             return self._execute("EVALSHA", script.sha, 0, request, **RAW)
         except NoScriptError:
@@ -170,7 +207,12 @@ class ReadThrough(_Common):
         `reachable` says whether Redis answered the last request.
         """
         value, reachable = self._cached(item) if reachable else (None, False)
-        if value is None and self._computes and item.source is not None:
+        return self._missed(item, reachable=reachable) if value is None else value
+
+    def _missed(self, item: CacheItem, *, reachable: bool) -> Any:
+        """Return the value computed after a miss (and enqueue its job), else the empty one."""
+        value = None
+        if self._computes and item.source is not None:
             job = self._found(item.source)
             if job is not None:
                 value = self._compute(item.source, job).get(item.key)
@@ -231,6 +273,7 @@ class AsyncReadThrough(_Common):
         self._engine = engine
         self._enqueue_script = client.register_script(scripts.source("jobs/enqueue_once"))
         self._page_script = client.register_script(scripts.source("boards/page"))
+        self._crews_script = client.register_script(scripts.source("boards/crews"))
 
     @classmethod
     def from_url(
@@ -260,14 +303,30 @@ class AsyncReadThrough(_Common):
         if not self._enabled:
             return None, False
         try:
-            return self.live(await self._page(part)), True
+            return self.live(await self._run(self._page_script, part.packed())), True
         except ASYNC_TROUBLE as error:
             self.trouble(error)
             return None, isinstance(error, redis.ResponseError)
 
-    async def _page(self, part: Part) -> Any:
-        """As `ReadThrough._page`."""
-        script, request = self._page_script, part.packed()
+    async def _crews(self, board: Board) -> Any:
+        """As `ReadThrough._crews`."""
+        item = crews_of(board)
+        if not self._enabled:
+            return await self._missed(item, reachable=False)
+        reading = CrewsReading(board)
+        try:
+            while reading.request is not None:
+                reply = await self._run(self._crews_script, reading.request)
+                if not self.go_on(reading, reply):
+                    break
+        except ASYNC_TROUBLE as error:
+            self.trouble(error)
+            return await self._value(item, reachable=isinstance(error, redis.ResponseError))
+        crews = self.crews(reading, item)
+        return await self._missed(item, reachable=True) if crews is None else crews
+
+    async def _run(self, script: Any, request: bytes) -> Any:
+        """As `ReadThrough._run`."""
         try:
             return await self._execute("EVALSHA", script.sha, 0, request, **RAW)
         except NoScriptError:
@@ -276,7 +335,12 @@ class AsyncReadThrough(_Common):
     async def _value(self, item: CacheItem, *, reachable: bool = True) -> Any:
         """As `ReadThrough._value`."""
         value, reachable = (await self._cached(item)) if reachable else (None, False)
-        if value is None and self._computes and item.source is not None:
+        return await self._missed(item, reachable=reachable) if value is None else value
+
+    async def _missed(self, item: CacheItem, *, reachable: bool) -> Any:
+        """As `ReadThrough._missed`."""
+        value = None
+        if self._computes and item.source is not None:
             job = await self._found(item.source)
             if job is not None:
                 value = (await self._compute(item.source, job)).get(item.key)

@@ -16,7 +16,6 @@ from statsd.client.cache_items import (
     belts_of_all,
     challenge_solves_of,
     containers_of_all,
-    crews_of,
     dojo_stats_of,
     emojis_of_all,
     scores_of,
@@ -100,11 +99,8 @@ class Reader(ReadThrough):
         solves or, in the mode `unique`, by the number of different challenges that any member
         solved. Raises ValueError for other modes.
         """
-        item, crew_mode = (
-            crews_of(Board(dojo_id, module_index, days)),
-            mode_of(mode, page, per_page),
-        )
-        return crew_mode.cut(self._value(item))
+        crew_mode = mode_of(mode, page, per_page)
+        return crew_mode.cut(self._crews(Board(dojo_id, module_index, days)))
 
     def get_dojo_scores(self, dojo_id: int) -> dict[str, Any]:
         """Return the scores in a public or official dojo: the contract's `stats:scores:dojo:`.
@@ -221,11 +217,8 @@ class AsyncReader(AsyncReadThrough):
         per_page: int = 20,
     ) -> CrewPage:
         """As `Reader.get_crews`."""
-        item, crew_mode = (
-            crews_of(Board(dojo_id, module_index, days)),
-            mode_of(mode, page, per_page),
-        )
-        return crew_mode.cut(await self._value(item))
+        crew_mode = mode_of(mode, page, per_page)
+        return crew_mode.cut(await self._crews(Board(dojo_id, module_index, days)))
 
     async def get_dojo_scores(self, dojo_id: int) -> dict[str, Any]:
         """As `Reader.get_dojo_scores`."""

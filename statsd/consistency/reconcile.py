@@ -8,7 +8,8 @@ daemon does it, and a crash half-way brings it back.
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from statsd.calculators.catalog import COLD_START, FOLLOW_BOARDS, is_statistic
+from statsd.boards.exports_switch import ExportsSwitch
+from statsd.calculators.catalog import COLD_START, is_statistic
 from statsd.job import AFTER_LOSS, Job, Priority, known, register_kind
 from statsd.jobs.attempt import Answer, Attempt
 from statsd.jobs.pending import PendingJob
@@ -45,33 +46,43 @@ def _has_values(job: Job) -> bool:
 class Reconciler:
     """Executes `Reconcile`: enqueues jobs in the background class, the busiest dojos first.
 
-    Follow-ups of boards are enqueued before the boards, because a board completes a follow-up only
-    if the follow-up is older. They go to the idle class, where they wait for the boards; those
-    that no board has completed by then run last.
-
     There may be very many jobs, one for each user alone, so they are enqueued in parts: Redis does
     nothing else while a script runs. An interrupted reconcile stays pending, and begins again.
     """
 
-    def __init__(self, queue: Queue, database: Database, *, only_present: bool) -> None:
-        """With `only_present`, absent values stay absent (SKIP_COLD_START)."""
+    def __init__(
+        self,
+        queue: Queue,
+        database: Database,
+        *,
+        only_present: bool,
+        switch: ExportsSwitch | None = None,
+    ) -> None:
+        """With `only_present`, absent values stay absent (SKIP_COLD_START).
+
+        `switch` is published again where Redis has lost it.
+        """
         self._queue = queue
+        self._switch = switch
         self._database = database
         self._only_present = only_present
 
     async def execute(
         self, wanted: Sequence[Reconcile], _attempt: Attempt
     ) -> Mapping[Reconcile, Answer]:
-        """Enqueue the statistics that exist, and those that have keys and may be deleted."""
+        """Enqueue the statistics that exist, and those that have keys and may be deleted.
+
+        Until a dojo's state is built anew, it is doubtful: Redis may have older data again.
+        """
+        await self._queue.doubt_all()
+        if self._switch:
+            await self._switch.publish(only_if_absent=True)
         existing: list[Job] = []
         if not self._only_present:
             existing = [*await existing_statistics(self._database), Containers()]
         names = await self._queue.jobs_with_keys()
         jobs = dict.fromkeys([*existing, *filter(_has_values, known(names))])
-        follow_ups = [job for job in jobs if isinstance(job, FOLLOW_BOARDS)]
-        others = [job for job in jobs if not isinstance(job, FOLLOW_BOARDS)]
-        pending = [PendingJob(job, priority=Priority.IDLE) for job in follow_ups]
-        pending += [PendingJob(job, priority=Priority.BACKGROUND) for job in others]
+        pending = [PendingJob(job, priority=Priority.BACKGROUND) for job in jobs]
         for first in range(0, len(pending), PART):
             await self._queue.enqueue(pending[first : first + PART])
         return dict.fromkeys(wanted, Answer({}))

@@ -13,7 +13,7 @@ import typer
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.calculators.catalog import is_statistic
+from statsd.calculators.catalog import calculator_of, is_statistic
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.references import find_dojo
 from statsd.consistency.compare import Comparison, ComparisonResult, Difference, Verdict
@@ -26,7 +26,6 @@ from statsd.servers.redis_client import redis_client
 from statsd.settings import Settings
 
 POOL_SIZE = 2  # connections
-PAGE = 50  # jobs compared at once
 GRACE = 2.0  # seconds for an event that is about to be published
 TIMEOUT = 15.0  # seconds for events and pending jobs that are under way
 POLL_INTERVAL = 0.2  # seconds
@@ -140,8 +139,7 @@ class Verification:
 
     async def compare(self, jobs: Sequence[Job]) -> AsyncIterator[int]:
         """Compare the values of jobs, page by page; yield the size of each page when done."""
-        for first in range(0, len(jobs), PAGE):
-            page = jobs[first : first + PAGE]
+        for page in _pages(jobs):
             differences, failures = await self._compare_page(page)
             self._differences += differences
             self._failures += failures
@@ -177,8 +175,7 @@ class Verification:
             each.job for each in self._differences if verdicts[each.job.name] is Verdict.DRIFTED
         ]
         # The digest of a job without cached values never changes, so compare once more.
-        for first in range(0, len(drifted), PAGE):
-            page = drifted[first : first + PAGE]
+        for page in _pages(drifted):
             differing = {each.job for each in (await self._compare_page(page)).differences}
             verdicts |= {job.name: Verdict.WRITTEN for job in page if job not in differing}
         return verdicts
@@ -201,6 +198,16 @@ class Verification:
 
     def _suspects(self) -> dict[str, str]:
         return {each.job.name: each.digest for each in self._differences}
+
+
+def _pages(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Yield jobs of one kind, as many as the same statements compute."""
+    by_kind: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_kind.setdefault(job.kind, []).append(job)
+    for kind, own in by_kind.items():
+        size = calculator_of(kind).cost.batch
+        yield from (own[first : first + size] for first in range(0, len(own), size))
 
 
 @asynccontextmanager

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 from statsd.calculators import Input
 from statsd.calculators.catalog import affected
-from statsd.calculators.challenge_solves import ChallengeSolves
-from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.scores import Scores
+from statsd.calculators.dojo_check import DojoCheck
 from statsd.events import (
     ActivityUpdate,
     BeltsUpdate,
@@ -66,11 +64,8 @@ EFFECTS: Mapping[type[Event], tuple[Effect, ...]] = {
         # Emojis have the names of dojos, but few changes of a dojo are changes of its name.
         Effect("the dojo", DOJO, Input.STRUCTURE, site_class=Priority.ORDINARY),
     ),
-    ScoreboardUpdate: (
-        Effect("the dojo, or the dojo of the module", DOJO, named=(Scoreboard,)),
-        Effect("the dojo of a module", DOJO, named=(ChallengeSolves,)),
-    ),
-    ScoresUpdate: (Effect("the dojo, or each public or official dojo", DOJO, named=(Scores,)),),
+    ScoreboardUpdate: (Effect("the dojo, or the dojo of the module", DOJO, named=(DojoCheck,)),),
+    ScoresUpdate: (Effect("the dojo, or each public or official dojo", DOJO, named=(DojoCheck,)),),
     BeltsUpdate: (Effect("the site", SITE, Input.BELTS),),
     EmojisUpdate: (Effect("the site", SITE, Input.EMOJIS),),
     ActivityUpdate: (Effect("the user", USER, Input.SOLVES),),

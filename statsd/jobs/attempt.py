@@ -20,16 +20,14 @@ class EventRef(NamedTuple):
 
 
 class PrefetchedTotals(msgspec.Struct, frozen=True):
-    """The totals of a dojo from its live boards (`statsd/boards/lua/totals.lua`)."""
+    """The totals of a dojo from its state (`statsd/boards/lua/totals.lua`)."""
 
-    day: str
-    """The day of the chart, as an ISO date."""
     solves: int
     users: int
     chart: list[tuple[int, int]]
     """Solves and users on each day of the chart."""
-    records: list[str]
-    """The records of the users with the newest solves."""
+    records: list[list[int]]
+    """The entries of the users with the newest solves, each a flat list of fields."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,20 @@ class Answer(NamedTuple):
     """The result of one job: its keys with their values, and the consequences."""
 
     values: Mapping[str, Any]
+    """By key; bytes are JSON already."""
     consequences: Sequence[Consequence] = ()
     boards: Mapping[str, Any] = {}
-    """Changes of the live boards: see `statsd/boards/lua/hooks.lua`."""
+    """Changes of the states of dojos: see `statsd/boards/lua/hooks.lua`."""
     until: datetime | None = None
     """When the answer changes by itself (naive UTC), so that the job is enqueued again."""
+    owner: str | None = None
+    """The name of the job that the values belong to, if it is another one."""
+    as_of: Mapping[str, int] = {}
+    """By key, the token of values that were read at a later moment than that of the attempt."""
+    cooldown: float | None = None
+    """Seconds; None: as long as its executor says."""
+    oldest: float | None = None
+    """Seconds; an answer whose token is older is refused. None: the usual limit."""
 
 
 class Completion(NamedTuple):

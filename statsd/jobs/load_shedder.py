@@ -1,8 +1,8 @@
-"""Load shedding: while many solves arrive, large jobs are postponed.
+"""Load shedding: while many solves arrive, large jobs have a bounded share of the time.
 
-A pass over dojos occupies a core of the database for seconds. Under load the solves need that
-core: large jobs wait for up to a minute, and then run one batch at a time. Therefore exports are
-delayed under load, and solves are not.
+Exports and whole passes occupy a core for up to seconds. Under load the small jobs of solves need
+that core: then large jobs run one batch at a time, with rests in between. Without load, no large
+job waits.
 """
 
 import math
@@ -11,32 +11,26 @@ from contextlib import contextmanager
 from time import monotonic
 
 BUSY = 100.0  # jobs completed for events, within about a second
-CALM = BUSY / 2  # jobs; the load has to fall below it before a new wait begins
-LONGEST_WAIT = 60.0  # seconds under load after which large jobs run nevertheless
-DEBOUNCE = 0.25  # seconds that large jobs wait: for urgent ones, and for more of their kind
+DEBOUNCE = 0.03  # seconds that large jobs wait: for urgent ones, and for more of their kind
+SHARE = 0.75  # of one core
 
 
 class LoadShedder:
     """Decides when large jobs may run; the workers of one daemon share it."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        """`clock` returns seconds."""
+    def __init__(self, share: float = SHARE, clock: Callable[[], float] = monotonic) -> None:
+        """`share` is the part of the time that large jobs may take under load.
+
+        `clock` returns seconds.
+        """
+        self._share = share
         self._clock = clock
         self._running = 0
+        self._rests_until = -math.inf
         self.is_filling = False
         """Whether a cold start or a rebuild is under way; no job is postponed then."""
-        self._began = -math.inf
         self._load = 0.0
         self._load_at = self._clock()
-
-    @property
-    def debounce(self) -> float:
-        """The seconds that large jobs wait beyond their due time.
-
-        A dojo that changes during a cold start waits for the end of the cold start, or for a
-        minute: otherwise there would be twice as many passes.
-        """
-        return LONGEST_WAIT if self.is_filling else DEBOUNCE
 
     @property
     def is_under_load(self) -> bool:
@@ -45,19 +39,12 @@ class LoadShedder:
 
     def add_load(self, jobs: int) -> None:
         """Count small jobs that were completed for events."""
-        if self._current_load() < CALM:
-            self._began = self._clock()
         self._load = self._current_load() + jobs
         self._load_at = self._clock()
 
     def _current_load(self) -> float:
         """Return the load, which decays within seconds."""
         return self._load * math.exp(self._load_at - self._clock())
-
-    @property
-    def _is_waiting(self) -> bool:
-        """Whether no large job may run yet."""
-        return self._clock() - self._began < LONGEST_WAIT
 
     @contextmanager
     def permit(self, *, wanted: bool = True) -> Iterator["Permit"]:
@@ -69,18 +56,23 @@ class LoadShedder:
         try:
             yield own
         finally:
-            own.release()
+            own.release(used=True)
 
-    def enter(self) -> bool:
-        """Start one more large job, if that is allowed."""
-        if self.is_under_load and not self.is_filling and (self._running or self._is_waiting):
-            return False
+    def enter(self) -> float | None:
+        """Start one more large job, if that is allowed; return the moment, or None."""
+        now = self._clock()
+        is_bounded = self.is_under_load and not self.is_filling
+        if is_bounded and (self._running or now < self._rests_until):
+            return None
         self._running += 1
-        return True
+        return now
 
-    def leave(self) -> None:
-        """End a large job."""
+    def leave(self, began: float, *, used: bool) -> None:
+        """End a large job that began at a moment; with `used`, large jobs rest after it."""
         self._running -= 1
+        if used:
+            now = self._clock()
+            self._rests_until = now + (now - began) * (1 / self._share - 1)
 
 
 class Permit:
@@ -88,10 +80,18 @@ class Permit:
 
     def __init__(self, load_shedder: LoadShedder, *, wanted: bool) -> None:
         self._load_shedder = load_shedder
-        self.is_valid = wanted and load_shedder.enter()
+        self._began = load_shedder.enter() if wanted else None
 
-    def release(self) -> None:
-        """Return the permit for other workers, if it is still valid."""
-        if self.is_valid:
-            self.is_valid = False
-            self._load_shedder.leave()
+    @property
+    def is_valid(self) -> bool:
+        """Whether a large job may run."""
+        return self._began is not None
+
+    def release(self, *, used: bool) -> None:
+        """Return the permit for other workers, if it is still valid.
+
+        `used` says whether a large job ran.
+        """
+        if self._began is not None:
+            self._load_shedder.leave(self._began, used=used)
+            self._began = None

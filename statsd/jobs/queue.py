@@ -6,10 +6,11 @@ unless it was enqueued again after the token. `statsd/jobs/lua/queue.lua` descri
 Redis.
 """
 
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import orjson
@@ -22,7 +23,11 @@ from statsd.jobs.pending import Consequence, PendingJob
 from statsd.jobs.provenance import Provenance
 from statsd.jobs.replies import CompleteReply, FailReply, Leased, LeaseReply, RenewReply, SweepReply
 
-PART = 1_000_000  # characters of values that are written at once, approximately
+PART = 1_000_000  # bytes of values that are written at once, approximately
+MOST_ANSWERS = 100  # completed at once
+PARTIAL = "partial"  # the outcome of a piece of an answer that more pieces follow
+LARGE = 32_768  # bytes of a value that is written before the script
+UPLOAD_TTL = 60  # seconds
 OLDEST_TOKEN = 60.0  # seconds; an answer whose token is older is refused
 
 R = TypeVar("R")
@@ -66,6 +71,7 @@ class Queue:
                 "jobs/lease",
                 "jobs/release",
                 "jobs/renew",
+                "consistency/doubt",
                 "consistency/sweep",
             )
         }
@@ -164,21 +170,37 @@ class Queue:
             "lease": attempt.lease,
             "oldest": int(OLDEST_TOKEN * SECOND),
         }
-        costs = {
-            "took": int(took * SECOND),
-            "cooldown": None if cooldown is None else int(cooldown * SECOND),
-        }
+        costs = {"took": int(took * SECOND), "cooldown": _ticks(cooldown)}
         completed: list[Completion] = []
         leased: Leased | None = None
-        for part in _in_parts(_packed(name, each) | costs for name, each in answers.items()):
-            is_last = len(completed) + len(part) == len(answers)
+        refused: set[str] = set()  # jobs of which a piece was refused, so that no more are written
+        packed_answers = (
+            piece
+            for name, each in answers.items()
+            for piece in _packed(name, each, costs)
+            if name not in refused
+        )
+        for part in _in_parts(packed_answers):
+            is_last = len(completed) + part.completed == len(answers)
             following = {"next": self._packed(wanted)} if wanted and is_last else {}
-            reply = await self._reply(
-                CompleteReply, "jobs/complete", **common, answers=part, **following
-            )
-            completed.extend(outcome.completion() for outcome in reply.outcomes)
+            await self._upload(part)
+            request = scripts.encode({**common, "answers": part.answers, **following})
+            raw: bytes = await self._scripts["jobs/complete"](args=[request, *part.values])
+            reply = msgspec.msgpack.decode(raw, type=CompleteReply)
+            for answer, outcome in zip(part.answers, reply.outcomes, strict=True):
+                if outcome.status != PARTIAL:
+                    completed.append(outcome.completion())
+                    refused |= {answer["name"]} if "partial" in answer else set()
             leased = reply.leased.leased() if reply.leased else None
         return completed, leased
+
+    async def _upload(self, part: "_Part") -> None:
+        """Write large values under keys of their own, which the script renames."""
+        if part.uploads:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for key, value in part.uploads.items():
+                    pipeline.set(key, value, ex=UPLOAD_TTL)
+                await pipeline.execute()
 
     async def fail(
         self,
@@ -224,6 +246,10 @@ class Queue:
         swept = await self._reply(SweepReply, "consistency/sweep", cursor=cursor, count=count)
         return swept.cursor, swept.missing
 
+    async def doubt_all(self) -> None:
+        """Make the present states of all dojos doubtful."""
+        await self._run("consistency/doubt", dojos=[keys.EVERY_DOJO])
+
     async def pending(self, priority: Priority) -> int:
         """Return how many jobs of a class are pending."""
         return int(await self._redis.zcard(keys.due(priority)))
@@ -252,28 +278,81 @@ def packed(
     return jobs, acknowledged
 
 
-def _packed(name: str, answer: Answer) -> dict[str, Any]:
+def _ticks(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds * SECOND)
+
+
+class _Piece(NamedTuple):
+    """An answer in the scripts' format, or a part of a large one, and its values."""
+
+    answer: dict[str, Any]
+    values: list[tuple[str, bytes, int | None]]
+    """Key, JSON, and the token of a value that has its own."""
+
+
+def _packed(name: str, answer: Answer, costs: Mapping[str, Any]) -> Iterator[_Piece]:
+    """Yield an answer in pieces: the values of all but the last are only written."""
     jobs, acknowledged = packed((each, None) for each in answer.consequences)
-    return {
-        "name": name,
-        "key_index": msgspec.json.encode(sorted(answer.values)).decode(),
-        # As text: Lua in Redis knows no binaries of MessagePack.
-        "values": [(key, orjson.dumps(value).decode()) for key, value in answer.values.items()],
-        "jobs": jobs,
-        "acknowledged": acknowledged,
-        "changes_at": None if answer.until is None else microseconds(answer.until),
-        **answer.boards,
-    }
-
-
-def _in_parts(answers: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Yield answers in parts, since a script blocks Redis while it writes one."""
-    part, size = [], 0
-    for answer in answers:
-        part.append(answer)
-        size += sum(len(value) for _, value in answer["values"])
+    common = {"name": name, "owner": answer.owner, "oldest": _ticks(answer.oldest)}
+    values: list[tuple[str, bytes, int | None]] = []
+    size = 0
+    for key, value in answer.values.items():
+        raw = value if isinstance(value, bytes) else orjson.dumps(value)
+        values.append((key, raw, answer.as_of.get(key)))
+        size += len(raw)
         if size >= PART:
+            yield _Piece({**common, "partial": True, **answer.boards}, values)
+            values, size = [], 0
+    yield _Piece(
+        {
+            **common,
+            "key_index": msgspec.json.encode(sorted(answer.values)).decode(),
+            "jobs": jobs,
+            "acknowledged": acknowledged,
+            "changes_at": None if answer.until is None else microseconds(answer.until),
+            "has_values": bool(answer.values),
+            **costs,
+            **({} if answer.cooldown is None else {"cooldown": _ticks(answer.cooldown)}),
+            **answer.boards,
+        },
+        values,
+    )
+
+
+class _Part(NamedTuple):
+    """What one call of the script `jobs/complete` writes."""
+
+    answers: list[dict[str, Any]]
+    values: list[bytes]
+    uploads: dict[str, bytes]
+
+    @property
+    def completed(self) -> int:
+        """How many of the answers are complete with this part."""
+        return sum("partial" not in each for each in self.answers)
+
+    def add(self, piece: _Piece) -> None:
+        """Add an answer or a part of one."""
+        placed: list[tuple[Any, ...]] = []
+        for key, value, token in piece.values:
+            if len(value) >= LARGE:
+                place: int | str = f"{keys.UPLOADS}{uuid.uuid4().hex}"
+                self.uploads[str(place)] = value
+            else:
+                self.values.append(value)
+                place = len(self.values) + 1  # in ARGV, where the request is the first
+            placed.append((key, place) if token is None else (key, place, token))
+        self.answers.append({**piece.answer, "values": placed})
+
+
+def _in_parts(pieces: Iterable[_Piece]) -> Iterator[_Part]:
+    """Yield answers in parts, since a script blocks Redis while it writes one."""
+    part, size = _Part([], [], {}), 0
+    for piece in pieces:
+        part.add(piece)
+        size += sum(len(value) for _, value, _ in piece.values)
+        if size >= PART or len(part.answers) == MOST_ANSWERS:
             yield part
-            part, size = [], 0
-    if part:
+            part, size = _Part([], [], {}), 0
+    if part.answers:
         yield part

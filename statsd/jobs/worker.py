@@ -14,7 +14,7 @@ from statsd.job import Priority, parse
 from statsd.jobs.attempt import Answer, Attempt, Completion
 from statsd.jobs.bisect import bisect
 from statsd.jobs.executor import Executor
-from statsd.jobs.load_shedder import LoadShedder
+from statsd.jobs.load_shedder import DEBOUNCE, LoadShedder
 from statsd.jobs.parts import TimeSpent
 from statsd.jobs.queue import LeaseRequest, Queue
 from statsd.jobs.replies import Leased
@@ -82,7 +82,7 @@ class Worker:
             if more:
                 (self._others or self._wake_up).wake()
             if attempt is None or attempt.kind not in self._large:
-                large.release()
+                large.release(used=False)
             if attempt is None:
                 if self._others:
                     self._others.wake()
@@ -101,7 +101,7 @@ class Worker:
         return LeaseRequest(
             self._batches,
             self._least,
-            self._load_shedder.debounce,
+            DEBOUNCE,
             strict=self._others is not None or not may_be_large,
             shed=() if may_be_large else self._large,
         )

@@ -1,21 +1,24 @@
 """Explains a cached value: the job that writes it, its last answer, and whether it is pending."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
 from statsd import keys
+from statsd.calculators.dojo_arrays import PARTS, Boards, Exports
+from statsd.calculators.dojo_check import DojoCheck
 from statsd.consistency.compare import GARBLED, as_of_moment, decoded
 from statsd.errors import StatsdError
-from statsd.job import SECOND, Priority, UnknownKindError, parse
+from statsd.job import SECOND, Job, Priority, UnknownKindError, known, parse
 from statsd.jobs.dead_letters import DeadLetters
 from statsd.jobs.provenance import id_of
 from statsd.observability.queue_stats import label
 from statsd.observability.status import duration, status
 
 DEAD_LETTERS = 200  # that are searched, the newest ones
+ARRAY_JOBS: tuple[type[Any], ...] = (Boards, *(part.job for part in PARTS))
 
 
 class UnknownKeyError(StatsdError):
@@ -46,11 +49,14 @@ async def why(redis: Redis, key: str) -> list[Line]:
     found = [Line("job", name)]
     found += [each async for each in _value(redis, cached_key, clock)]
     found += await _last_answer(redis, name, clock)
-    found += await _pending(redis, name, clock)
+    found += await _pending(redis, name, clock) or [Line("pending", "no")]
+    for job in _movers(name):
+        found += await _pending(redis, job.name, clock, subject=job.name)
     change: Any = await redis.zscore(keys.CHANGES, name)
     if change:
         found.append(Line("changes by itself", _moment(change / SECOND, clock)))
-    found += [each async for each in _dead_letters(redis, name)]
+    names = {name, *(job.name for job in _movers(name))}
+    found += [each async for each in _dead_letters(redis, names)]
     return found + await _delays(redis)
 
 
@@ -69,6 +75,21 @@ async def _name_of(redis: Redis, key: str) -> tuple[str, str | None]:
             f"no daemon has written {key!a}, and no job has this name; want a key of the cache, "
             "as stats:dojo:intro, or a job as the log names it, as dojo_stats:-5"
         ) from None
+
+
+def _movers(name: str) -> list[Job]:
+    """Return the jobs that change the values of a job in its place.
+
+    The arrays of a dojo belong to one job, the whole pass. Other jobs write those that changed, and
+    find out what changed.
+    """
+    return [
+        mover
+        for job in known([name])
+        if isinstance(job, ARRAY_JOBS)
+        for mover in (Boards(job.dojo_id), Exports(job.dojo_id), DojoCheck(job.dojo_id))
+        if mover != job
+    ]
 
 
 async def _clock(redis: Redis) -> _Clock:
@@ -110,15 +131,18 @@ async def _last_answer(redis: Redis, name: str, clock: _Clock) -> list[Line]:
     return lines + _event("last event", entry, event_type, clock)
 
 
-async def _pending(redis: Redis, name: str, clock: _Clock) -> list[Line]:
+async def _pending(
+    redis: Redis, name: str, clock: _Clock, *, subject: str = "pending"
+) -> list[Line]:
+    """Return the state of a pending job, and its failures; nothing where it is not pending."""
     job: Any = await redis.hgetall(keys.job(name))
     fields = {field.decode(): value.decode() for field, value in job.items()}
     if not fields:
-        return [Line("pending", "no")]
+        return []
     lease: Any = await redis.hget(keys.LEASES, name)
     priority = Priority(int(fields.get("class", Priority.ORDINARY)))
     due: Any = await redis.zscore(keys.due(priority), name)
-    lines = [Line("pending", f"{label(priority)}, {_state(lease, due, clock)}")]
+    lines = [Line(subject, f"{label(priority)}, {_state(lease, due, clock)}")]
     lines += _event("for event", fields.get("entry", ""), fields.get("type", ""), clock)
     if "attempts" in fields and "error" in fields:
         lines.append(Line("failed", f"{fields['attempts']} times: {fields['error']}"))
@@ -151,9 +175,9 @@ async def _delays(redis: Redis) -> list[Line]:
     return lines + [Line("trouble", each) for each in found.troubles]
 
 
-async def _dead_letters(redis: Redis, name: str) -> AsyncIterator[Line]:
+async def _dead_letters(redis: Redis, names: Collection[str]) -> AsyncIterator[Line]:
     async for letter in DeadLetters(redis).newest(DEAD_LETTERS):
-        if letter.text("name") == name:
+        if letter.text("name") in names:
             error = letter.text("error").replace("\n", " ")
             yield Line("dead letter", f"{letter.id}  {letter.text('failed_at')}  {error}")
 

@@ -5,7 +5,7 @@ of SQLAlchemy would take longer to execute most of them than PostgreSQL does.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,16 @@ class Snapshot:
         # Without a name: behind a pooler, the name may belong to another client's statement.
         prepared = await self._connection.prepare(text, name="")
         return Groups(await prepared.cursor(*arguments), page)
+
+    async def copy(
+        self,
+        statement: Statement,
+        parameters: Mapping[str, Any],
+        take: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        """Give the rows of a statement to `take`, chunk by chunk, in the binary form of COPY."""
+        text, arguments = _text_and_arguments(statement, parameters)
+        await self._connection.copy_from_query(text, *arguments, output=take, format="binary")
 
     async def scalars(
         self, statement: Statement, parameters: Mapping[str, Any] | None = None

@@ -5,9 +5,10 @@ import redis
 import sqlalchemy as sa
 
 from statsd import keys, schema
+from statsd.calculators.dojo_arrays import Boards
+from statsd.calculators.dojo_check import DojoCheck
 from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.user_entries import UserEntries
-from statsd.job import parse
 from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import LeaseRequest
 from tests.oracles.stored_boards import check, world_of
@@ -24,17 +25,36 @@ async def hide(dojo_site: DojoSite, *, hidden: bool) -> None:
         session.merge(dojo_site.users[0]).hidden = hidden
 
 
-async def test_an_array_has_a_user_hidden_and_shown_during_its_computation(
+async def test_arrays_have_a_user_hidden_and_shown_during_their_whole_pass(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    """The boards never lost the user, so the user entries change nothing."""
-    attempt = await dojo_site.lease(dojo_site.scoreboard)
+    """The old state never lost the user, so there its entries change nothing."""
+    attempt = await dojo_site.lease(dojo_site.whole)
     await hide(dojo_site, hidden=True)
     built = await dojo_site.build(attempt)
     await hide(dojo_site, hidden=False)
     await accept(dojo_site)
     await dojo_site.answer(QUICK)
-    await dojo_site.queue.complete(attempt, {dojo_site.scoreboard.name: built})
+    await dojo_site.queue.complete(attempt, {dojo_site.whole.name: built})
+    await dojo_site.answer()
+    check(cache, world_of(dojo_site.webapp.engine))
+
+
+async def test_an_export_has_a_user_hidden_and_shown_during_it(
+    dojo_site: DojoSite, cache: "redis.Redis"
+) -> None:
+    await dojo_site.solve(1, 1)
+    await dojo_site.answer(QUICK)
+    attempt = await dojo_site.lease(dojo_site.exports)
+    await hide(dojo_site, hidden=True)
+    await accept(dojo_site)
+    await dojo_site.answer(QUICK)
+    made = (await dojo_site.execute([dojo_site.exports], attempt))[dojo_site.exports]
+    await hide(dojo_site, hidden=False)
+    await accept(dojo_site)
+    await dojo_site.answer(QUICK)
+    done = await dojo_site.queue.complete(attempt, {dojo_site.exports.name: made})
+    assert statuses(done) == ["requeued"]
     await dojo_site.answer()
     check(cache, world_of(dojo_site.webapp.engine))
 
@@ -53,22 +73,19 @@ async def test_statistics_have_a_user_hidden_and_shown_during_their_computation(
     dojo_site.check_stats(cache)
 
 
-@pytest.mark.parametrize("key", [":users", ":touched"])
-async def test_entries_evicted_before_they_are_carried_over_are_computed_again(
-    dojo_site: DojoSite, cache: "redis.Redis", key: str
+async def test_a_user_deleted_during_a_whole_pass_stays_gone(
+    dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    attempt = await dojo_site.lease(dojo_site.scoreboard)
-    built = await dojo_site.build(attempt)
     await dojo_site.solve(1, 1)
+    await dojo_site.answer()
+    attempt = await dojo_site.lease(dojo_site.whole)
+    built = await dojo_site.build(attempt)
+    dojo_site.webapp.delete([dojo_site.users[1]])
+    await accept(dojo_site)
     await dojo_site.answer(QUICK)
-    dojo_site.check_stats(cache)
-    cache.delete(dojo_site.prefix + key)
-    answers = {dojo_site.scoreboard.name: built}
-    assert statuses(await dojo_site.queue.complete(attempt, answers, cooldown=600.0)) == [
-        "requeued"
-    ]
-    await dojo_site.answer(QUICK)
-    dojo_site.check_stats(cache)
+    await dojo_site.queue.complete(attempt, {dojo_site.whole.name: built})
+    await dojo_site.answer()
+    check(cache, world_of(dojo_site.webapp.engine))
 
 
 # --- boards that cannot be read, and jobs that cannot be computed
@@ -78,7 +95,8 @@ async def test_unreadable_boards_do_not_prevent_a_lease(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
     await dojo_site.answer()
-    cache.hset(dojo_site.prefix, "modules", "no JSON")
+    cache.delete(f"{dojo_site.prefix(cache)}:newest")
+    cache.set(f"{dojo_site.prefix(cache)}:newest", "no sorted set")
     attempt = await dojo_site.lease(dojo_site.stats)
     assert attempt.prefetched == {}
     await dojo_site.queue.release()
@@ -89,10 +107,11 @@ async def test_unreadable_boards_do_not_prevent_a_lease(
 @pytest.mark.parametrize(
     ("key", "field", "value"),
     [
-        ("", "day", None),
+        ("", "epoch", None),
+        ("", "modules", None),
         ("", "solves", "many"),
+        ("", "log_from", b"\xff"),
         (":users", "1", b"\xff|no record"),
-        ("", "day", b"\xff"),
     ],
 )
 async def test_garbled_totals_do_not_prevent_a_lease(
@@ -102,9 +121,9 @@ async def test_garbled_totals_do_not_prevent_a_lease(
     await dojo_site.answer()
     field = str(dojo_site.users[0].id) if field == "1" else field
     if value is None:
-        cache.hdel(dojo_site.prefix + key, field)
+        cache.hdel(dojo_site.prefix(cache) + key, field)
     else:
-        cache.hset(dojo_site.prefix + key, field, value)
+        cache.hset(dojo_site.prefix(cache) + key, field, value)
     attempt = await dojo_site.lease(dojo_site.stats)
     assert attempt.prefetched == {}
     await dojo_site.queue.release()
@@ -144,8 +163,9 @@ async def test_boards_whose_rebuild_was_buried_are_not_used(
         session.scalars(row).one().required = False
     await accept(dojo_site)
     cache.delete(keys.DELAYED)
-    await dojo_site.answer(QUICK)
-    await bury(dojo_site, Scoreboard.kind)
+    await dojo_site.answer({DojoCheck.kind, *QUICK})
+    await bury(dojo_site, Boards.kind)
+    assert cache.get(dojo_site.pointer) is None
     await dojo_site.solve(1, 1)
     await dojo_site.answer(QUICK)
     dojo_site.check_stats(cache)
@@ -161,22 +181,26 @@ async def test_a_rebuild_follows_user_entries_that_were_buried(
     check(cache, world_of(dojo_site.webapp.engine))
 
 
-async def test_a_solve_dated_before_our_era_counts(
-    dojo_site: DojoSite, cache: "redis.Redis"
+@pytest.mark.parametrize("date", ["0100-01-01 BC", "-infinity", "infinity", None])
+@pytest.mark.parametrize("whole", [False, True], ids=["of a user", "in a whole pass"])
+async def test_a_solve_dated_outside_of_our_era_counts(
+    dojo_site: DojoSite, cache: "redis.Redis", date: str | None, whole: bool
 ) -> None:
     """Python has no such date; the date only decides about windows."""
     await dojo_site.solve(1, 1)
     await dojo_site.answer()
     with dojo_site.webapp.engine.begin() as connection:
-        statement = "UPDATE submissions SET date = '0100-01-01 BC' WHERE user_id = :user_id"
-        connection.execute(sa.text(statement), {"user_id": dojo_site.users[1].id})
-    attempt = await dojo_site.lease(UserEntries(dojo_site.dojo.dojo_id, dojo_site.users[1].id))
-    answers = await dojo_site.boards.user_entries_of([parse(attempt.names[0])], attempt)  # type: ignore[list-item]
-    completed = {each.name: answer for each, answer in answers.items()}
-    assert statuses(await dojo_site.queue.complete(attempt, completed)) == ["completed"]
-    board = cache.zrange(f"{dojo_site.prefix}:dojo:7", 0, -1)
-    assert board == [b"-", str(dojo_site.users[0].id).encode()]
-    assert cache.zcard(f"{dojo_site.prefix}:dojo:0") == 3
+        statement = "UPDATE submissions SET date = :date WHERE user_id = :user_id"
+        connection.execute(sa.text(statement), {"date": date, "user_id": dojo_site.users[1].id})
+    entries = UserEntries(dojo_site.dojo.dojo_id, dojo_site.users[1].id)
+    await dojo_site.queue.enqueue([PendingJob(dojo_site.whole if whole else entries)])
+    await dojo_site.answer({Boards.kind, UserEntries.kind})
+    assert not cache.exists(keys.job(entries.name))
+    prefix = dojo_site.prefix(cache)
+    first, second = (str(user.id).encode() for user in dojo_site.users[:2])
+    recent = {b"-", first, second} if date == "infinity" else {b"-", first}
+    assert {*cache.zrange(f"{prefix}:dojo:7", 0, -1)} == recent
+    assert cache.zcard(f"{prefix}:dojo:0") == 3
 
 
 async def test_a_dojo_may_have_thousands_of_modules(
@@ -190,20 +214,33 @@ async def test_a_dojo_may_have_thousands_of_modules(
     with dojo_site.webapp.engine.begin() as connection:
         connection.execute(sa.insert(schema.dojo_modules), modules)
     for _ in range(2):
-        await dojo_site.queue.enqueue([PendingJob(dojo_site.scoreboard)])
-        assert dojo_site.scoreboard.name in await dojo_site.answer({Scoreboard.kind})
-    assert cache.zcard(f"{dojo_site.prefix}:2999:0") == 1
+        await dojo_site.queue.enqueue([PendingJob(dojo_site.whole)])
+        assert dojo_site.whole.name in await dojo_site.answer({Boards.kind})
+    assert cache.zcard(f"{dojo_site.prefix(cache)}:2999:0") == 1
+    assert len(cache.keys(f"{keys.BOARDS}*@*:2999:*")) == 8, "the old state is removed"
+    for page in range(0, 3000, 500):
+        names = [keys.scoreboard(dojo_site.dojo.dojo_id, i) for i in range(page, page + 500)]
+        cache.delete(*names)
+    await dojo_site.queue.enqueue([PendingJob(Scoreboard(dojo_site.dojo.dojo_id))])
+    await dojo_site.answer()
+    assert cache.get(keys.scoreboard(dojo_site.dojo.dojo_id, 2999)) == b"[]"
 
 
 async def test_a_job_whose_key_was_evicted_has_no_cooldown(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    attempt = await dojo_site.lease(dojo_site.scoreboard)
+    """Where the state is there, the array is made from it; else there is a whole pass."""
+    attempt = await dojo_site.lease(dojo_site.whole)
     built = await dojo_site.build(attempt)
-    answers = {dojo_site.scoreboard.name: built}
+    answers = {dojo_site.whole.name: built}
     assert statuses(await dojo_site.queue.complete(attempt, answers, cooldown=600.0)) == [
         "completed"
     ]
+    await dojo_site.answer()
     cache.delete(keys.scoreboard(dojo_site.dojo.dojo_id))
     await dojo_site.queue.sweep("0", 1000)
-    assert (await dojo_site.queue.lease(LeaseRequest({Scoreboard.kind: 1}))).attempt is not None
+    assert await dojo_site.answer() == set()
+    check(cache, world_of(dojo_site.webapp.engine))
+    cache.delete(dojo_site.pointer)
+    await dojo_site.queue.sweep("0", 1000)
+    assert (await dojo_site.queue.lease(LeaseRequest({Boards.kind: 1}))).attempt is not None

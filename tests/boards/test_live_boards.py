@@ -10,19 +10,13 @@ import sqlalchemy as sa
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.calculators.crews import Crews
+from statsd.calculators.dojo_arrays import Exports
 from statsd.calculators.dojo_stats import DojoStats
-from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.user_entries import UserEntries
-from statsd.job import parse
-from statsd.jobs.pending import PendingJob
-from statsd.jobs.queue import LeaseRequest
 from statsd.servers.database import Database
-from tests.oracles import naive
 from tests.oracles.histories import History
-from tests.oracles.stored_boards import check, check_live, value_of, world_of
-from tests.support.daemon_parts import Parts, together
-from tests.support.webapp import Challenge, DojoChallenge, Membership, Module, User, WebApp, now
+from tests.oracles.stored_boards import check, check_live, world_of
+from tests.support.webapp import Challenge, DojoChallenge, Membership, Module, User, WebApp
 from tests.support.workers import Workers
 
 HISTORIES, STEPS = 6, 40
@@ -160,77 +154,9 @@ async def test_user_entries_alone_keep_the_boards_correct(
     await workers.queue.release()
     while cache.xlen(keys.STREAM):
         await workers.consumer.step()
-    await workers.answer({UserEntries.kind, DojoStats.kind, Crews.kind})
+    await workers.answer({UserEntries.kind, DojoStats.kind, Exports.kind})
     world = world_of(webapp.engine)
     for dojo in world.dojos:
         check_live(cache, world, dojo)
     await workers.answer()
     check(cache, world)
-
-
-@pytest.mark.usefixtures("publishing")
-async def test_a_solve_leaves_the_boards_of_others_alone(
-    async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp
-) -> None:
-    """Only the entries of the solver are written, and the board is not rebuilt."""
-    parts = Parts(async_cache, snapshots)
-    users = [webapp.create_user() for _ in range(3)]
-    dojo = webapp.create_dojo(3)
-    first, second, _ = webapp.challenge_ids(dojo)
-    for user in users:
-        webapp.solve(user, first)
-    await parts.start()
-    await parts.consume()
-    token = cache.hget(keys.boards(dojo.dojo_id), "token")
-    board = f"{keys.boards(dojo.dojo_id)}:dojo:0"
-    cache.zadd(board, {str(users[1].id): 1})  # entries of other users stay as they are
-    webapp.solve(users[0], second)
-    while cache.xlen(keys.STREAM):
-        await parts.consumer.step()
-    attempt = (await parts.queue.lease(LeaseRequest({UserEntries.kind: 10}))).attempt
-    assert attempt is not None
-    [job] = map(parse, attempt.names)
-    answers = await parts.boards.user_entries_of([job], attempt)  # type: ignore[list-item]
-    await parts.queue.complete(attempt, {job.name: answers[job]})  # type: ignore[index]
-    assert cache.hget(keys.boards(dojo.dojo_id), "token") == token
-    assert cache.zscore(board, str(users[1].id)) == 1
-    assert cache.zrevrank(board, str(users[0].id)) == 0
-
-
-@pytest.mark.usefixtures("publishing")
-async def test_boards_are_rebuilt_after_their_day_has_ended(
-    async_cache: Redis, cache: "redis.Redis", snapshots: Database, webapp: WebApp
-) -> None:
-    """Before the rebuild the dojo's statistics do not follow from them."""
-    parts = Parts(async_cache, snapshots)
-    user = webapp.create_user()
-    dojo = webapp.create_dojo(3)
-    first, second, third = webapp.challenge_ids(dojo)
-    webapp.solve(user, first, ago=timedelta(days=1))
-    await parts.start()
-    await parts.consume()
-    prefix = keys.boards(dojo.dojo_id)
-    cache.hset(prefix, mapping={"day": "2026-01-01", "solves1": 77})
-    webapp.solve(user, second)
-    while cache.xlen(keys.STREAM):
-        await parts.consumer.step()
-    await parts.answer({UserEntries.kind, DojoStats.kind})
-    world = world_of(webapp.engine)
-    reference = keys.reference_id(dojo.dojo_id, dojo.id, official=False)
-    [row] = world.dojos
-    naive.check_dojo_stats(
-        value_of(cache, keys.dojo_stats(reference)), naive.dojo_stats(world, row, now())
-    )
-    # A rebuild that began before the next answer was written:
-    await parts.queue.enqueue([PendingJob(Scoreboard(dojo.dojo_id))])
-    attempt = (await parts.queue.lease(LeaseRequest({Scoreboard.kind: 1}))).attempt
-    assert attempt is not None
-    built = await together(parts.boards.rebuild([Scoreboard(dojo.dojo_id)], attempt))
-    webapp.solve(user, third, ago=timedelta(days=1))
-    while cache.xlen(keys.STREAM):
-        await parts.consumer.step()
-    await parts.answer({UserEntries.kind, DojoStats.kind})
-    await parts.queue.complete(attempt, {each.name: answer for each, answer in built.items()})
-    assert await parts.answer({UserEntries.kind, DojoStats.kind}) == {DojoStats(dojo.dojo_id).name}
-    await parts.answer({Crews.kind})
-    check_live(cache, world_of(webapp.engine), row)

@@ -11,17 +11,30 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.calculators.activity import Activity
+from statsd.calculators.dojo_arrays import Exports
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.user_entries import UserEntries
 from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import LeaseRequest
 from statsd.servers.database import Database
-from tests.oracles import naive_awards
+from tests.oracles import naive, naive_awards
 from tests.oracles.naive import World
+from tests.oracles.naive_boards import scoreboards
+from tests.oracles.naive_crews import crews
 from tests.oracles.stored_boards import check, check_live, value_of, world_of
 from tests.support.daemon_parts import Parts
-from tests.support.dojo_site import DojoSite
+from tests.support.dojo_site import DojoSite, accept
 from tests.support.job_names import listed
-from tests.support.webapp import DojoChallenge, Module, Visibility, WebApp, now, solve_of
+from tests.support.processes import statuses
+from tests.support.webapp import (
+    DojoChallenge,
+    Module,
+    Submission,
+    Visibility,
+    WebApp,
+    now,
+    solve_of,
+)
 
 MOMENT = timedelta(milliseconds=5)  # enough to compute the answers
 AHEAD = timedelta(days=33)
@@ -159,10 +172,104 @@ async def test_a_solve_added_to_existing_boards_leaves_their_windows(
 
 
 @pytest.mark.usefixtures("publishing")
+async def test_the_chart_of_the_next_days_needs_no_whole_pass(
+    dojo_site: DojoSite, cache: "redis.Redis"
+) -> None:
+    """After each midnight (UTC), for as long as the state keeps days; no solve enters it."""
+    site, pointer = dojo_site, cache.get(dojo_site.pointer)
+    for user, challenge, days in ((0, 1, 5), (1, 1, 5), (1, 2, 29), (2, 0, 59), (2, 3, 61)):
+        await site.solve(user, challenge, ago=timedelta(days=days))
+    await site.answer()
+    world = world_of(site.webapp.engine)
+    for _ in range(65):
+        midnight = datetime.combine(await site.now(), time.min) + timedelta(days=1)
+        for around in (midnight - MOMENT, midnight + timedelta(microseconds=1)):
+            await site.move(around)
+            names = await site.answer({DojoStats.kind})
+            check_stats(site, cache, world, await site.now())
+        assert names == {site.stats.name}
+    assert cache.get(site.pointer) == pointer
+    await site.solve(1, 3)  # dated today; the state's moment is two months later
+    assert site.whole.name not in await site.answer()
+    check(cache, world_of(site.webapp.engine), await site.now())
+
+
+def check_stats(site: DojoSite, cache: "redis.Redis", world: World, moment: datetime) -> None:
+    value = value_of(cache, keys.dojo_stats(site.dojo.reference_id))
+    naive.check_dojo_stats(value, naive.dojo_stats(world, site.row, moment))
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_a_solve_leaves_windows_without_the_database(
+    dojo_site: DojoSite, cache: "redis.Redis"
+) -> None:
+    """It follows from the stored entries of the user, whoever leases jobs next."""
+    nowhere = "postgresql+asyncpg://nobody@127.0.0.1:1/none"
+    unreachable = Database(nowhere, pool_size=1, statement_timeout=1, prepared_statements=False)
+    alone = Parts(dojo_site.cache, unreachable)
+    for user, days in ((1, 3), (2, 20)):
+        await dojo_site.solve(user, 1, ago=timedelta(days=days))
+    await dojo_site.answer()
+    world, pointer = world_of(dojo_site.webapp.engine), cache.get(dojo_site.pointer)
+    moments = [each["date"] + days for each in world.submissions for days in WINDOWS[:2]]
+    row = dojo_site.row
+    for leaves in sorted(each for each in moments if each > now()):
+        await alone.move(leaves + timedelta(microseconds=1))
+        assert await alone.answer({Exports.kind}) == set()
+        moment = await alone.now()
+        wanted = scoreboards(world, row, moment) | crews(world, row, moment)
+        assert {key: value_of(cache, key) for key in wanted} == wanted
+    assert cache.get(dojo_site.pointer) == pointer
+    assert cache.zcard(keys.BOARD_CHANGES) == 0
+    await unreachable.close()
+
+
+@pytest.mark.usefixtures("publishing")
+@pytest.mark.parametrize("days", [7, 30])
+async def test_entries_that_are_put_after_a_solve_left_a_window(
+    dojo_site: DojoSite, cache: "redis.Redis", days: int
+) -> None:
+    """Scores move from what is written, not from what the old entries are worth by now."""
+    await dojo_site.solve(0, 1, ago=timedelta(days=days - 1))
+    await dojo_site.answer()
+    entries = UserEntries(dojo_site.dojo.dojo_id, dojo_site.users[0].id)
+    attempt = await dojo_site.lease(entries)
+    dojo_site.webapp.solve(dojo_site.users[0], dojo_site.challenges[2])
+    answers = await dojo_site.execute([entries], attempt)
+    [*_, leaving, _] = world_of(dojo_site.webapp.engine).submissions
+    await dojo_site.move(leaving["date"] + timedelta(days=days) + timedelta(microseconds=1))
+    oldest: Any = {entries.name: answers[entries]._replace(oldest=10.0**9)}
+    assert statuses(await dojo_site.queue.complete(attempt, oldest)) == ["completed"]
+    await accept(dojo_site)
+    await dojo_site.answer()
+    check(cache, world_of(dojo_site.webapp.engine), await dojo_site.now())
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_more_users_leave_a_window_at_once_than_one_step_moves(
+    dojo_site: DojoSite, cache: "redis.Redis"
+) -> None:
+    """A bulk import, for example: all of them have solved at the same moment."""
+    date = now() - timedelta(days=6)
+    users = [dojo_site.webapp.create_user() for _ in range(120)]
+    solves = [
+        Submission(user_id=user.id, challenge_id=dojo_site.challenges[0], date=date, type="correct")
+        for user in users
+    ]
+    dojo_site.webapp.add(*solves)
+    await dojo_site.consume()
+    await dojo_site.move(date + timedelta(days=7, microseconds=1))
+    for _ in range(4):
+        await dojo_site.queue.lease(LeaseRequest({}))
+    await dojo_site.answer()
+    check(cache, world_of(dojo_site.webapp.engine), await dojo_site.now())
+
+
+@pytest.mark.usefixtures("publishing")
 async def test_statistics_of_a_dojo_without_boards_change_by_time(
     dojo_site: DojoSite, cache: "redis.Redis"
 ) -> None:
-    cache.delete(dojo_site.prefix)
+    cache.delete(dojo_site.pointer)
     await dojo_site.queue.enqueue([PendingJob(dojo_site.stats)])
     await dojo_site.answer({DojoStats.kind})
     [solve] = world_of(dojo_site.webapp.engine).submissions

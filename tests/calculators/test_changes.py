@@ -1,6 +1,7 @@
 """Each statistic changes by time only at the moments that its `changes` announces.
 
-The test takes the statistics from the catalog, so that it covers a new one too.
+The test takes the statistics from the catalog, so that it covers a new one too, and those that are
+parts of the arrays of a dojo.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 
 from statsd.calculators import Calculator, Input, Values
 from statsd.calculators.catalog import STATISTICS
+from statsd.calculators.dojo_arrays import PARTS
 from statsd.job import TICK, Job
 from tests.oracles.naive import World
 from tests.oracles.worlds import NOW, insert, worlds
@@ -24,7 +26,7 @@ SPANS = [timedelta(days=days) for days in (1, 8, 31, 400)]
 CALCULATORS = [
     # The moments at which live boards change by time are known to the boards alone.
     each
-    for each in STATISTICS
+    for each in (*STATISTICS, *PARTS)
     if each.changes or Input.BOARDS not in each.depends_on
 ]
 

@@ -10,7 +10,10 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
+from statsd.calculators.dojo_arrays import Boards, Exports
+from statsd.calculators.dojo_check import DojoCheck
 from statsd.calculators.dojo_stats import DojoStats
+from statsd.calculators.scoreboard import Scoreboard
 from statsd.dev import embedded
 from statsd.jobs.attempt import Answer
 from statsd.jobs.pending import PendingJob
@@ -152,6 +155,29 @@ async def test_why_shows_pending_jobs_and_failures(
     await queue.fail(attempt, [], {"error": "ValueError: no", "traceback": "Traceback"})
     assert "ValueError: no" in line_of(statsd("why", STATS.name).output, "dead letter")
     assert await pending() == "no"
+
+
+async def test_why_shows_the_jobs_that_write_an_array_in_place_of_its_owner(
+    statsd: Run, queue: Queue
+) -> None:
+    """The arrays of a dojo belong to the whole pass; another job writes those that changed."""
+    key = keys.scoreboard(-5)
+    await queue.enqueue([PendingJob(Boards(-5))])
+    attempt = (await queue.lease(LeaseRequest({Boards.kind: 1}))).attempt
+    assert attempt is not None
+    await queue.complete(attempt, {Boards(-5).name: Answer({key: []})})
+    assert line_of(statsd("why", key).output, "pending").endswith("  no")
+    await queue.enqueue([PendingJob(Exports(-5)), PendingJob(Exports(-6))])
+    attempt = (await queue.lease(LeaseRequest({Exports.kind: 1}))).attempt
+    assert attempt is not None
+    await queue.fail(attempt, [600.0], {"error": "ValueError: no"})
+    for subject in (key, Boards(-5).name, Scoreboard(-5).name):
+        text = statsd("why", subject).output
+        assert line_of(text, "exports:-5").endswith("  export, next run in 10 min")
+        assert "1 times: ValueError: no" in line_of(text, "failed")
+        assert "exports:-6" not in text
+    await queue.enqueue([PendingJob(DojoCheck(-5))])
+    assert "  interactive, due for " in line_of(statsd("why", key).output, "dojo_check:-5")
 
 
 async def test_why_refuses_unknown_keys_and_shows_broken_values(

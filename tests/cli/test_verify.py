@@ -8,10 +8,8 @@ import sqlalchemy as sa
 
 from statsd import keys
 from statsd.calculators.activity import Activity
-from statsd.calculators.challenge_solves import ChallengeSolves
+from statsd.calculators.dojo_arrays import Boards
 from statsd.calculators.dojo_stats import DojoStats
-from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.scores import Scores
 from statsd.consistency.compare import Verdict
 from statsd.consistency.verify import (
     Discrepancy,
@@ -71,13 +69,13 @@ async def test_differences_are_printed_and_nothing_is_changed(
     user = solve(webapp, first)
     challenge_id, *_ = webapp.challenge_ids(first)
     differences = {
-        Scoreboard(first.dojo_id): "differs",
-        ChallengeSolves(first.dojo_id): f"{challenge_id} differs",
-        Scores(first.dojo_id): "ranks differs; solves differs",
-        Activity(user.id): "missing",
         DojoStats(
             first.dojo_id
         ): "recent_solves differs; solves is 0, should be 1; users is 0, should be 1",
+        Activity(user.id): "missing",
+        Boards(first.dojo_id): f"challenge solves: {challenge_id} differs; "
+        "scoreboard (6 keys): differs; scores (2 keys): ranks differs; "
+        "scores (2 keys): solves differs",
     }
     code, output, _ = run("verify")
     *lines, summary = output.splitlines()

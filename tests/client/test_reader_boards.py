@@ -27,7 +27,6 @@ BOARD: list[ScoreboardEntry] = [
     {"rank": n, "solves": 100 - n, "user_id": 1000 + n, "name": f"u{n}", "email": None}
     for n in range(1, 46)
 ]
-NEWER = 2**53  # than any array
 NOWHERE = [(123_456, None), (123_456, 0), (DOJO, 2), (DOJO, -1), (2**31, None), (DOJO, 2**70)]
 
 
@@ -46,20 +45,24 @@ def board(cache: redis.Redis) -> None:
 
 # --- from the live boards
 
+EPOCH, GENERATION = "1700000000000000", "1700000000000002"
+
+
+def text_of(name: str, email: str | None) -> str:
+    """A user's name and e-mail address as they are stored, behind the token of their snapshot."""
+    return f"{GENERATION}|{user_entries.Person(name, email).text}"
+
 
 @pytest.fixture
 def live(cache: redis.Redis) -> str:
     """The prefix of live boards of the same users, in another order than the array's."""
-    prefix = keys.boards(DOJO)
+    prefix = keys.generation(DOJO, int(GENERATION))
     scores = {n: user_entries.score(n, n) for n in range(1, 46)}
-    cache.hset(prefix, "token", NEWER)
+    cache.hset(keys.CLOCK, "epoch", EPOCH)
+    cache.set(keys.boards(DOJO), GENERATION)
+    cache.hset(prefix, "epoch", EPOCH)
     cache.zadd(f"{prefix}:dojo:0", {"-": -1} | {f"{1000 + n}": scores[n] for n in scores})
-    cache.hset(
-        f"{prefix}:users",
-        mapping={
-            f"{1000 + n}": user_entries.record_of([0] * 4, f"u{n}", "a|b", []) for n in scores
-        },
-    )
+    cache.hset(keys.NAMES, mapping={f"{1000 + n}": text_of(f"u{n}", "a|b") for n in scores})
     return prefix
 
 
@@ -80,41 +83,56 @@ async def test_a_page_comes_from_the_live_board_where_there_is_one(read: Read) -
     assert await read("get_solves", DOJO, 7) == 0
 
 
-async def test_an_empty_live_board_is_one(read: Read, cache: redis.Redis) -> None:
-    cache.hset(keys.boards(DOJO), "token", NEWER)
-    cache.zadd(f"{keys.boards(DOJO)}:0:30", {"-": -1})
+async def test_an_empty_live_board_is_one(read: Read, cache: redis.Redis, live: str) -> None:
+    cache.zadd(f"{live}:0:30", {"-": -1})
     assert await read("get_scoreboard", DOJO, 0, 30, me=2) == ([], 0, None)
 
 
 @pytest.mark.usefixtures("board")
-async def test_a_board_older_than_its_array_is_not_read(
+async def test_only_the_current_generation_of_a_state_is_read(
     read: Read, cache: redis.Redis, live: str
 ) -> None:
-    """A daemon that knows no boards has answered since."""
-    as_of = 1_700_000_000
-    cache.set(keys.updated(keys.scoreboard(DOJO)), f"{as_of}.000002")
-    cache.hset(live, "token", as_of * 10**6 + 2)
-    assert (await read("get_scoreboard", DOJO)).entries == LIVE[:20]
-    cache.hset(live, "token", as_of * 10**6 + 1)
+    """One that is being built, or removed, has no pointer."""
+    being_built = keys.generation(DOJO, int(GENERATION) + 1)
+    cache.hset(being_built, "epoch", EPOCH)
+    cache.zadd(f"{being_built}:dojo:0", {"-": -1})
+    assert await read("get_scoreboard", DOJO) == (LIVE[:20], 45, None)
+    cache.set(keys.boards(DOJO), int(GENERATION) + 1)
+    assert await read("get_scoreboard", DOJO) == ([], 0, None)
+    cache.delete(being_built)
+    assert (await read("get_scoreboard", DOJO)).entries == BOARD[:20]
+    cache.set(keys.boards(DOJO), GENERATION)
+    cache.delete(live)
     assert (await read("get_scoreboard", DOJO)).entries == BOARD[:20]
 
 
-@pytest.mark.usefixtures("board")
-async def test_where_a_record_is_missing_the_array_is_read(
-    read: Read, cache: redis.Redis, live: str
+@pytest.mark.usefixtures("board", "live")
+@pytest.mark.parametrize("epoch", ["1700000000000001", None])
+async def test_a_state_of_another_epoch_is_not_read(
+    read: Read, cache: redis.Redis, epoch: str | None
 ) -> None:
-    cache.hdel(f"{live}:users", "1044")
+    """Redis lost the clock since, and perhaps events too."""
+    if epoch is None:
+        cache.delete(keys.CLOCK)
+    else:
+        cache.hset(keys.CLOCK, "epoch", epoch)
+    assert (await read("get_scoreboard", DOJO)).entries == BOARD[:20]
+
+
+@pytest.mark.usefixtures("board", "live")
+async def test_where_a_name_is_missing_the_array_is_read(read: Read, cache: redis.Redis) -> None:
+    cache.hdel(keys.NAMES, "1044")
     assert await read("get_scoreboard", DOJO, per_page=5) == (BOARD[:5], 45, None)
     assert (await read("get_scoreboard", DOJO, page=2, me=1044)).me == BOARD[43]
     assert await read("get_scoreboard", DOJO, page=2) == (LIVE[20:40], 45, None)
 
 
-@pytest.mark.usefixtures("board")
-@pytest.mark.parametrize("record", ["x", "0,0,0,0||x", '0,0,0,0||["a"]', "0,0,0,0||7"])
-async def test_where_a_record_is_garbled_the_array_is_read(
-    read: Read, cache: redis.Redis, live: str, record: str
+@pytest.mark.usefixtures("board", "live")
+@pytest.mark.parametrize("name", ["x", "", "1|x", '1|["a"]', "1|7", "1|", '["a", null]'])
+async def test_where_a_name_is_garbled_the_array_is_read(
+    read: Read, cache: redis.Redis, name: str
 ) -> None:
-    cache.hset(f"{live}:users", "1044", record)
+    cache.hset(keys.NAMES, "1044", name)
     assert await read("get_scoreboard", DOJO, per_page=5) == (BOARD[:5], 45, None)
 
 
@@ -128,10 +146,19 @@ def test_a_client_that_decodes_replies_reads_them_too(
 
 
 @pytest.mark.usefixtures("board")
-async def test_a_live_board_of_another_type_is_none(
-    read: Read, cache: redis.Redis, live: str
+@pytest.mark.parametrize("of", ["pointer", "generation", "board", "names", "clock"])
+async def test_a_key_of_another_type_is_none(
+    read: Read, cache: redis.Redis, live: str, of: str
 ) -> None:
-    cache.set(f"{live}:dojo:0", "a text")
+    key = {
+        "pointer": keys.boards(DOJO),
+        "generation": live,
+        "board": f"{live}:dojo:0",
+        "names": keys.NAMES,
+        "clock": keys.CLOCK,
+    }[of]
+    cache.delete(key)
+    cache.rpush(key, "a list")
     assert await read("get_scoreboard", DOJO) == (BOARD[:20], 45, None)
 
 

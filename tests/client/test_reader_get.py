@@ -9,6 +9,7 @@ import redis
 from statsd import keys
 from statsd.calculators.activity import Activity, empty as empty_activity
 from statsd.calculators.belts import Belts
+from statsd.calculators.dojo_arrays import Boards
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.references import find_subject
 from statsd.calculators.scoreboard import Scoreboard
@@ -46,6 +47,7 @@ async def test_a_user_who_does_not_exist_has_the_empty_value(
     ("job", "reason"),
     [
         (Scoreboard(DOJO), "has no key of its own"),
+        (Boards(DOJO), "has no key of its own"),
         (DojoStats(DOJO), "has no key of its own"),
         (UserEntries(DOJO, 2), "is no statistic"),
         ("belts", "is no statistic"),

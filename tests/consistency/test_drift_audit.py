@@ -12,14 +12,16 @@ from redis.asyncio import Redis
 from statsd import keys, urls
 from statsd.calculators import dojo_stats
 from statsd.calculators.activity import Activity
+from statsd.calculators.dojo_arrays import Boards
 from statsd.calculators.dojo_stats import DojoStats
-from statsd.calculators.scoreboard import Scoreboard
+from statsd.calculators.user_entries import UserEntries
 from statsd.consistency import drift_audit
 from statsd.consistency.drift_audit import DriftAudit
 from statsd.job import Priority
 from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import LeaseRequest
 from statsd.servers.database import Database
+from tests.oracles.stored_boards import prefix_of
 from tests.support.daemon_parts import Parts
 from tests.support.job_names import (
     all_of_dojos,
@@ -96,8 +98,8 @@ def name_of(dojo: Dojo) -> str:
 
 
 def names_of_boards(*dojos: Dojo) -> set[str]:
-    """Return the jobs of dojos' statistics, and of the boards that these may follow from."""
-    return {name_of(dojo) for dojo in dojos} | {Scoreboard(dojo.dojo_id).name for dojo in dojos}
+    """Return the jobs of dojos' statistics, and of the states that these may follow from."""
+    return {name_of(dojo) for dojo in dojos} | {Boards(dojo.dojo_id).name for dojo in dojos}
 
 
 async def test_right_values_are_no_suspects(site: Site) -> None:
@@ -117,7 +119,7 @@ async def test_a_change_without_an_event_is_found_counted_and_corrected(site: Si
     assert await site.solves(first) == 1
     assert await site.audit() == set()
     state = await site.audit_state()
-    kinds = ["activity", "challenge_solves", "dojo_stats", "scoreboard", "scores"]
+    kinds = ["activity", "boards", "dojo_stats"]
     assert sorted(listed(state.drift)) == kinds
     assert (state.suspects, {*state.drift.values()}) == ({}, {1})
 
@@ -172,6 +174,51 @@ async def test_a_value_changed_by_hand_is_corrected(site: Site, cache: "redis.Re
     assert await site.audit() == names_of_boards(first, second)
     assert await site.solves(first) == 0
     assert (await site.audit_state()).drift == {"dojo_stats": 2}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        keys.scoreboard(0, 0, 7),
+        keys.crews(0),
+        keys.scores(0),
+        keys.scores(0, 0),
+        keys.challenge_solves(0, 0),
+    ],
+)
+async def test_an_array_changed_by_hand_is_corrected_by_a_new_state(
+    site: Site, cache: "redis.Redis", key: str
+) -> None:
+    first, *_ = site.dojos
+    site.solve(first)
+    jobs = [UserEntries(first.dojo_id, site.user.id), Activity(site.user.id)]
+    await site.queue.enqueue([PendingJob(job) for job in jobs])
+    await site.answer()
+    before = cache.get(keys.boards(first.dojo_id))
+    key = key.replace(":0", f":{first.dojo_id}", 1)
+    right: Any = cache.get(key)
+    assert right is not None
+    cache.set(key, b'{"ranks": [7], "solves": {}}' if right.startswith(b"{") else b'["wrong"]')
+    await site.audit()
+    assert await site.audit() >= {Boards(first.dojo_id).name}
+    assert cache.get(key) == right
+    assert cache.get(keys.boards(first.dojo_id)) != before
+    assert (await site.audit_state()).drift == {"boards": 1}
+
+
+async def test_a_state_changed_by_hand_is_built_anew(site: Site, cache: "redis.Redis") -> None:
+    """The statistics followed from it; the arrays are still right."""
+    first, *_ = site.dojos
+    prefix = prefix_of(cache, first.dojo_id)
+    cache.hincrby(prefix, "solves", 99)
+    await site.queue.enqueue([PendingJob(DojoStats(first.dojo_id))])
+    await site.answer()
+    assert await site.solves(first) == 99
+    await site.audit()
+    assert await site.audit() == names_of_boards(first)
+    assert await site.solves(first) == 0
+    assert prefix_of(cache, first.dojo_id) != prefix
+    assert (await site.audit_state()).drift == {"boards": 1, "dojo_stats": 1}
 
 
 async def test_judging_takes_no_longer_than_comparing(

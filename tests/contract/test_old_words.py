@@ -58,7 +58,8 @@ def pages() -> list[Path]:
     command = ["git", "ls-files"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     paths = [Path(line) for line in listed.splitlines() if line not in HISTORY]
-    return [path for path in paths if path.suffix in TEXTS and path != THIS]
+    existing = [path for path in paths if (ROOT / path).exists()]  # a deletion may be uncommitted
+    return [path for path in existing if path.suffix in TEXTS and path != THIS]
 
 
 @pytest.mark.parametrize("sort", OLD)

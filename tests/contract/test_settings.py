@@ -14,11 +14,13 @@ DEFAULTS = {
     "redis_url": "redis://cache:6379",
     "enabled": True,
     "fallback": True,
+    "exports": True,
     "skip_cold_start": False,
     "consumer_suffix": "",
     "batch_size": 500,
     "block": 1.0,
     "concurrency": 2,
+    "export_share": 0.75,
     "pool_size": 5,
     "statement_timeout": 50.0,
     "prepared_statements": True,
@@ -43,10 +45,11 @@ WRONG = [
     ("DATABASE_URL", "postgresql://db", "postgresql://user:password@host"),
     ("REDIS_URL", "", "redis://host:6379/0"),
     ("REDIS_URL", "http://cache", "redis://host:6379/0"),
-    ("BACKGROUND_STATS_ENABLED", "yes", "0, 1, true"),
-    ("BACKGROUND_STATS_ENABLED", "", "0, 1, true"),
+    ("BACKGROUND_STATS_ENABLED", "y", "0, 1, true, false, yes, no, on or off"),
+    ("BACKGROUND_STATS_ENABLED", " ", "0, 1, true"),
     ("BACKGROUND_STATS_FALLBACK", "2", "0, 1, true"),
-    ("SKIP_COLD_START", "on", "0, 1, true"),
+    ("STATSD_EXPORTS", "2", "0, 1, true"),
+    ("SKIP_COLD_START", "enabled", "0, 1, true"),
     ("STATSD_CONSUMER_SUFFIX", "a b", "A-Za-z0-9_.-"),
     ("STATSD_CONSUMER_SUFFIX", "a\n", "A-Za-z0-9_.-"),
     ("STATSD_CONSUMER_SUFFIX", "x" * 65, "64"),
@@ -62,11 +65,13 @@ WRONG = [
     ("STATSD_BLOCK", "inf", "30"),
     ("STATSD_CONCURRENCY", "0", "greater than or equal to 1"),
     ("STATSD_CONCURRENCY", "65", "less than or equal to 64"),
+    ("STATSD_EXPORT_SHARE", "0", "greater than or equal to 0.05"),
+    ("STATSD_EXPORT_SHARE", "1.1", "less than or equal to 1"),
     ("STATSD_POOL_SIZE", "3", "greater than or equal to 4"),
     ("STATSD_POOL_SIZE", "101", "less than or equal to 100"),
     ("STATSD_STATEMENT_TIMEOUT", "0.9", "greater than or equal to 1"),
     ("STATSD_STATEMENT_TIMEOUT", "60", "less than or equal to 59"),
-    ("STATSD_PREPARED_STATEMENTS", "off", "0, 1, true"),
+    ("STATSD_PREPARED_STATEMENTS", "of", "0, 1, true"),
     ("STATSD_LEASE", "0", "greater than or equal to 1"),
     ("STATSD_LEASE", "601", "less than or equal to 600"),
     ("STATSD_AUDIT_INTERVAL", "-1", "greater than or equal to 0"),
@@ -142,6 +147,10 @@ def test_only_the_database_has_to_be_set() -> None:
         ("BACKGROUND_STATS_ENABLED", "False", "enabled", False),
         ("BACKGROUND_STATS_FALLBACK", "false", "fallback", False),
         ("SKIP_COLD_START", "TRUE", "skip_cold_start", True),
+        ("SKIP_COLD_START", "Yes", "skip_cold_start", True),
+        ("SKIP_COLD_START", "", "skip_cold_start", False),
+        ("STATSD_EXPORTS", "off", "exports", False),
+        ("STATSD_EXPORTS", "", "exports", True),
         ("STATSD_CONSUMER_SUFFIX", "a.b_c-1", "consumer_suffix", "a.b_c-1"),
         ("STATSD_BATCH_SIZE", "10000", "batch_size", 10_000),
         ("STATSD_BLOCK", "0.05", "block", 0.05),
@@ -205,7 +214,7 @@ def test_the_pool_must_have_room_beside_the_calculations(pool: str, concurrency:
 
 
 def test_several_wrong_values_give_one_line_each() -> None:
-    message = refusal({"STATSD_LEASE": "long", "SKIP_COLD_START": "yes", "STATSD_BLOCK": "0"})
+    message = refusal({"STATSD_LEASE": "long", "SKIP_COLD_START": "y", "STATSD_BLOCK": "0"})
     started = [re.split("[= ]", line)[0] for line in message.splitlines()]
     assert sorted(started) == ["DATABASE_URL", "SKIP_COLD_START", "STATSD_BLOCK", "STATSD_LEASE"]
 

@@ -328,4 +328,5 @@ def test_a_cold_start_computes_everything_once(
     times = Counter[str]()
     for line in running.lines("jobs completed"):  # complete, as the daemon has ended
         times[line["kind"]] += line["jobs"]
-    assert (times["reconcile"], times["scoreboard"]) == (1, len(dojos))
+    assert (times["reconcile"], times["boards"]) == (1, len(dojos))
+    assert times["exports"] == 0, "the whole pass has written all arrays"

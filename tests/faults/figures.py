@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from statsd import keys, schema
 from statsd.calculators import Calculator
 from statsd.calculators.catalog import STATISTICS
-from statsd.calculators.scoreboard import Scoreboard
+from statsd.calculators.dojo_arrays import Exports
+from statsd.calculators.dojo_check import DojoCheck, RecordsCheck
 from statsd.calculators.user_entries import UserEntries
 from statsd.consistency.missed_solves import Watermark
 from statsd.consistency.reconcile import Reconcile
@@ -23,7 +24,8 @@ from tests.faults.load import Note
 from tests.oracles.stored_boards import live_board
 
 SOON = 30  # seconds; jobs that are due later wait for a moment, such as midnight
-EXACT_KINDS = {each.job.kind for each in STATISTICS} | {UserEntries.kind, Reconcile.kind}
+MOVERS: tuple[type[Job], ...] = (UserEntries, Exports, DojoCheck, RecordsCheck, Reconcile)
+EXACT_KINDS = {each.job.kind for each in STATISTICS} | {each.kind for each in MOVERS}
 """The kinds that make values right. Search and audit are enqueued every second."""
 
 
@@ -103,9 +105,11 @@ def compare(engine: sa.Engine, cache: "redis.Redis") -> tuple[int, list[Value]]:
         for calculator in STATISTICS:
             for value in _values(connection, cache, calculator):
                 found[value.key] = value
+    generations: Any = cache.hkeys(keys.GENERATIONS)
+    listed = {each.decode() for each in generations}
     for raw in cache.scan_iter("stats:*", count=1000):
         key = raw.decode()
-        if _is_left_over(cache, key, dojos) and key not in found:
+        if _is_left_over(key, dojos, listed) and key not in found:
             found[key] = Value(key, 0, "something", "nothing")
     return len(found), [value for value in found.values() if value.cached != value.computed]
 
@@ -118,12 +122,15 @@ def _values(
     own = [each for each in known(name.decode() for name in indexed) if _is_of(calculator, each)]
     wanted = list(dict.fromkeys([*every, *own]))
     for job, values in calculator.compute(connection, wanted, _moment(time())).items():
+        then: dict[float, Any] = {}  # by moment: the arrays of a dojo are written apart
         for key in values:
             raw, as_of = cache.mget(key, keys.updated(key))
             moment = float(as_of or 0)
-            then = calculator.compute(connection, [job], _moment(moment))
-            yield Value(key, moment, orjson.loads(raw or b"null"), then[job][key])
-            if isinstance(job, Scoreboard):
+            if moment not in then:
+                then[moment] = calculator.compute(connection, [job], _moment(moment))[job]
+            cached = orjson.loads(raw or b"null")
+            yield Value(key, moment, cached, then[moment][key])
+            if key.startswith(keys.SCOREBOARD):
                 yield Value(f"live {key}", moment, _live(cache, key), values[key])
 
 
@@ -138,19 +145,18 @@ def _live(cache: "redis.Redis", key: str) -> Any:
     return live_board(cache, numbers[0], numbers[1] if kind == "module" else None, days)
 
 
-def _is_left_over(cache: "redis.Redis", key: str, dojos: Collection[int]) -> bool:
+def _is_left_over(key: str, dojos: Collection[int], generations: Collection[str]) -> bool:
     """Return whether a key should not exist.
 
-    It is not private, not an as-of, and not a board of an existing dojo.
+    It is not private, not an as-of, and not a state of an existing dojo. What a killed daemon left
+    of a state that it was building is removed later, if it is among the `generations`.
     """
     if key == keys.CONTAINERS:  # not from the database
         return False
     if not key.startswith(keys.BOARDS):
         return not key.startswith(keys.INTERNAL) and not key.endswith(keys.updated(""))
-    dojo, at, _ = key.removeprefix(keys.BOARDS).partition("@")
-    if at:  # left by a killed daemon; these keys expire
-        return cache.ttl(key) == -1
-    return int(dojo.partition(":")[0]) not in dojos
+    generation = key.removeprefix(keys.BOARDS).partition(":")[0]
+    return generation not in generations if "@" in generation else int(generation) not in dojos
 
 
 def _moment(as_of: float) -> datetime:

@@ -10,15 +10,15 @@ import sqlalchemy as sa
 from redis.asyncio import Redis
 
 from statsd import keys
-from statsd.calculators.challenge_solves import ChallengeSolves
-from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.scores import Scores
+from statsd.calculators.dojo_arrays import Boards, Exports
+from statsd.calculators.dojo_check import DojoCheck, RecordsCheck
+from statsd.calculators.user_entries import UserEntries
 from statsd.client import Publisher, listen
 from statsd.dev import embedded
-from statsd.job import Priority
+from statsd.job import Job, Priority
 from statsd.servers.database import Database
 from tests.support.daemon_parts import Parts
-from tests.support.job_names import after_change, after_solve, of_dojos, of_solve
+from tests.support.job_names import after_change, after_solve, of_solve
 from tests.support.webapp import Dojo, DojoChallenge, Membership, Module, User, WebApp
 
 NOBODY = 2**31 - 1
@@ -41,12 +41,22 @@ class Site(Parts):
     async def stale_after(self, kind: str, **payload: object) -> set[str]:
         """Publish an event, accept it, and return the jobs that are pending for it."""
         await self.accept(kind, **payload)
-        pending: set[str] = set()
+        pending = await self.pending()
+        await self.answer()
+        return {*pending}
+
+    async def pending(self) -> dict[str, Priority]:
+        """Return the classes of the pending jobs."""
+        pending: dict[str, Priority] = {}
         for priority in Priority:
             names: Any = await self.cache.zrange(keys.due(priority), 0, -1)
-            pending |= {name.decode() for name in names}
-        await self.answer()
+            pending |= {name.decode(): priority for name in names}
         return pending
+
+    async def after(self, kind: type[Job]) -> dict[str, Priority]:
+        """Answer the pending jobs of one kind; return the jobs that are pending then."""
+        await self.answer({kind.kind})
+        return await self.pending()
 
     async def publish(self, kind: str, **payload: object) -> None:
         data = orjson.dumps({"type": kind, "payload": payload})
@@ -117,15 +127,18 @@ async def test_a_solve_concerns_the_dojos_that_have_the_challenge(site: Site) ->
     assert await site.pending_again() == set()
 
 
-async def test_a_solve_that_changes_the_boards_enqueues_their_follow_ups(site: Site) -> None:
+async def test_a_solve_that_changes_arrays_enqueues_their_exports(site: Site) -> None:
     await site.answer()
     site.webapp.solve(site.user, site.challenges[1])
     solve = {"user_id": site.user.id, "challenge_id": site.challenges[1]}
+    exports = Exports(site.dojo.dojo_id).name
     await site.accept("challenge_solve", **solve)
+    assert exports in await site.after(UserEntries)
     stale = after_solve(site.user, site.dojo)
     assert await site.answer() == stale
-    await site.accept("challenge_solve", **solve)  # again: the boards do not change
-    assert await site.answer() == stale - {Scoreboard(site.dojo.dojo_id).name}
+    await site.accept("challenge_solve", **solve)  # again: nothing changes
+    assert exports not in await site.after(UserEntries)
+    assert await site.answer() == stale
 
 
 async def test_the_jobs_of_a_solve_before_its_commit_are_enqueued_twice(site: Site) -> None:
@@ -139,30 +152,79 @@ async def test_a_changed_dojo_concerns_all_of_it(site: Site) -> None:
     assert changed == await site.pending_again() == after_change(site.dojo)
 
 
-async def test_scoreboards_of_a_dojo_are_its_scoreboards(site: Site) -> None:
-    stale = await site.stale_after(
-        "scoreboard_update", model_type="dojo", model_id=site.dojo.dojo_id
-    )
-    assert stale == await site.pending_again() == {Scoreboard(site.dojo.dojo_id).name}
-
-
-async def test_scoreboards_of_a_module_are_scoreboards_and_solves_of_challenges(site: Site) -> None:
+async def test_scoreboards_of_a_dojo_or_a_module_are_a_check_of_the_dojo(site: Site) -> None:
+    """Such an event says nothing about what changed."""
     dojo_id = site.dojo.dojo_id
     module = {"dojo_id": dojo_id, "module_index": 0}
-    stale = await site.stale_after("scoreboard_update", model_type="module", model_id=module)
-    assert stale == {Scoreboard(dojo_id).name, ChallengeSolves(dojo_id).name}
-    assert await site.pending_again() == stale
+    for model_type, model_id in (("dojo", dojo_id), ("module", module)):
+        stale = await site.stale_after(
+            "scoreboard_update", model_type=model_type, model_id=model_id
+        )
+        assert stale == await site.pending_again() == {DojoCheck(dojo_id).name}
 
 
-async def test_scores_of_a_dojo_are_that_alone(site: Site) -> None:
+async def test_scores_of_a_dojo_are_a_check_of_it(site: Site) -> None:
     stale = await site.stale_after("scores_update", dojo_id=site.dojo.dojo_id)
-    assert stale == await site.pending_again() == {Scores(site.dojo.dojo_id).name}
+    assert stale == await site.pending_again() == {DojoCheck(site.dojo.dojo_id).name}
 
 
-async def test_scores_of_no_dojo_are_those_of_all_dojos_with_scores(site: Site) -> None:
-    expected = {Scores(dojo.dojo_id).name for dojo in (site.dojo, site.other)}
+async def test_scores_of_no_dojo_are_a_check_of_all_dojos_with_scores(site: Site) -> None:
+    expected = {DojoCheck(dojo.dojo_id).name for dojo in (site.dojo, site.other)}
     assert await site.stale_after("scores_update") == expected
     assert await site.pending_again() == expected
+
+
+async def told_by_old_events(site: Site, dojo: Dojo) -> None:
+    """Accept all events with which producers tell of any change of a dojo with one module."""
+    dojo_id = dojo.dojo_id
+    module = {"dojo_id": dojo_id, "module_index": 0}
+    await site.publish("dojo_stats_update", dojo_id=dojo_id)
+    await site.publish("scoreboard_update", model_type="dojo", model_id=dojo_id)
+    await site.publish("scoreboard_update", model_type="module", model_id=module)
+    await site.accept("scores_update", dojo_id=dojo_id)
+
+
+async def test_the_events_about_an_unchanged_dojo_cause_no_whole_pass(site: Site) -> None:
+    dojo_id = site.dojo.dojo_id
+    await told_by_old_events(site, site.dojo)
+    assert set(await site.pending()) == after_change(site.dojo)
+    left = after_change(site.dojo) - {DojoCheck(dojo_id).name}
+    assert set(await site.after(DojoCheck)) == left | {RecordsCheck(dojo_id, 0).name}
+    assert await site.answer() == left
+
+
+async def test_a_new_member_concerns_the_entries_of_that_user_alone(site: Site) -> None:
+    member = site.webapp.create_user()
+    dojo_id = site.private.dojo_id
+    site.webapp.solve(member, site.webapp.challenge_ids(site.private)[0])
+    site.webapp.add(Membership(dojo_id=dojo_id, user_id=member.id, type="member"))
+    await told_by_old_events(site, site.private)
+    found = await site.after(DojoCheck)
+    assert UserEntries(dojo_id, member.id).name in found
+    assert RecordsCheck(dojo_id, 0).name in found
+    assert Boards(dojo_id).name not in await site.after(RecordsCheck)
+    await site.answer()
+    assert await site.value(keys.scoreboard(dojo_id)) == [entry(member, 1)]
+
+
+async def test_a_solve_that_no_event_told_of_is_found_by_a_check(site: Site) -> None:
+    dojo_id = site.dojo.dojo_id
+    site.webapp.solve(site.user, site.challenges[1])
+    await site.accept("scores_update", dojo_id=dojo_id)
+    await site.answer({DojoCheck.kind})
+    assert set(await site.after(RecordsCheck)) == {UserEntries(dojo_id, site.user.id).name}
+    await site.answer()
+    assert (await site.value(keys.scores(dojo_id)))["solves"] == {str(site.user.id): 2}
+
+
+async def test_another_structure_causes_a_whole_pass(site: Site) -> None:
+    with site.webapp.sessions.begin() as session:
+        session.get_one(DojoChallenge, (site.dojo.dojo_id, 0, 0)).required = False
+    await told_by_old_events(site, site.dojo)
+    found = await site.after(DojoCheck)
+    assert found[Boards(site.dojo.dojo_id).name] is Priority.INTERACTIVE
+    assert Boards(site.dojo.dojo_id).name in await site.answer()
+    assert await site.value(keys.scoreboard(site.dojo.dojo_id)) == []
 
 
 async def test_a_changed_user_concerns_the_dojos_in_which_they_solved(site: Site) -> None:
@@ -217,12 +279,15 @@ async def test_an_event_that_concerns_no_dojo_is_one_job(
     assert await site.pending_again() == {stale}
 
 
-async def test_large_values_are_in_a_less_urgent_class(site: Site, cache: "redis.Redis") -> None:
-    await site.accept("dojo_stats_update", dojo_id=site.dojo.dojo_id)
-    names = of_dojos(site.dojo)
-    classes = {name: cache.hget(keys.job(name), "class") for name in names}
-    urgent = f"dojo_stats:{site.dojo.dojo_id}"
-    assert classes == dict.fromkeys(names, b"3") | {urgent: b"1"}
+async def test_large_values_are_in_a_less_urgent_class(site: Site) -> None:
+    site.webapp.solve(site.user, site.challenges[1])
+    solve = {"user_id": site.user.id, "challenge_id": site.challenges[1]}
+    await site.accept("challenge_solve", **solve)
+    assert await site.after(UserEntries) == {
+        f"activity:{site.user.id}": Priority.EXPORT,
+        f"dojo_stats:{site.dojo.dojo_id}": Priority.INTERACTIVE,
+        f"exports:{site.dojo.dojo_id}": Priority.EXPORT,
+    }
 
 
 # --- values

@@ -1,10 +1,11 @@
-"""Large jobs wait under load, for up to a minute; then they run one batch at a time."""
+"""Under load large jobs run one batch at a time, and have a bounded share of the time."""
 
 import pytest
 
-from statsd.jobs.load_shedder import BUSY, DEBOUNCE, LONGEST_WAIT, LoadShedder
+from statsd.jobs.load_shedder import BUSY, LoadShedder
 
 MANY = int(BUSY * 10)
+SHARE = 0.75
 
 
 class Clock:
@@ -24,98 +25,73 @@ def clock() -> Clock:
 
 @pytest.fixture
 def load_shedder(clock: Clock) -> LoadShedder:
-    return LoadShedder(clock)
+    return LoadShedder(SHARE, clock)
 
 
-def test_without_load_all_workers_may_run_large_jobs(load_shedder: LoadShedder) -> None:
+def test_without_load_all_workers_may_run_large_jobs(
+    load_shedder: LoadShedder, clock: Clock
+) -> None:
     with load_shedder.permit() as first, load_shedder.permit() as second:
         assert first.is_valid
         assert second.is_valid
+        clock.now += 10
+    with load_shedder.permit() as third:
+        assert third.is_valid
 
 
-def test_under_load_large_jobs_wait_and_then_run_one_at_a_time(
-    load_shedder: LoadShedder, clock: Clock
-) -> None:
+def test_a_worker_without_large_jobs_takes_no_permit(load_shedder: LoadShedder) -> None:
     load_shedder.add_load(MANY)
-    for _ in range(int(LONGEST_WAIT)):
-        with load_shedder.permit() as early:
-            assert not early.is_valid
-        clock.now += 1
-        load_shedder.add_load(MANY)
-    with load_shedder.permit() as first, load_shedder.permit() as second:
-        assert first.is_valid
-        assert not second.is_valid
-        first.release()
-        with load_shedder.permit() as third:
-            assert third.is_valid
-
-
-def test_when_the_load_ends_large_jobs_run_again(load_shedder: LoadShedder, clock: Clock) -> None:
-    load_shedder.add_load(MANY)
-    clock.now += 2 * LONGEST_WAIT
-    with load_shedder.permit() as delayed, load_shedder.permit() as another:
-        assert delayed.is_valid
-        assert another.is_valid
-    load_shedder.add_load(MANY)  # load again: a new wait begins
-    clock.now += 0.5
-    with load_shedder.permit() as early:
-        assert not early.is_valid
-
-
-def test_a_dip_in_the_load_does_not_restart_the_wait(
-    load_shedder: LoadShedder, clock: Clock
-) -> None:
-    refused = 0
-    for _ in range(int(2 * LONGEST_WAIT / 0.4)):
-        load_shedder.add_load(45)  # about 112 a second, with dips below BUSY
-        with load_shedder.permit() as each:
-            refused += not each.is_valid
-        clock.now += 0.4
-    assert refused < LONGEST_WAIT / 0.4 + 1
-
-
-def test_a_worker_without_large_jobs_uses_no_permit(
-    load_shedder: LoadShedder, clock: Clock
-) -> None:
-    for _ in range(int(LONGEST_WAIT) + 1):
-        load_shedder.add_load(MANY)
-        clock.now += 1
     with load_shedder.permit(wanted=False) as small, load_shedder.permit() as large:
         assert not small.is_valid
         assert large.is_valid
 
 
-def test_a_few_solves_are_no_load(load_shedder: LoadShedder, clock: Clock) -> None:
-    for _ in range(1000):
-        load_shedder.add_load(1)
-        clock.now += 1 / (BUSY * 0.9)
-        with load_shedder.permit() as each:
-            assert each.is_valid
-
-
-def test_load_does_not_delay_a_cold_start(load_shedder: LoadShedder) -> None:
+def test_under_load_one_large_job_runs_at_a_time(load_shedder: LoadShedder) -> None:
     load_shedder.add_load(MANY)
-    load_shedder.is_filling = True
-    with load_shedder.permit() as first, load_shedder.permit() as second:
-        assert first.is_valid
-        assert second.is_valid
-
-
-def test_a_permit_is_returned_once(load_shedder: LoadShedder) -> None:
-    load_shedder.add_load(MANY)
-    load_shedder.is_filling = True
     with load_shedder.permit() as first:
-        first.release()
-    load_shedder.is_filling = False
-    with load_shedder.permit() as second:
-        assert not second.is_valid
+        assert first.is_valid
+        with load_shedder.permit() as second:
+            assert not second.is_valid
+        first.release(used=False)
+        with load_shedder.permit() as third:
+            assert third.is_valid
 
 
-def test_changes_during_a_cold_start_wait_for_its_end(
-    load_shedder: LoadShedder,
+def test_under_load_large_jobs_have_their_share_of_the_time(
+    load_shedder: LoadShedder, clock: Clock
 ) -> None:
-    assert load_shedder.debounce == DEBOUNCE
+    """Steps of a hundredth of a second, for a minute; each large job takes a tenth."""
+    began, worked = clock.now, 0.0
+    while clock.now < began + 60:
+        load_shedder.add_load(int(BUSY))
+        with load_shedder.permit() as permit:
+            if permit.is_valid:
+                worked += 0.1
+                clock.now += 0.1
+                load_shedder.add_load(int(10 * BUSY))
+            else:
+                permit.release(used=False)
+        clock.now += 0.01
+    share = worked / (clock.now - began)
+    assert 0.6 < share <= SHARE
+
+
+def test_when_the_load_ends_large_jobs_do_not_rest(load_shedder: LoadShedder, clock: Clock) -> None:
+    load_shedder.add_load(MANY)
+    with load_shedder.permit():
+        clock.now += 100
+        load_shedder.add_load(MANY)
+    with load_shedder.permit() as resting:
+        assert not resting.is_valid
+    clock.now += 5
+    with load_shedder.permit() as free:
+        assert free.is_valid
+
+
+def test_a_cold_start_is_not_postponed(load_shedder: LoadShedder, clock: Clock) -> None:
     load_shedder.is_filling = True
-    assert load_shedder.debounce == LONGEST_WAIT
-    load_shedder.is_filling = False
-    assert load_shedder.debounce == DEBOUNCE
+    load_shedder.add_load(MANY)
+    with load_shedder.permit():
+        clock.now += 1
+        with load_shedder.permit() as second:
+            assert second.is_valid

@@ -113,7 +113,7 @@ async def test_follow_ups_have_the_provenance_of_the_answer(
     event_type = orjson.loads(content[b"data"])["type"].encode()
     await dojo_site.consumer.step()
     await dojo_site.answer({"user_entries"})
-    for job in (dojo_site.stats, dojo_site.scoreboard):
+    for job in (dojo_site.stats, dojo_site.exports):
         fields: Any = cache.hgetall(keys.job(job.name))
         assert (fields[b"entry"], fields[b"type"]) == (entry, event_type)
         assert fields[b"since"] == entry.split(b"-")[0]
@@ -123,11 +123,12 @@ async def test_follow_ups_of_new_boards_have_no_provenance(
     dojo_site: DojoSite, cache: redis.Redis
 ) -> None:
     """Earlier solves are in the statistics already, by the follow-ups of their user entries."""
+    cache.delete(dojo_site.pointer)
     dojo_site.webapp.solve(dojo_site.users[1], dojo_site.challenges[0])
     await dojo_site.consumer.step()
     await dojo_site.answer({"user_entries", "dojo_stats"})
-    assert cache.hget(keys.job(dojo_site.scoreboard.name), "entry")
-    await dojo_site.answer({"scoreboard"})
+    assert cache.hget(keys.job(dojo_site.whole.name), "entry")
+    await dojo_site.answer({"boards"})
     assert cache.exists(keys.job(dojo_site.stats.name))
     assert not cache.hexists(keys.job(dojo_site.stats.name), "entry")
 

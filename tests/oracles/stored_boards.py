@@ -1,5 +1,6 @@
 """The live boards in Redis, compared with boards computed from the rows of the database."""
 
+import struct
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 
 from statsd import keys, schema
 from statsd.calculators import user_entries
-from statsd.definitions import WINDOWS
+from statsd.definitions import CHART_DAYS, WINDOWS
 from tests.oracles import naive
 from tests.oracles.naive import Row, World
 from tests.oracles.naive_boards import challenge_solves, scoreboards, scores
@@ -45,25 +46,35 @@ def live_board(
     cache: "redis.Redis", dojo_id: int, module_index: int | None, days: int
 ) -> list[Row] | None:
     """Return a live board as an array; None if it is missing or incomplete."""
-    prefix = keys.boards(dojo_id)
+    prefix = prefix_of(cache, dojo_id)
     scope = keys.scope(module_index)
     entries: Any = cache.zrevrange(f"{prefix}:{scope}:{days}", 0, -1, withscores=True)
     if not entries or entries.pop() != (SENTINEL.encode(), -1):
         return None
     users = [user for user, _ in entries]
-    records: Any = cache.hmget(f"{prefix}:users", users) if users else []
-    if None in records:
+    ranks: Any = cache.get(f"{prefix}:{scope}:{days}:ranks")
+    wanted = [(int(number), int(user)) for user, number in entries]
+    assert [*struct.iter_unpack("<qI", ranks)][1:] == wanted
+    names: Any = cache.hmget(keys.NAMES, users) if users else []
+    if None in names:
         return None
+    people = [user_entries.person_in(name.partition(b"|")[2]) for name in names]
     return [
         {
             "rank": rank,
             "solves": user_entries.solves_in(int(number)),
             "user_id": int(user),
-            "name": user_entries.person_in(user_entries.text_of(record))[0],
-            "email": user_entries.person_in(user_entries.text_of(record))[1],
+            "name": person.name,
+            "email": person.email,
         }
-        for rank, ((user, number), record) in enumerate(zip(entries, records, strict=True), 1)
+        for rank, ((user, number), person) in enumerate(zip(entries, people, strict=True), 1)
     ]
+
+
+def prefix_of(cache: "redis.Redis", dojo_id: int) -> str:
+    """Return the prefix of the keys of a dojo's state."""
+    generation: Any = cache.get(keys.boards(dojo_id))
+    return keys.generation(dojo_id, int(generation or 0))
 
 
 def check(cache: "redis.Redis", world: World, now: datetime | None = None) -> None:
@@ -83,7 +94,10 @@ def check(cache: "redis.Redis", world: World, now: datetime | None = None) -> No
 def check_live(cache: "redis.Redis", world: World, dojo: Row, now: datetime | None = None) -> None:
     """Assert that a dojo's boards agree with the definition, and so statistics and crews."""
     now = now or datetime.now(UTC).replace(tzinfo=None)
-    assert live_boards(cache, world, dojo) == scoreboards(world, dojo, now)
+    found, expected = live_boards(cache, world, dojo), scoreboards(world, dojo, now)
+    assert found.keys() == expected.keys()
+    for key, board in expected.items():
+        assert found[key] == board, f"{key}: {found[key]} instead of {board}"
     reference = keys.reference_id(dojo["dojo_id"], dojo["id"], official=dojo["official"] is True)
     wanted = naive.dojo_stats(world, dojo, now)
     naive.check_dojo_stats(value_of(cache, keys.dojo_stats(reference)), wanted)
@@ -95,13 +109,15 @@ def check_live(cache: "redis.Redis", world: World, dojo: Row, now: datetime | No
 def _check_totals(cache: "redis.Redis", world: World, dojo: Row, now: datetime) -> None:
     """Assert that the totals are right: they move by differences, so none was lost or repeated."""
     wanted = naive.dojo_stats(world, dojo, now).value
-    raw: Any = cache.hgetall(keys.boards(dojo["dojo_id"]))
-    found = {name.decode(): value.decode() for name, value in raw.items()}
-    assert int(found["solves"]) == wanted["solves"]
-    # On a new day the chart is computed in full, until the boards are built anew.
-    for i in range(4 if found["day"] == now.date().isoformat() else 0):
-        assert int(found[f"solves{i + 1}"]) == wanted["chart_data"]["solves"][i]
-        assert int(found[f"users{i + 1}"]) == wanted["chart_data"]["users"][i]
+    prefix = prefix_of(cache, dojo["dojo_id"])
+    solves: Any = cache.hget(prefix, "solves")
+    assert int(solves) == wanted["solves"]
+    raw: Any = cache.hgetall(f"{prefix}:days")
+    days = {name.decode(): int(value or 0) for name, value in raw.items()}
+    today = (now - datetime(1970, 1, 1)).days  # noqa: DTZ001 - naive UTC
+    for i, ago in enumerate(CHART_DAYS):
+        assert days.get(f"s{today - ago}", 0) == wanted["chart_data"]["solves"][i]
+        assert days.get(f"u{today - ago}", 0) == wanted["chart_data"]["users"][i]
 
 
 def value_of(cache: "redis.Redis", key: str) -> Any:

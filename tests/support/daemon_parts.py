@@ -1,7 +1,7 @@
 """A daemon's parts in the test's own process. They work only when the test calls them."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -13,12 +13,14 @@ from statsd import keys
 from statsd.boards.executors import statistics_of
 from statsd.boards.live_boards import LiveBoards
 from statsd.calculators import Cost
+from statsd.calculators.dojo_arrays import Exports
+from statsd.calculators.dojo_check import DojoCheck, RecordsCheck
 from statsd.calculators.user_entries import UserEntries
 from statsd.consistency.drift_audit import AuditState, DriftAudit, DriftAuditor
 from statsd.consistency.missed_solves import MissedSolves, MissedSolvesFinder, Watermark
 from statsd.consistency.reconcile import Reconcile, Reconciler
-from statsd.job import SECOND, microseconds, parse
-from statsd.jobs.attempt import Answer
+from statsd.job import SECOND, Job, microseconds, parse
+from statsd.jobs.attempt import Answer, Attempt
 from statsd.jobs.executor import Executor
 from statsd.jobs.parts import Parts as AnswersInParts, at_once
 from statsd.jobs.pending import PendingJob
@@ -40,6 +42,9 @@ NO_STATISTICS = {
     Containers.kind,
     MissedSolves.kind,
     Reconcile.kind,
+    DojoCheck.kind,
+    Exports.kind,
+    RecordsCheck.kind,
     UserEntries.kind,
 }
 
@@ -81,8 +86,8 @@ class Parts:
         finder = MissedSolvesFinder(cache, database, grace=grace)
         reconciler = Reconciler(self.queue, database, only_present=not refill)
         auditor = DriftAuditor(cache, database, refill=refill, grace=grace, share=math.inf)
-        self.boards = LiveBoards(cache, database)
-        self._executors = statistics_of(self.boards, database)
+        self.boards = LiveBoards(database)
+        self._executors = statistics_of(cache, database, rest_factor=0)
         self._executors |= {
             Containers.kind: Executor(at_once(Engines(()).execute), Cost(batch=1)),
             Reconcile.kind: Executor(at_once(reconciler.execute), Cost(batch=1)),
@@ -108,13 +113,16 @@ class Parts:
         }
         while attempt := (await self.queue.lease(LeaseRequest(batches))).attempt:
             jobs = [parse(name) for name in attempt.names]
-            kind = jobs[0].kind
-            found = await together(self._executors[kind].execute(jobs, attempt))
+            found = await self.execute(jobs, attempt)
             answers = (found.get(each, GONE) for each in jobs)
             await self.queue.complete(attempt, dict(zip(attempt.names, answers, strict=True)))
-            if kind not in NO_STATISTICS:
+            if attempt.kind not in NO_STATISTICS:
                 statistics.update(attempt.names)
         return statistics
+
+    async def execute(self, jobs: Sequence[Job], attempt: Attempt) -> dict[Any, Answer]:
+        """Compute the answers of leased jobs, and do not complete them."""
+        return await together(self._executors[attempt.kind].execute(jobs, attempt))
 
     async def search(self) -> set[str]:
         """Search for missed solves; return the names of the statistics computed for them."""

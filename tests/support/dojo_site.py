@@ -1,34 +1,30 @@
 """A site with one dojo, for tests of its boards; the test itself answers pending jobs."""
 
 from datetime import timedelta
-from typing import Any
 
 import redis
 from redis.asyncio import Redis
 
 from statsd import keys
+from statsd.calculators.dojo_arrays import Boards, Exports
 from statsd.calculators.dojo_stats import DojoStats
-from statsd.calculators.scoreboard import Scoreboard
 from statsd.calculators.user_entries import UserEntries
 from statsd.job import Job, Priority
-from statsd.jobs.attempt import Attempt
+from statsd.jobs.attempt import Answer, Attempt
 from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import LeaseRequest
 from statsd.servers.database import Database
 from tests.oracles import naive
 from tests.oracles.naive import Row
-from tests.oracles.stored_boards import value_of, world_of
-from tests.support.daemon_parts import Parts, together
+from tests.oracles.stored_boards import prefix_of, value_of, world_of
+from tests.support.daemon_parts import Parts
 from tests.support.webapp import Dojo, User, WebApp, now
 
 QUICK = {UserEntries.kind, DojoStats.kind}
 
 
 class DojoSite(Parts):
-    """A daemon's parts, and a web application with one dojo of four challenges and three users.
-
-    `prefix` is that of the Redis keys of the dojo's boards.
-    """
+    """A daemon's parts, and a web application with one dojo of four challenges and three users."""
 
     def __init__(self, cache: Redis, database: Database, webapp: WebApp) -> None:
         super().__init__(cache, database)
@@ -36,9 +32,10 @@ class DojoSite(Parts):
         self.users: list[User] = [webapp.create_user() for _ in range(3)]
         self.dojo: Dojo = webapp.create_dojo(4)
         self.challenges = webapp.challenge_ids(self.dojo)
-        self.scoreboard = Scoreboard(self.dojo.dojo_id)
+        self.whole = Boards(self.dojo.dojo_id)
+        self.exports = Exports(self.dojo.dojo_id)
         self.stats = DojoStats(self.dojo.dojo_id)
-        self.prefix = keys.boards(self.dojo.dojo_id)
+        self.pointer = keys.boards(self.dojo.dojo_id)
 
     @property
     def row(self) -> Row:
@@ -53,9 +50,13 @@ class DojoSite(Parts):
         assert attempt is not None
         return attempt
 
-    async def build(self, attempt: Attempt) -> Any:
-        """Compute the boards of a leased job; return the answer, which puts them in place."""
-        return (await together(self.boards.rebuild([self.scoreboard], attempt)))[self.scoreboard]
+    def prefix(self, cache: "redis.Redis") -> str:
+        """Return the prefix of the keys of the dojo's current state."""
+        return prefix_of(cache, self.dojo.dojo_id)
+
+    async def build(self, attempt: Attempt) -> Answer:
+        """Do the whole pass of a leased job: install a new state, and return the arrays."""
+        return (await self.execute([self.whole], attempt))[self.whole]
 
     async def solve(self, user: int, challenge: int, **options: timedelta) -> None:
         """Solve a challenge and consume the events; `users` and `challenges` are counted from 0."""

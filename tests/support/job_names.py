@@ -13,12 +13,10 @@ from statsd.calculators import Input
 from statsd.calculators.activity import Activity
 from statsd.calculators.belts import Belts
 from statsd.calculators.catalog import STATISTICS, affected
-from statsd.calculators.challenge_solves import ChallengeSolves
-from statsd.calculators.crews import Crews
+from statsd.calculators.dojo_arrays import Boards
+from statsd.calculators.dojo_check import DojoCheck
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.emojis import Emojis
-from statsd.calculators.scoreboard import Scoreboard
-from statsd.calculators.scores import Scores
 from statsd.calculators.user_entries import UserEntries
 from statsd.job import Job
 from tests.support.webapp import Dojo, User
@@ -28,12 +26,10 @@ LISTED = {
     for each in (
         Activity,
         Belts,
-        ChallengeSolves,
-        Crews,
+        Boards,
+        DojoCheck,
         DojoStats,
         Emojis,
-        Scoreboard,
-        Scores,
         UserEntries,
     )
 }
@@ -57,8 +53,8 @@ def not_listed(user: User, dojo: Dojo) -> list[Job]:
 
 
 def jobs_of_dojo(dojo_id: int) -> list[Job]:
-    """The jobs whose values a solve in a public dojo changes, if the user has no tag."""
-    return [Scoreboard(dojo_id), DojoStats(dojo_id), ChallengeSolves(dojo_id), Scores(dojo_id)]
+    """The jobs whose values a solve in a dojo changes."""
+    return [Boards(dojo_id), DojoStats(dojo_id)]
 
 
 def of_dojos(*dojos: Dojo) -> set[str]:
@@ -67,12 +63,12 @@ def of_dojos(*dojos: Dojo) -> set[str]:
 
 
 def changed_by_solve(user: User, *dojos: Dojo) -> set[str]:
-    """All jobs whose values a solve of a user without a tag changes."""
+    """All jobs whose values a solve of a user changes."""
     return of_dojos(*dojos) | {Activity(user.id).name}
 
 
 def of_solve(user: User, *dojos: Dojo) -> set[str]:
-    """The jobs that a solve enqueues, before any live board changes."""
+    """The jobs that a solve enqueues, before any state changes."""
     jobs = affected(Input.SOLVES, user_id=user.id)
     for dojo in dojos:
         jobs += affected(Input.SOLVES, dojo_id=dojo.dojo_id, user_id=user.id)
@@ -80,9 +76,13 @@ def of_solve(user: User, *dojos: Dojo) -> set[str]:
 
 
 def after_solve(user: User, *dojos: Dojo) -> set[str]:
-    """The statistics that are computed after a user without a tag solved something."""
+    """The statistics that are computed after a user solved something.
+
+    The arrays are none of them: `Exports` makes those that changed.
+    """
     entries = named(UserEntries(dojo.dojo_id, user.id) for dojo in dojos)
-    return (of_solve(user, *dojos) - entries) | of_dojos(*dojos)
+    follow_ups = named(DojoStats(dojo.dojo_id) for dojo in dojos)
+    return (of_solve(user, *dojos) - entries) | follow_ups
 
 
 def after_change(*dojos: Dojo) -> set[str]:

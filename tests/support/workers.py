@@ -62,13 +62,14 @@ class Workers(Parts):
         await self.queue.complete(attempt, answers)
 
     def lose(self, cache: "redis.Redis") -> None:
-        """Delete a random key of the boards; sometimes replace it by a string."""
+        """Delete a random key of a dojo's state; sometimes replace it by one of another type."""
         names = sorted(cache.scan_iter(f"{keys.BOARDS}*"))
         if names:
             name = self._chance.choice(names)
+            was_string = cache.type(name) == b"string"
             cache.delete(name)
             if self._chance.random() < 0.3:
-                cache.set(name, "something else")
+                cache.rpush(name, "other") if was_string else cache.set(name, "other")
 
     async def finish(self) -> None:
         """Write the open answers, consume all events, sweep, and answer all jobs."""

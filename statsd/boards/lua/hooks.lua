@@ -1,168 +1,190 @@
--- The hooks of the live boards in the scripts of the queue. When a job completes, its user entries
--- or new boards are written, and its follow-ups are enqueued.
+-- The hooks of the boards in the scripts of the queue. When a job completes, a dojo's state moves,
+-- and the follow-ups of the job are enqueued.
 --
 -- An answer (of the script `complete`) has at most one of:
---   user_entries  {dojo, user, day, scores, record, crew, leaving}: the entries of one user, as
---                 `entries_of` returns them, and the day of the record's chart
---   new_boards    {dojo, prefix}: the prefix of the uploaded boards of a dojo
---   no_boards     {dojo}: the dojo does not exist
+--   user_entries  {dojo, user, name (digest), entries (flat array), tagged, person (JSON of name and
+--                 e-mail address; '' where they are not shown)}: what one user has in the dojo
+--   exported      {dojo, generation, arrays (array of {name, token})}: arrays made from the state
+--   doubt         {dojo}: the dojo itself differs from what its state was built from
+--   ask           {dojo}: a reader, or an operator, misses arrays of the dojo
+--   no_dojo       {dojo}: the dojo does not exist
 --
 -- include jobs/hooks
 -- include boards/state
 -- include boards/totals
+-- include boards/arrays
 -- include boards/follow_ups
 
-local DOJOS = 20      -- dojos handled at once whose boards change by time
-local USERS = 1000    -- users of a dojo handled at once
+local USERS = 50 -- users handled at once of whom a solve has left a window
 
 -- Enqueue each follow-up once, and again only for a more urgent class or an older event.
 local followed = {}
 
--- Enqueue the follow-ups of an occasion (see FOLLOW_UPS) for a dojo, or for one of its users.
-local function follow(occasion, dojo, user)
+-- Enqueue the follow-ups of an occasion (see FOLLOW_UPS) for a dojo.
+local function follow(occasion, dojo)
   for _, job in ipairs(FOLLOW_UPS[occasion]) do
-    local name = job.kind .. ':' .. dojo .. (user and ':' .. user or '')
-    local before = followed[name .. '|' .. tostring(job.derived)]
+    local name = job.kind .. ':' .. dojo
+    local before = followed[name]
     local since = provenance and provenance.since or LARGEST
     if not before or before.class > job.class or before.since > since then
-      enqueue(name, job.class, job.derived)
-      followed[name .. '|' .. tostring(job.derived)] = {class = job.class, since = since}
+      enqueue(name, job.class)
+      followed[name] = {class = job.class, since = since}
     end
   end
 end
 
--- The state of each dojo's boards is read once for all answers of a step.
-local boards_of_dojo = {}
-local function boards_of(dojo)
-  if boards_of_dojo[dojo] then return boards_of_dojo[dojo] end
-  local prefix = BOARDS .. dojo
-  local boards = {prefix = prefix, scopes = whole(dojo), known = {}}
-  if boards.scopes then
-    for _, scope in ipairs(boards.scopes) do boards.known[scope] = true end
-    local built, day = unpack(redis.call('HMGET', prefix, 'token', 'day'))
-    boards.built, boards.day = tonumber(built), day
-  end
-  boards_of_dojo[dojo] = boards
-  return boards
+-- The state of each dojo is opened once for all answers of a step.
+local states = {}
+local function state_of(dojo)
+  if states[dojo] == nil then states[dojo] = open(dojo) or false end
+  return states[dojo]
 end
 
--- Write the entries of one user, as of the token, to the boards. Boards that were built from a
--- later snapshot have newer entries.
+local function doubt(dojo, occasion)
+  redis.call('HSET', DOUBTS, dojo, digits(clock.token))
+  follow(occasion, dojo)
+end
+
+-- A key of the state is missing: what is left of it goes, and a whole pass is enqueued.
+local function discard(dojo)
+  local generation = current_generation(dojo)
+  redis.call('DEL', BOARDS .. dojo)
+  if generation then remove_generation(dojo, generation) end
+  states[dojo] = false
+  follow('state_missing', dojo)
+end
+
 local function put_user_entries(new)
   local dojo, user = new.dojo, new.user
-  local record = new.record or false -- as HGET gives a missing one
-  local boards = boards_of(dojo)
-  if not boards.scopes then return follow('entries_without_boards', dojo) end
-  if request.token <= boards.built then return end
-  for scope in pairs(new.scores) do
-    if not boards.known[scope] then follow('entries_in_new_module', dojo) end
-  end
-  if boards.day ~= new.day then
-    -- The chart totals keep the old day; the record is still needed for the user's name.
-    record = redis.call('HGET', boards.prefix .. ':users', user)
-      or record and record:gsub('%d+', '0', CHART_SIZE)
-    follow('entries_of_new_day', dojo)
-  end
-  redis.call('ZADD', boards.prefix .. ':touched', digits(request.token), user)
-  if new.crew or has_crews(dojo, boards.prefix) then follow('entries_beside_crews', dojo) end
-  local changed = put(boards.prefix, boards.scopes, user, new.scores, record, new.crew, new.leaving)
+  local state = state_of(dojo)
+  put_person(user, new.person, request.token)
+  if not state then return follow('state_missing', dojo) end
+  if request.token <= tonumber(state.generation) then return end -- built from a later snapshot
+  new.token = request.token
+  local done = put(state, user, new)
+  if not done then return discard(dojo) end
+  if done.lacks then doubt(dojo, 'module_missing') end
   set_next_expiry(dojo)
-  if changed then follow('entries_changed', dojo) end
+  if done.arrays > 0 then follow('arrays_changed', dojo) end
   -- Also without a change: the cached value may be from a snapshot in between.
   follow('entries_written', dojo)
 end
 
--- Copy the entries that are newer than the new boards from the old boards to the new ones. Entries
--- that the old boards lack, after a new module or a new day, are computed again.
-local function carry_over(dojo, prefix, before, built, scopes)
-  local known = {}
-  for _, scope in ipairs(before) do known[scope] = true end
-  local same_day = redis.call('HGET', prefix, 'day') == redis.call('HGET', built, 'day')
-  local newer = redis.call('ZRANGEBYSCORE', prefix .. ':touched', '(' .. digits(request.token), '+inf')
-  for _, user in ipairs(newer) do
-    local scores, record, crew, leaving = entries_of(prefix, before, user)
-    local built_scores, built_record = entries_of(built, scopes, user)
-    local is_incomplete = not same_day
-    if not same_day then record = built_record end
-    for _, scope in ipairs(scopes) do
-      if not known[scope] then
-        scores[scope] = built_scores[scope]
-        is_incomplete = true
-      end
-    end
-    if is_incomplete then follow('boards_with_incomplete_entries', dojo, user) end
-    -- The exported arrays come from the same pass as the new boards and lack the change.
-    if put(built, scopes, user, scores, record, crew, leaving) then
-      follow('boards_newer_than_arrays', dojo)
-    end
+-- Arrays that changed again since they were read stay marked.
+local function clear_marks(exported)
+  local key = prefix_of(exported.dojo, exported.generation) .. ':dirty'
+  if not is_a(key, 'zset') then
+    if current_generation(exported.dojo) == exported.generation then discard(exported.dojo) end
+    return
   end
+  for _, array in ipairs(exported.arrays) do
+    local marked = tonumber(redis.call('ZSCORE', key, array[1]) or 0)
+    if marked > 0 and marked <= array[2] then redis.call('ZREM', key, array[1]) end
+  end
+  if redis.call('ZCARD', key) > 1 then follow('arrays_left', exported.dojo) end
 end
 
--- Replace the old boards by the new ones.
-local function install(name, new, key_index)
-  local dojo, built = new.dojo, new.prefix
-  local prefix = BOARDS .. dojo
-  local scopes = intact(built)
-  if not scopes then return follow('boards_evicted', dojo) end
-  local before = intact(prefix)
-  if before then carry_over(dojo, prefix, before, built, scopes) end
-  local has_touched = before and is_a(prefix .. ':touched', 'zset')
-  if not has_touched and request.token < tonumber(redis.call('HGET', JOB .. name, 'enqueued') or 0) then
-    follow('boards_without_touched', dojo) -- entries written meanwhile are lost without a trace
+-- Mark arrays by their keys, and have them made.
+local function want(state, wanted)
+  local arrays, has = {}, {}
+  for _, key in ipairs(wanted) do
+    local array = array_of(key)
+    local scope = array:match('^.:([^:]+)')
+    -- The key index has modules that are gone until the arrays of a whole pass are written.
+    if not has[array] and (scope == 'dojo' or has_module(state, scope)) then
+      has[array] = true
+      arrays[#arrays + 1] = array
+    end
   end
-  local same_scopes = before and table.concat(before, ',') == table.concat(scopes, ',')
-  if not same_scopes or has_crews(dojo, prefix) or has_crews(dojo, built) then
-    follow('boards_beside_crews', dojo)
+  if mark(state, arrays) > 0 then follow('arrays_changed', state.dojo) end
+end
+
+local function is_missing(key) return redis.call('EXISTS', key, key .. AS_OF) < 2 end
+
+-- `asker` is the name of a job. Readers ask for arrays that are left out where they cannot read the
+-- state.
+local function want_missing(dojo, asker)
+  local state = whole(dojo)
+  local is_left_out = not has_exports() and (asker:match('^scoreboard:') or asker:match('^crews:'))
+  local key_index = redis.call('HGET', KEY_INDEX, BOARDS_KIND .. dojo)
+  if not state or not key_index or is_left_out then return follow('arrays_asked_for', dojo) end
+  local missing = {}
+  for _, key in ipairs(cjson.decode(key_index)) do
+    if is_missing(key) then missing[#missing + 1] = key end
   end
-  remove_boards(prefix, key_index)
-  for _, key in ipairs(keys_of(built, scopes)) do
-    redis.call('PERSIST', key)
-    redis.call('RENAME', key, prefix .. key:sub(#built + 1))
-  end
+  want(state, missing)
+end
+
+local function remove_state(dojo)
+  local generation = current_generation(dojo)
+  if generation then remove_generation(dojo, generation) end
+  redis.call('DEL', BOARDS .. dojo)
+  redis.call('HDEL', DOUBTS, dojo)
   set_next_expiry(dojo)
-  follow('boards_installed', dojo)
 end
 
-function hooks.completed(name, answer, key_index)
+function hooks.completed(name, answer)
   if answer.user_entries then put_user_entries(answer.user_entries) end
-  provenance = nil -- for new boards: the user entries have enqueued the follow-ups of each event
-  if answer.new_boards then install(name, answer.new_boards, key_index) end
-  if answer.no_boards then
-    local dojo = answer.no_boards.dojo
-    remove_boards(BOARDS .. dojo, key_index)
-    set_next_expiry(dojo)
-    follow('boards_removed', dojo)
-  end
+  if answer.exported then clear_marks(answer.exported) end
+  if answer.doubt then doubt(answer.doubt.dojo, 'dojo_changed') end
+  if answer.ask then want_missing(answer.ask.dojo, name) end
+  if answer.no_dojo then remove_state(answer.no_dojo.dojo) end
 end
 
--- When a rebuild fails for good, the old boards are wrong and are removed. When user entries fail
--- for good, a rebuild is enqueued.
+-- Arrays of a generation that was replaced are wrong where the dojo changed.
+function hooks.may_write(answer)
+  return not answer.exported or current_generation(answer.exported.dojo) == answer.exported.generation
+end
+
+function hooks.leaves_out(key) return not has_exports() and is_of_board(key) end
+
+function hooks.kept_keys(key_index)
+  if has_exports() or not has_boards(key_index) then return key_index end
+  return without_boards(key_index)
+end
+
+-- An array of a new generation did not replace a newer one, which comes from the generation before.
+function hooks.refused(name, keys)
+  local dojo = name:match('^' .. BOARDS_KIND .. '(.*)$')
+  local state = dojo and state_of(dojo)
+  if state then want(state, keys) end
+end
+
+-- When a whole pass fails for good, the state is wrong and is removed. When user entries fail for
+-- good, a whole pass is enqueued.
 function hooks.buried(name)
   local kind, dojo = name:match('^([^:]+):([^:]+)')
-  local occasion = (kind or '') .. '_buried'
-  if occasion == 'scoreboard_buried' then redis.call('UNLINK', BOARDS .. dojo) end
-  if FOLLOW_UPS[occasion] then follow(occasion, dojo) end
+  if kind == 'boards' then remove_state(dojo) end
+  if kind == 'user_entries' then doubt(dojo, 'user_entries_buried') end
 end
 
--- Enqueue the user entries of which a solve has left a window.
+-- Move the boards of the users of which a solve has left a window.
 function hooks.time_passed()
-  local token = digits(clock.token)
-  for _, dojo in ipairs(redis.call('ZRANGEBYSCORE', BOARD_CHANGES, '-inf', token, 'LIMIT', 0, DOJOS)) do
-    local key = BOARDS .. dojo .. ':until'
-    if is_a(key, 'zset') then
-      for _, user in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', token, 'LIMIT', 0, USERS)) do
-        follow('entries_expired', dojo, user)
-        redis.call('ZREM', key, user) -- the answer will set the next moment
+  local token, left = digits(clock.token), USERS
+  for _, dojo in ipairs(redis.call('ZRANGEBYSCORE', BOARD_CHANGES, '-inf', token, 'LIMIT', 0, USERS)) do
+    local state = state_of(dojo)
+    if state and left > 0 then
+      local arrays = 0
+      local users = redis.call('ZRANGEBYSCORE', state.prefix .. ':until', '-inf', token, 'LIMIT', 0, left)
+      left = left - #users
+      for _, user in ipairs(users) do
+        -- A record that cannot be read does not prevent the lease of the job that mends it.
+        local is_read, done = pcall(put_again, state, user)
+        if not (is_read and done) then
+          discard(dojo)
+          break
+        end
+        arrays = arrays + done.arrays
       end
-      set_next_expiry(dojo)
-    else
-      redis.call('ZREM', BOARD_CHANGES, dojo)
+      if arrays > 0 then follow('arrays_changed', dojo) end
     end
+    if left > 0 then set_next_expiry(dojo) end
   end
+  return left == 0
 end
 
--- The totals of each dojo whose statistics were leased; nil for jobs of other kinds. Boards that
--- cannot be read do not prevent the lease.
+-- The totals of each dojo whose statistics were leased; nil for jobs of other kinds. A state that
+-- cannot be read does not prevent the lease.
 function hooks.prefetch(names)
   local found = nil
   for i, name in ipairs(names) do
@@ -175,8 +197,25 @@ function hooks.prefetch(names)
   return found
 end
 
--- A scoreboard has live boards beside its values, which are complete or missing.
+-- Boards have a state beside their values, which is complete or missing.
 function hooks.is_whole(name)
-  local dojo = name:match('^scoreboard:(.*)$')
-  return not dojo or whole(dojo) ~= nil
+  local dojo = name:match('^' .. BOARDS_KIND .. '(.*)$')
+  if not dojo then return true end
+  names_log() -- names that are lost are noticed here
+  local state = whole(dojo)
+  -- So are marked arrays whose job was lost or buried.
+  if state and redis.call('ZCARD', state.prefix .. ':dirty') > 1
+    and redis.call('EXISTS', JOB .. 'exports:' .. dojo) == 0 then
+    follow('arrays_left', dojo)
+  end
+  return state ~= nil
+end
+
+-- Keys of boards that are missing are made from the state.
+function hooks.repair(name, missing)
+  local dojo = name:match('^' .. BOARDS_KIND .. '(.*)$')
+  local state = dojo and state_of(dojo)
+  if not state then return false end
+  want(state, missing)
+  return true
 end

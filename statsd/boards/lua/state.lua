@@ -1,183 +1,510 @@
--- The state of a dojo's live boards: its own scoreboards and those of its modules.
+-- The state of a dojo: what each of its users has, and everything that follows from it.
 --
--- All boards of a dojo are built from one snapshot, installed in one step, and are missing
--- together. All keys begin with a prefix: the prefix of the dojo or, during the build, one with the
--- token of the snapshot. A scope is `dojo`, or the index of a module.
+-- A whole pass over a dojo builds its state as a new generation, beside the current one. The string
+-- BOARDS..dojo has the token of the current generation, so that one write swaps generations. All
+-- other keys begin with the prefix BOARDS..dojo..'@'..token. A scope is `dojo`, or the index of a
+-- module.
 --
---   prefix               hash: epoch, token (of the snapshot), modules (JSON array of indexes),
---                        puts (how often user entries were written), day (of the chart), solves,
---                        and for each day of the chart solvesN, usersN
---   prefix:SCOPE:DAYS    sorted set for each scope and window: users by score, which holds the
---                        solves and, in its lower bits, the tie-break
---   prefix:users         hash: user -> record: its solves on the days of the chart, the moment of
---                        its newest solve, and JSON: name, email, newest solves
---   prefix:crews         hash: user -> its solves, for users with a tag: the scopes and windows
---                        where it has entries, and JSON (see statsd/calculators/crews.py)
---   prefix:newest        sorted set: users by the moment of their newest solve of the last days
---   prefix:until         sorted set: users by the moment their first solve leaves a window
---   prefix:touched       sorted set: users by the token of their last entries, if it is newer than
---                        the snapshot
+--   prefix                  hash: epoch; modules (indexes between commas: ',1,2,'); is_open (1: the
+--                           dojo is open to all, and so has scores); structure (a
+--                           digest of rows, modules and visibilities); log_from (the log is
+--                           complete for later tokens); solves (counted ones, in the whole dojo)
+--   prefix:users            hash: user -> record (below)
+--   prefix:tagged           hash: the users on a board whose name has the tag of a crew
+--   prefix:newest           sorted set: users by the moment of their newest solve of the last days
+--   prefix:until            sorted set: users by the moment their first solve leaves a window
+--   prefix:days             hash: sDAY solves and uDAY users of a UTC day (days since 1970), for
+--                           the days that a chart can show
+--   prefix:members          string: the memberships (statsd/boards/members.py)
+--   prefix:log              sorted set: users by the token of the last write of their record
+--   prefix:dirty            sorted set: arrays that have changed, by the token of the change. An
+--                           array is `b:SCOPE:DAYS` (scoreboard and crews), `s:SCOPE` (scores) or
+--                           `c:MODULE` (challenge solves).
+--   prefix:SCOPE:DAYS       sorted set for each scope and window: users by score, which holds the
+--                           solves and, in its lower bits, the tie-break
+--   prefix:SCOPE:DAYS:ranks string: the same entries in the order of ranks, 12 bytes for each: score
+--                           (8), user (4). It is read at once, and so at one moment.
+--   prefix:MODULE:scored    string: the scores of a module, 16 bytes for each user: user, count,
+--                           date of the latest solve. A user keeps its place; a count may be 0.
+--   prefix:MODULE:challenges  hash: challenge -> solves
 --
--- Each key has a sentinel, so that an empty key differs from a missing one. Only `touched` has no
--- sentinel: empty and missing mean the same there.
+-- Each key has a sentinel, so that an empty key differs from a missing one.
 --
--- The sorted set BOARD_CHANGES has the dojos by the first moment in their `until`.
+-- A record is binary, little endian: the token (8 bytes) and a digest of the name (4), the number
+-- of entries (4), the entries (25 each: module, index of the row, challenge, solve id (4 each),
+-- date (8), flags (1)), and the places in `scored`: module, place (4 each). Dates are microseconds
+-- since 1970. Python reads and writes the same form (statsd/calculators/user_entries.py).
+--
+-- The sorted set BOARD_CHANGES has the dojos by the first moment in their `until`. The hash NAMES
+-- has the name and e-mail address of each user, once for all dojos. The hash GENERATIONS has all
+-- generations in Redis, with their modules: also those that are being built or removed.
 --
 -- include jobs/queue
 -- include definitions
 
+local DAY = 86400000000
+local ENTRY, FIELDS = 'i4i4i4i4i8B', 6
+local HEADER = '<i8I4I4'
+local HEADER_SIZE, SCORED_SIZE, RANK_SIZE = 16, 16, 12
+local MOST_MARKS = 2000 -- arguments of one command
+local MOST_AT_ONCE = 200 -- entries packed or unpacked at once: Lua's stack is limited
+local LONGEST_LOG, LOG_STEP = 20000, 2000
+
+local function is_a(key, type) return redis.call('TYPE', key).ok == type end
+local function prefix_of(dojo, generation) return BOARDS .. dojo .. '@' .. generation end
 local function board(prefix, scope, days) return prefix .. ':' .. scope .. ':' .. days end
+
+-- The epoch; a reader's script has no clock, and does not write one.
+local function epoch_now() return clock and clock.epoch or redis.call('HGET', CLOCK, 'epoch') end
+
+-- Whether the arrays of scoreboards and crews are kept (STATSD_EXPORTS). A daemon publishes it.
+local published
+local function has_exports()
+  published = published or redis.call('HGET', CLOCK, 'exports') or '1'
+  return published ~= '0'
+end
+
+-- A generation, if its own keys are there; nil where any is missing, or of another epoch.
+local function open_generation(dojo, generation)
+  local prefix = prefix_of(dojo, generation)
+  if not is_a(prefix, 'hash') then return nil end
+  local epoch, modules, log_from, is_open =
+    unpack(redis.call('HMGET', prefix, 'epoch', 'modules', 'log_from', 'is_open'))
+  if epoch ~= epoch_now() or not modules or not tonumber(log_from) then return nil end
+  for _, key in ipairs({':users', ':tagged', ':days'}) do
+    if not is_a(prefix .. key, 'hash') then return nil end
+  end
+  for _, key in ipairs({':newest', ':until', ':log', ':dirty'}) do
+    if not is_a(prefix .. key, 'zset') then return nil end
+  end
+  if not is_a(prefix .. ':members', 'string') then return nil end
+  return {dojo = dojo, generation = generation, prefix = prefix, modules = modules,
+    log_from = tonumber(log_from), is_open = is_open == '1', has_scope = {}}
+end
+
+local function current_generation(dojo)
+  local generation = redis.pcall('GET', BOARDS .. dojo)
+  return type(generation) == 'string' and generation:match('^%d+$') or nil
+end
+
+local function open(dojo)
+  local generation = current_generation(dojo)
+  return generation and open_generation(dojo, generation)
+end
+
+-- What readers need of a state: its generation and its prefix. They look at no more of its keys than
+-- they read.
+local function readable(dojo)
+  local generation = current_generation(dojo)
+  if not generation then return nil end
+  local prefix = prefix_of(dojo, generation)
+  if not is_a(prefix, 'hash') or redis.call('HGET', prefix, 'epoch') ~= epoch_now() then return nil end
+  return {generation = generation, prefix = prefix}
+end
+
+-- The JSON of a name and e-mail address, from a value of the hash NAMES; nil where it is missing.
+local function text_in(stored) return stored and stored:match('|(.+)$') or nil end
+
+local function has_module(state, scope) return state.modules:find(',' .. scope .. ',', 1, true) end
+
+-- Whether the keys of a scope are there.
+local function has_keys_of(state, scope)
+  if state.has_scope[scope] == nil then
+    local found = true
+    for _, days in ipairs(WINDOWS) do
+      local key = board(state.prefix, scope, days)
+      found = found and is_a(key, 'zset') and is_a(key .. ':ranks', 'string')
+    end
+    if scope ~= 'dojo' then
+      local module = state.prefix .. ':' .. scope
+      found = found and is_a(module .. ':scored', 'string') and is_a(module .. ':challenges', 'hash')
+    end
+    state.has_scope[scope] = found
+  end
+  return state.has_scope[scope]
+end
 
 local function scopes_in(modules)
   local scopes = {'dojo'}
-  for _, index in ipairs(cjson.decode(modules)) do scopes[#scopes + 1] = string.format('%d', index) end
+  for scope in modules:gmatch('[^,]+') do scopes[#scopes + 1] = scope end
   return scopes
 end
 
-local function boards_in(prefix, scopes)
-  local found = {prefix .. ':newest', prefix .. ':until'}
-  for _, scope in ipairs(scopes) do
-    for _, days in ipairs(WINDOWS) do found[#found + 1] = board(prefix, scope, days) end
-  end
-  return found
-end
-
-local function keys_of(prefix, scopes)
-  local found = boards_in(prefix, scopes)
-  found[#found + 1] = prefix .. ':users'
-  found[#found + 1] = prefix .. ':crews'
-  found[#found + 1] = prefix
-  return found
-end
-
-local function is_a(key, type) return redis.call('TYPE', key).ok == type end
-
--- The scopes of the boards; nil where a key is missing, or where the boards are of another epoch.
-local function intact(prefix)
-  for _, key in ipairs({prefix, prefix .. ':users', prefix .. ':crews'}) do
-    if not is_a(key, 'hash') then return nil end
-  end
-  if not (is_a(prefix .. ':touched', 'zset') or is_a(prefix .. ':touched', 'none')) then return nil end
-  local modules, epoch = unpack(redis.call('HMGET', prefix, 'modules', 'epoch'))
-  if not modules or epoch ~= clock.epoch then return nil end
-  local scopes = scopes_in(modules)
-  for _, key in ipairs(boards_in(prefix, scopes)) do
-    if not is_a(key, 'zset') then return nil end
-  end
-  return scopes
-end
-
--- The exported array and the boards come from one pass and change in one step. Where the array is
--- newer, a daemon of a version without boards has written it, and the boards are out of date.
-local function is_superseded(dojo)
-  local built = tonumber(redis.call('HGET', BOARDS .. dojo, 'token'))
-  local exported = as_of(SCOREBOARD_ARRAY .. dojo .. ':0'):gsub('%.', '')
-  return not built or (tonumber(exported) or 0) > built
-end
-
+-- The state of a dojo, if all of its keys are there. Its cost grows with the number of modules.
 local function whole(dojo)
-  local scopes = intact(BOARDS .. dojo)
-  return scopes and not is_superseded(dojo) and scopes or nil
+  local state = open(dojo)
+  if not state then return nil end
+  for _, scope in ipairs(scopes_in(state.modules)) do
+    if not has_keys_of(state, scope) then return nil end
+  end
+  return state
 end
 
--- Whether the boards may be wrong, apart from pending user entries: since they were built, the
--- scoreboard or the job `name` was enqueued for another reason than an answer.
-local function is_doubtful(dojo, name)
-  local built = tonumber(redis.call('HGET', BOARDS .. dojo, 'token') or 0)
-  for _, job in ipairs({'scoreboard:' .. dojo, name}) do
-    if tonumber(redis.call('HGET', JOB .. job, 'not_derived') or 0) > built then return true end
+-- Whether the state is known to be wrong, or may be, so that a whole pass is pending.
+local function is_doubtful(state)
+  local generation = tonumber(state.generation)
+  for _, doubt in ipairs({state.dojo, EVERY_DOJO}) do
+    if tonumber(redis.call('HGET', DOUBTS, doubt) or 0) > generation then return true end
   end
   return false
 end
 
 local function solves_in(score) return math.floor(tonumber(score or 0) / SCORE_UNIT) end
 
--- The solves of a record on each day of the chart.
-local function charted(record)
-  local counts = {}
-  for count in ((record or ''):match('^[^|]*') or ''):gmatch('%d+') do
-    counts[#counts + 1] = tonumber(count)
-  end
-  return counts
+-- The format of some entries, made once for each number of them.
+local formats = {}
+local function format_of(count)
+  formats[count] = formats[count] or '<' .. ENTRY:rep(count)
+  return formats[count]
 end
 
-local function newest_in(record) return record and record:match('^[^|]*|(%d+)|') end
-
--- Read the entries of a user. Returns `scores`, by scope an array over the windows (0: no entry),
--- `record`, `crew`, and `leaving`: the moment when its first solve leaves a window (false: none).
-local function entries_of(prefix, scopes, user)
-  local scores = {}
-  for _, scope in ipairs(scopes) do
-    local own = {}
-    for i, days in ipairs(WINDOWS) do
-      own[i] = tonumber(redis.call('ZSCORE', board(prefix, scope, days), user) or 0)
-    end
-    scores[scope] = own
-  end
-  return scores, redis.call('HGET', prefix .. ':users', user), redis.call('HGET', prefix .. ':crews', user),
-    redis.call('ZSCORE', prefix .. ':until', user)
-end
-
-local function set_score(key, user, score)
-  if score and score > 0 then
-    return redis.call('ZADD', key, 'CH', digits(score), user)
-  end
-  return redis.call('ZREM', key, user)
-end
-
-local function add(prefix, field, difference)
-  if difference ~= 0 then redis.call('HINCRBY', prefix, field, digits(difference)) end
-end
-
-local function put_text(key, user, text)
-  if text then redis.call('HSET', key, user, text) else redis.call('HDEL', key, user) end
-end
-
--- Write the entries of a user, as above; the totals move by the difference. Returns whether
--- anything changed.
-local function put(prefix, scopes, user, scores, record, crew, leaving)
-  local total = board(prefix, 'dojo', 0)
-  local before = redis.call('ZSCORE', total, user)
-  local changed = 0
-  for _, scope in ipairs(scopes) do
-    local own = scores[scope]
-    for i, days in ipairs(WINDOWS) do
-      local difference = set_score(board(prefix, scope, days), user, own and own[i])
-      changed = changed + difference
-      -- The first board is that of all time. A user without an entry there has none in the scope.
-      if i == 1 and not own and difference == 0 then break end
+-- Unpack a record. Returns nil for none; entries are a flat array of FIELDS for each entry.
+local function unpacked(record)
+  if not record then return nil end
+  local token, name, count = struct.unpack(HEADER, record)
+  local entries, position = {}, HEADER_SIZE + 1
+  for first = 1, count, MOST_AT_ONCE do
+    local some = math.min(MOST_AT_ONCE, count - first + 1)
+    local found = {struct.unpack(format_of(some), record, position)}
+    position = found[#found]
+    if first == 1 then
+      found[#found] = nil
+      entries = found
+    else
+      for i = 1, some * FIELDS do entries[#entries + 1] = found[i] end
     end
   end
-  if leaving then
-    redis.call('ZADD', prefix .. ':until', digits(leaving), user)
-  else
-    redis.call('ZREM', prefix .. ':until', user)
+  local places = {}
+  while position <= #record do
+    local module, place
+    module, place, position = struct.unpack('<i4I4', record, position)
+    places[module] = place
   end
-  put_text(prefix .. ':crews', user, crew) -- no exported array depends on it
-  redis.call('HINCRBY', prefix, 'puts', 1)
-  add(prefix, 'solves', solves_in(redis.call('ZSCORE', total, user)) - solves_in(before))
+  return {token = token, name = name, entries = entries, places = places}
+end
 
-  local old = redis.call('HGET', prefix .. ':users', user)
-  if old == record then return changed > 0 end
-  local was, is = charted(old), charted(record)
-  for i = 1, CHART_SIZE do
-    local a, b = was[i] or 0, is[i] or 0
-    add(prefix, 'solves' .. i, b - a)
-    add(prefix, 'users' .. i, (b > 0 and 1 or 0) - (a > 0 and 1 or 0))
+local function packed(record)
+  local entries = record.entries
+  local parts = {struct.pack(HEADER, record.token, record.name, #entries / FIELDS)}
+  for first = 1, #entries, MOST_AT_ONCE * FIELDS do
+    local last = math.min(#entries, first + MOST_AT_ONCE * FIELDS - 1)
+    parts[#parts + 1] =
+      struct.pack(format_of((last - first + 1) / FIELDS), unpack(entries, first, last))
   end
-  put_text(prefix .. ':users', user, record)
-  local newest = newest_in(record)
-  if newest then
-    redis.call('ZADD', prefix .. ':newest', newest, user)
+  for module, place in pairs(record.places) do
+    parts[#parts + 1] = struct.pack('<i4I4', module, place)
+  end
+  return table.concat(parts)
+end
+
+local function is_scored(flags) return flags % 2 == 1 end
+local function is_visible(flags) return flags % 4 >= 2 end
+local function is_counted(flags) return flags >= 4 end
+
+-- Call `differs(entry, at, sign)` for each entry that is only in one of two records: sign is -1 in
+-- the one before, and 1 in the one now. Entries are in the order of their rows.
+local function compare(before, now, differs)
+  local i, j = 1, 1
+  while i <= #before or j <= #now do
+    local order
+    if i > #before then
+      order = 1
+    elseif j > #now then
+      order = -1
+    else
+      order = before[i] - now[j]
+      if order == 0 then order = before[i + 1] - now[j + 1] end
+    end
+    if order == 0 then
+      for field = 2, FIELDS - 1 do
+        if before[i + field] ~= now[j + field] then
+          differs(before, i, -1)
+          differs(now, j, 1)
+          break
+        end
+      end
+    elseif order < 0 then
+      differs(before, i, -1)
+    else
+      differs(now, j, 1)
+    end
+    if order <= 0 then i = i + FIELDS end
+    if order >= 0 then j = j + FIELDS end
+  end
+end
+
+-- What differs between two records: modules (set), solves (module -> challenge -> difference),
+-- days (set of UTC days with other counted solves).
+local function differences(before, now)
+  local found = {modules = {}, solves = {}, days = {}}
+  compare(before, now, function(entries, at, sign)
+    local module, challenge, date, flags =
+      entries[at], entries[at + 2], entries[at + 4], entries[at + 5]
+    found.modules[module] = true
+    if is_visible(flags) then
+      local own = found.solves[module] or {}
+      own[challenge] = (own[challenge] or 0) + sign
+      found.solves[module] = own
+    end
+    if is_counted(flags) and date ~= NO_DATE then found.days[math.floor(date / DAY)] = true end
+  end)
+  return found
+end
+
+local STARTS = {} -- of the windows
+for i, days in ipairs(WINDOWS) do STARTS[i] = days == 0 and -math.huge or days * DAY end
+
+-- What follows from the entries of a user at this moment, for some scopes (a set).
+--   boards: scope -> {solves, last: arrays over the windows}
+--   newest, leaving: moments, or nil
+local function follow_from(entries, scopes)
+  local found, now = {boards = {}}, clock.token
+  for scope in pairs(scopes) do
+    local own = {solves = {}, last = {}}
+    for i in ipairs(WINDOWS) do own.solves[i], own.last[i] = 0, -1 end
+    found.boards[scope] = own
+  end
+  local dojo, recent = found.boards.dojo, now - RECENT_DAYS * DAY
+  local function count(own, i, solve)
+    own.solves[i] = own.solves[i] + 1
+    if solve > own.last[i] then own.last[i] = solve end
+  end
+  for at = 1, #entries, FIELDS do
+    if is_counted(entries[at + 5]) then
+      local module, solve, date = found.boards[entries[at]], entries[at + 3], entries[at + 4]
+      for i, days in ipairs(WINDOWS) do
+        if days == 0 or date >= now - STARTS[i] then
+          count(dojo, i, solve)
+          if module then count(module, i, solve) end
+          if days > 0 then
+            local leaves = date + STARTS[i] + 1 -- at the end of a window it is still inside
+            if not found.leaving or leaves < found.leaving then found.leaving = leaves end
+          end
+        end
+      end
+      if date >= recent and (not found.newest or date > found.newest) then found.newest = date end
+    end
+  end
+  return found
+end
+
+-- The scores of a user in a module.
+local function scored_in(entries, module)
+  local count, latest = 0, NO_DATE
+  for at = 1, #entries, FIELDS do
+    if entries[at] == module and is_scored(entries[at + 5]) then
+      count, latest = count + 1, math.max(latest, entries[at + 4])
+    end
+  end
+  return count, latest
+end
+
+local function counted_on(entries, day)
+  local count = 0
+  for at = 1, #entries, FIELDS do
+    local date = entries[at + 4]
+    if is_counted(entries[at + 5]) and date ~= NO_DATE and math.floor(date / DAY) == day then
+      count = count + 1
+    end
+  end
+  return count
+end
+
+-- Keep the scopes that the state knows. Returns nil where a key of one is missing, and else whether
+-- the state lacks a module.
+local function check_scopes(state, scopes)
+  local lacks = false
+  for scope in pairs(scopes) do
+    if scope ~= 'dojo' and not has_module(state, scope) then
+      scopes[scope] = nil
+      lacks = true
+    elseif not has_keys_of(state, scope) then
+      return nil
+    end
+  end
+  return true, lacks
+end
+
+-- Move a user on a board, from and to a rank (from 0; false: not on it), and all between.
+local function move_rank(key, user, score, from, to)
+  local item = score and struct.pack('<i8I4', score, tonumber(user))
+  local function place(rank) return (rank + 1) * RANK_SIZE end -- the sentinel is before rank 0
+  if not from then
+    local behind = redis.call('GETRANGE', key, place(to), -1)
+    redis.call('SETRANGE', key, place(to), item .. behind)
+  elseif not to then
+    local all = redis.call('GET', key)
+    redis.call('SET', key, all:sub(1, place(from)) .. all:sub(place(from + 1) + 1))
+  elseif from > to then
+    local between = redis.call('GETRANGE', key, place(to), place(from) - 1)
+    redis.call('SETRANGE', key, place(to), item .. between)
   else
-    redis.call('ZREM', prefix .. ':newest', user)
+    local between = from < to and redis.call('GETRANGE', key, place(from + 1), place(to + 1) - 1) or ''
+    redis.call('SETRANGE', key, place(from), between .. item)
   end
-  return true
+end
+
+local function set_score(key, user, score, before)
+  local from = before and redis.call('ZREVRANK', key, user)
+  if score then redis.call('ZADD', key, digits(score), user) else redis.call('ZREM', key, user) end
+  move_rank(key .. ':ranks', user, score, from, score and redis.call('ZREVRANK', key, user))
+end
+
+-- Move the boards of a scope. `changed` collects the names of arrays; with `all` they are all that
+-- the user is on.
+local function move_boards(state, scope, user, now, changed, all)
+  for i, days in ipairs(WINDOWS) do
+    local key = board(state.prefix, scope, days)
+    local before = tonumber(redis.call('ZSCORE', key, user))
+    local solves = now.solves[i]
+    local score = solves > 0 and solves * SCORE_UNIT + SCORE_UNIT - 1 - now.last[i] or nil
+    if score ~= before then
+      set_score(key, user, score, before)
+      if scope == 'dojo' and days == 0 and solves ~= solves_in(before) then
+        redis.call('HINCRBY', state.prefix, 'solves', solves - solves_in(before))
+      end
+    end
+    if score ~= before or (all and score) then
+      changed[#changed + 1] = 'b:' .. scope .. ':' .. days
+    end
+  end
+end
+
+local function move_scores(state, module, user, before, now, places, changed)
+  local count, latest = scored_in(now, module)
+  local old_count, old_latest = scored_in(before, module)
+  if count == old_count and latest == old_latest then return end
+  local key = state.prefix .. ':' .. module .. ':scored'
+  local place = places[module]
+  if not place then
+    place = redis.call('STRLEN', key) / SCORED_SIZE
+    places[module] = place
+  end
+  redis.call('SETRANGE', key, place * SCORED_SIZE,
+    struct.pack('<I4I4i8', tonumber(user), count, latest))
+  changed[#changed + 1] = 's:' .. module
+  changed.scores = true
+end
+
+local function move_challenges(state, module, solves, changed)
+  local key, moved = state.prefix .. ':' .. module .. ':challenges', false
+  for challenge, difference in pairs(solves) do
+    if difference ~= 0 then
+      redis.call('HINCRBY', key, challenge, difference)
+      moved = true
+    end
+  end
+  if moved then changed[#changed + 1] = 'c:' .. module end
+end
+
+local function move_days(state, days, before, now)
+  local key, first = state.prefix .. ':days', math.floor(clock.token / DAY) - CHART_SPAN
+  for day in pairs(days) do
+    local was, is = counted_on(before, day), counted_on(now, day)
+    if day >= first and was ~= is then
+      redis.call('HINCRBY', key, 's' .. day, is - was)
+      local users = (is > 0 and 1 or 0) - (was > 0 and 1 or 0)
+      if users ~= 0 then redis.call('HINCRBY', key, 'u' .. day, users) end
+    end
+  end
+end
+
+local function set_moment(key, user, moment)
+  if moment then redis.call('ZADD', key, moment, user) else redis.call('ZREM', key, user) end
+end
+
+-- Note the users whose records were written. The oldest notes of a long log are dropped.
+local function log_write(state, user)
+  local key = state.prefix .. ':log'
+  redis.call('ZADD', key, digits(clock.token), user)
+  if redis.call('ZCARD', key) > LONGEST_LOG then
+    local last = redis.call('ZRANGE', key, LOG_STEP, LOG_STEP, 'WITHSCORES')[2]
+    redis.call('HSET', state.prefix, 'log_from', last)
+    redis.call('ZREMRANGEBYSCORE', key, 1, last) -- the sentinel has 0
+  end
+end
+
+-- Mark arrays, but for those that are left out. Returns how many were marked.
+local function mark(state, arrays)
+  local token, marks = digits(clock.token), {}
+  for _, array in ipairs(arrays) do
+    local kind = array:sub(1, 2)
+    if (kind ~= 'b:' or has_exports()) and (kind ~= 's:' or state.is_open) then
+      marks[#marks + 1] = token
+      marks[#marks + 1] = array
+    end
+  end
+  for first = 1, #marks, MOST_MARKS do
+    redis.call('ZADD', state.prefix .. ':dirty', unpack(marks, first, math.min(#marks, first + MOST_MARKS - 1)))
+  end
+  return #marks / 2
+end
+
+-- Write the record of a user, and move everything that follows from it by the difference.
+--   new: token, name (digest), entries (flat array), tagged (whether the name has a tag)
+-- Returns nil where a key is missing (nothing is written then), else {newer (the stored record is
+-- newer; nothing is written), lacks (a module), arrays (how many changed)}.
+local function put(state, user, new)
+  local prefix, now = state.prefix, new.entries
+  local raw = redis.call('HGET', prefix .. ':users', user)
+  if not raw and #now == 0 then return {arrays = 0} end
+  local old = unpacked(raw) or {token = 0, name = new.name, entries = {}, places = {}}
+  if old.token > new.token then return {newer = true, arrays = 0} end
+  local before, places = old.entries, old.places
+  local found = differences(before, now)
+  local was_tagged = redis.call('HEXISTS', prefix .. ':tagged', user) == 1
+  local leaves = tonumber(redis.call('ZSCORE', prefix .. ':until', user))
+  -- With another name, all arrays that the user is on change; as time passes, any board may.
+  local has_new_name = old.name ~= new.name or was_tagged ~= new.tagged
+  local scopes = {dojo = true}
+  for module in pairs(found.modules) do scopes[module] = true end
+  if has_new_name or (leaves and leaves <= clock.token) then
+    for at = 1, #now, FIELDS do scopes[now[at]] = true end
+  end
+  local is_there, lacks = check_scopes(state, scopes)
+  if not is_there then return nil end
+
+  local changed, follows = {}, follow_from(now, scopes)
+  for module in pairs(found.modules) do
+    if scopes[module] then
+      move_scores(state, module, user, before, now, places, changed)
+      move_challenges(state, module, found.solves[module] or {}, changed)
+    end
+  end
+  if changed.scores then changed[#changed + 1] = 's:dojo' end
+  local is_tagged = new.tagged and follows.boards.dojo.solves[1] > 0
+  for scope, own in pairs(follows.boards) do
+    -- Crews list the challenges of their members.
+    local has_changed = found.modules[scope] or (scope == 'dojo' and next(found.modules))
+    move_boards(state, scope, user, own, changed, has_new_name or (is_tagged and has_changed))
+  end
+  move_days(state, found.days, before, now)
+  set_moment(prefix .. ':newest', user, follows.newest)
+  set_moment(prefix .. ':until', user, follows.leaving)
+  if is_tagged and not was_tagged then redis.call('HSET', prefix .. ':tagged', user, '') end
+  if was_tagged and not is_tagged then redis.call('HDEL', prefix .. ':tagged', user) end
+  local record = packed({token = new.token, name = new.name, entries = now, places = places})
+  if record ~= raw then redis.call('HSET', prefix .. ':users', user, record) end
+  log_write(state, user)
+  return {lacks = lacks, arrays = mark(state, changed)}
+end
+
+-- Move what follows from the record of a user as time passes. Returns as `put`.
+local function put_again(state, user)
+  local old = unpacked(redis.call('HGET', state.prefix .. ':users', user))
+  if not old then
+    redis.call('ZREM', state.prefix .. ':until', user)
+    return {arrays = 0}
+  end
+  old.tagged = redis.call('HEXISTS', state.prefix .. ':tagged', user) == 1
+  return put(state, user, old)
 end
 
 -- Set the moment at which a dojo's boards next change by themselves.
 local function set_next_expiry(dojo)
-  local first = redis.call('ZRANGE', BOARDS .. dojo .. ':until', 0, 0, 'WITHSCORES')
+  local generation = current_generation(dojo)
+  local key = generation and prefix_of(dojo, generation) .. ':until'
+  local first = key and is_a(key, 'zset') and redis.call('ZRANGE', key, 0, 0, 'WITHSCORES') or {}
   if first[1] and first[1] ~= SENTINEL then
     redis.call('ZADD', BOARD_CHANGES, first[2], dojo)
   else
@@ -185,21 +512,20 @@ local function set_next_expiry(dojo)
   end
 end
 
--- Whether the crews of a dojo may depend on an entry. That is so if a user with a tag is on its
--- boards or in the cached crews, or if a worker computes the crews now.
-local function has_crews(dojo, prefix)
-  return redis.call('HLEN', prefix .. ':crews') > 1
-    or redis.pcall('STRLEN', CREWS_ARRAY .. dojo .. ':0') ~= #'[]'
-    or redis.call('HEXISTS', LEASES, 'crews:' .. dojo) == 1
-end
-
--- `key_index` is the JSON array of the exported keys; it also names the modules.
-local function remove_boards(prefix, key_index)
-  local modules = is_a(prefix, 'hash') and redis.call('HGET', prefix, 'modules')
-  local scopes = scopes_in(modules or '[]')
-  for _, key in ipairs(cjson.decode(key_index)) do
-    scopes[#scopes + 1] = key:match(':module:[^:]*:([^:]*):0$')
+-- Delete the keys of a generation.
+local function remove_generation(dojo, generation)
+  local id = dojo .. '@' .. generation
+  local prefix = prefix_of(dojo, generation)
+  local modules = redis.call('HGET', GENERATIONS, id)
+    or (is_a(prefix, 'hash') and redis.call('HGET', prefix, 'modules')) or ''
+  for _, scope in ipairs(scopes_in(modules)) do
+    for _, days in ipairs(WINDOWS) do
+      local key = board(prefix, scope, days)
+      redis.call('UNLINK', key, key .. ':ranks')
+    end
+    redis.call('UNLINK', prefix .. ':' .. scope .. ':scored', prefix .. ':' .. scope .. ':challenges')
   end
-  redis.call('UNLINK', prefix .. ':touched')
-  for _, key in ipairs(keys_of(prefix, scopes)) do redis.call('UNLINK', key) end
+  redis.call('UNLINK', prefix, prefix .. ':users', prefix .. ':tagged', prefix .. ':newest',
+    prefix .. ':until', prefix .. ':days', prefix .. ':members', prefix .. ':log', prefix .. ':dirty')
+  redis.call('HDEL', GENERATIONS, id)
 end

@@ -1,39 +1,38 @@
--- The totals of a dojo, from its live boards.
+-- The totals of a dojo, from its state.
 --
 -- include boards/state
 
-local MOST_RECORDS = 1000
+local MOST_RECORDS = 25
 
--- Returns nil where the boards are missing or doubtful; else: day (of the chart), solves, users,
--- chart (array over its days of {solves, users}), records (of the users with the newest solves).
+-- Returns nil where the state is missing or doubtful; else: solves, users, chart (array over its
+-- days of {solves, users}), records (of the users with the newest solves).
 local function totals_of(dojo)
-  local prefix = BOARDS .. dojo
-  if not whole(dojo) or is_doubtful(dojo, 'dojo_stats:' .. dojo) then return nil end
-  local fields = {'solves'}
-  for i = 1, CHART_SIZE do
-    fields[#fields + 1] = 'solves' .. i
-    fields[#fields + 1] = 'users' .. i
+  local state = open(dojo)
+  if not state or is_doubtful(state) or not has_keys_of(state, 'dojo') then return nil end
+  local prefix, today = state.prefix, math.floor(clock.token / DAY)
+  local fields = {}
+  for _, days in ipairs(CHART_DAYS) do
+    fields[#fields + 1] = 's' .. digits(today - days)
+    fields[#fields + 1] = 'u' .. digits(today - days)
   end
-  local chart, found = {}, redis.call('HMGET', prefix, unpack(fields))
-  for i = 1, CHART_SIZE do
-    chart[i] = {tonumber(found[2 * i] or 0), tonumber(found[2 * i + 1] or 0)}
+  local chart, found = {}, redis.call('HMGET', prefix .. ':days', unpack(fields))
+  for i = 1, #CHART_DAYS do
+    chart[i] = {tonumber(found[2 * i - 1] or 0), tonumber(found[2 * i] or 0)}
   end
 
   -- All users whose newest solve is at least as new as the last shown solve: the caller orders
   -- solves of equal dates. Where very many are equal, any of them may be shown.
   local last = redis.call('ZREVRANGE', prefix .. ':newest', RECENT_SOLVES - 1, RECENT_SOLVES - 1,
-    'WITHSCORES')[2] or '0'
-  local users = redis.call('ZREVRANGEBYSCORE', prefix .. ':newest', '+inf', math.max(0, last),
+    'WITHSCORES')[2]
+  local users = redis.call('ZREVRANGEBYSCORE', prefix .. ':newest', '+inf', last or '-inf',
     'LIMIT', 0, MOST_RECORDS)
   local records = {}
-  if #users > 0 then
-    for i, record in ipairs(redis.call('HMGET', prefix .. ':users', unpack(users))) do
-      records[i] = record or ''
-    end
+  for _, user in ipairs(users) do
+    local record = user ~= SENTINEL and unpacked(redis.call('HGET', prefix .. ':users', user))
+    if record then records[#records + 1] = record.entries end
   end
   return {
-    day = redis.call('HGET', prefix, 'day'),
-    solves = tonumber(found[1] or 0),
+    solves = tonumber(redis.call('HGET', prefix, 'solves') or 0),
     users = redis.call('ZCARD', board(prefix, 'dojo', 0)) - 1,
     chart = chart,
     records = records,

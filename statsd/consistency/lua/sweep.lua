@@ -9,21 +9,25 @@ next_token()
 -- No reader can read a key of another type.
 local function is_text(key) return redis.call('TYPE', key).ok == 'string' end
 
-local function has_keys(key_index)
+local function missing_in(key_index)
+  local missing = {}
   for _, key in ipairs(key_index) do
-    if not (is_text(key) and is_text(key .. AS_OF)) then return false end
+    if not (is_text(key) and is_text(key .. AS_OF)) then missing[#missing + 1] = key end
   end
-  return true
+  return missing
 end
 
 local page = redis.call('HSCAN', KEY_INDEX, request.cursor, 'COUNT', request.count)
-local found, missing = page[2], 0
+local found, incomplete = page[2], 0
 for i = 1, #found, 2 do
   local name = found[i]
-  if not (has_keys(cjson.decode(found[i + 1])) and hooks.is_whole(name)) then
-    redis.call('HDEL', COOLDOWNS, name) -- a cooldown is no reason for a gap
-    enqueue(name, ORDINARY)
-    missing = missing + 1
+  local is_whole, missing = hooks.is_whole(name), missing_in(cjson.decode(found[i + 1]))
+  if not is_whole or #missing > 0 then
+    incomplete = incomplete + 1
+    if not (is_whole and hooks.repair(name, missing)) then
+      redis.call('HDEL', COOLDOWNS, name) -- a cooldown is no reason for a gap
+      enqueue(name, ORDINARY)
+    end
   end
 end
-return reply({cursor = page[1], missing = missing})
+return reply({cursor = page[1], missing = incomplete})

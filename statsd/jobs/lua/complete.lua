@@ -5,48 +5,88 @@
 -- removed only when the token is newer than its last enqueue; otherwise it is due at once or after
 -- its cooldown. A value that is unchanged is not written again; only its as-of moves.
 --
+-- Small values follow the request in ARGV. Large ones were written under keys of their own, which
+-- are renamed: a script copies each of its strings several times.
+--
 -- request: token, epoch, lease, oldest (microseconds that a token may be old)
 --          answers: array of {name, key_index (JSON array of its keys), values (array of {key,
---            value}), jobs (as `enqueue_all` takes them), acknowledged (ids of solves), took
+--            index of the value in ARGV or, as text, the key it was written under, token of the
+--            value}), partial (only write values: more
+--            will follow), has_values (whether there are any, in earlier pieces too), owner (nil, or the job that owns the values; the key index stays), jobs (as `enqueue_all` takes them), acknowledged (ids of solves), took
 --            (microseconds), cooldown (microseconds; nil: none), changes_at (the moment from which
 --            another answer is right; nil: never), and the fields for hooks.completed}
 --          next (a lease request, as `lease_due` takes it; nil: lease nothing)
 -- reply: outcomes: array, for each answer {status, waited (milliseconds since the publication of
 --          the oldest event that it answers; nil: for no event), unchanged (how many of its
 --          values)}; status is 'completed', 'requeued' (written, and enqueued again meanwhile),
---          'stale' (refused, still leased) or 'fenced' (refused, no longer this worker's)
+--          'partial', 'stale' (refused, still leased) or 'fenced' (refused, no longer this worker's)
 --        leased: the result of `lease_due`; nil where an answer was stale and is tried again
 --
 -- include jobs/leasing
 
+local COMPARED = 65536 -- bytes
+
 local newest = next_token()
 local token = request.token
-local own_as_of = string.format('%d.%06d', math.floor(token / 1000000), token % 1000000)
+local function as_of_text(moment)
+  return string.format('%d.%06d', math.floor(moment / 1000000), moment % 1000000)
+end
 
 -- An as-of ahead of the newest token is invalid: no such token was issued.
-local function is_older(key)
+local function is_older(key, moment)
   local stored = tonumber(as_of(key))
-  return not (stored and stored >= tonumber(own_as_of) and stored <= newest / 1000000)
+  return not (stored and stored >= tonumber(as_of_text(moment)) and stored <= newest / 1000000)
 end
 
 local function is_same(key, value)
   return redis.pcall('STRLEN', key) == #value and redis.call('GET', key) == value
 end
 
-local function write(name, values)
-  local unchanged = 0
-  for _, pair in ipairs(values) do
-    local key, value = pair[1], pair[2]
-    if is_older(key) then
-      if is_same(key, value) then
-        unchanged = unchanged + 1
-      else
-        redis.call('SET', key, value)
-      end
-      redis.call('SET', key .. AS_OF, own_as_of)
-      redis.call('HSET', KEY_OWNERS, key, name)
+-- Large values are compared in parts: the copy of a whole one takes longer.
+local function are_same(key, other)
+  local size = redis.pcall('STRLEN', key)
+  if size ~= redis.call('STRLEN', other) then return false end
+  for first = 0, size - 1, COMPARED do
+    local last = first + COMPARED - 1
+    if redis.call('GETRANGE', key, first, last) ~= redis.call('GETRANGE', other, first, last) then
+      return false
     end
   end
+  return true
+end
+
+-- Redis may have evicted a large value that was written before.
+local function is_complete(values)
+  for _, each in ipairs(values) do
+    if type(each[2]) == 'string' and redis.call('EXISTS', each[2]) == 0 then return false end
+  end
+  return true
+end
+
+local function write(owner, values)
+  local unchanged, refused = 0, {}
+  for _, each in ipairs(values) do
+    local key, place, moment = each[1], each[2], each[3] or token
+    local uploaded = type(place) == 'string'
+    if hooks.leaves_out(key) then
+      unchanged = unchanged + 1 -- made before the setting changed
+    elseif is_older(key, moment) then
+      if uploaded and not are_same(key, place) then
+        redis.call('RENAME', place, key)
+        redis.call('PERSIST', key)
+      elseif uploaded or is_same(key, ARGV[place]) then
+        unchanged = unchanged + 1
+      else
+        redis.call('SET', key, ARGV[place])
+      end
+      redis.call('SET', key .. AS_OF, as_of_text(moment))
+      redis.call('HSET', KEY_OWNERS, key, owner)
+    else
+      refused[#refused + 1] = key
+    end
+    if uploaded then redis.call('UNLINK', place) end
+  end
+  if #refused > 0 then hooks.refused(owner, refused) end
   return unchanged
 end
 
@@ -58,7 +98,8 @@ local function update_key_index(name, before, now)
   for _, key in ipairs(cjson.decode(now)) do still[key] = true end
   for _, key in ipairs(cjson.decode(before)) do
     if not still[key] and redis.call('HGET', KEY_OWNERS, key) == name then
-      if is_older(key) then redis.call('DEL', key, key .. AS_OF) end
+      -- Also a newer value: another job wrote it for this one, before the key had to go.
+      redis.call('DEL', key, key .. AS_OF)
       redis.call('HDEL', KEY_OWNERS, key)
     end
   end
@@ -87,9 +128,8 @@ local function remember_run(name, took, own)
 end
 
 -- The job was enqueued meanwhile: it is due again at once, or after its cooldown.
-local function requeue(name, not_derived, cooldown)
+local function requeue(name, cooldown)
   redis.call('HDEL', JOB .. name, 'attempts', 'retry_at', 'error', 'since', 'entry', 'type')
-  if token > tonumber(not_derived or 0) then redis.call('HDEL', JOB .. name, 'not_derived') end
   merge_deferred(name)
   -- The page that waited for the job has its answer, so the job is as urgent as any export.
   if cooldown then set_class(name, EXPORT) end
@@ -97,28 +137,37 @@ local function requeue(name, not_derived, cooldown)
 end
 
 local function complete(answer)
-  local name = answer.name
+  local name, owner = answer.name, answer.owner or answer.name
   if redis.call('HGET', LEASES, name) ~= request.lease or clock.epoch ~= request.epoch then
     return 'fenced', 0
   end
-  if newest - token > request.oldest then return 'stale', 0 end
-  local had = redis.call('HGET', KEY_INDEX, name) or '[]'
+  if newest - token > (answer.oldest or request.oldest) or not is_complete(answer.values) then
+    return 'stale', 0
+  end
   local own = provenance
-  local unchanged = write(name, answer.values)
-  update_key_index(name, had, answer.key_index)
+  local unchanged = hooks.may_write(answer) and write(owner, answer.values) or 0
+  if answer.partial then return 'partial', unchanged end
+  if not answer.owner then
+    local key_index = hooks.kept_keys(answer.key_index)
+    update_key_index(name, redis.call('HGET', KEY_INDEX, name) or '[]', key_index)
+  end
   enqueue_all(answer.jobs)
   acknowledge_solves(answer.acknowledged)
-  hooks.completed(name, answer, had)
+  hooks.completed(name, answer)
   set_next_change(name, answer.changes_at)
   local cooldown = answer.cooldown
-  if answer.key_index == '[]' then cooldown = nil else remember_run(name, answer.took, own) end
-  local enqueued, not_derived = unpack(redis.call('HMGET', JOB .. name, 'enqueued', 'not_derived'))
+  if answer.has_values then
+    remember_run(owner, answer.took, own)
+  elseif answer.key_index == '[]' and not answer.owner then
+    cooldown = nil
+  end
+  local enqueued = redis.call('HGET', JOB .. name, 'enqueued')
   if token > tonumber(enqueued or 0) then
     cool_down(name, cooldown)
     remove(name)
     return 'completed', unchanged
   end
-  requeue(name, not_derived, cooldown)
+  requeue(name, cooldown)
   return 'requeued', unchanged
 end
 

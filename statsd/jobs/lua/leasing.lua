@@ -9,7 +9,8 @@ local PAGE = 1000 -- names that are read, or written, at once
 local PRIORITY_AGING = {[MISSED] = -LARGEST, [INTERACTIVE] = 0, [ORDINARY] = 1000000,
   [EXPORT] = 10000000, [BACKGROUND] = 60000000, [IDLE] = 300000000}
 
--- Enqueue the delayed jobs that are due, and the jobs whose answers changed by themselves.
+-- Enqueue the delayed jobs that are due, and the jobs whose answers changed by themselves. Returns
+-- whether there are more of the latter.
 local function enqueue_by_time()
   local now = digits(clock.now)
   for _, entry in ipairs(redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', 0, PAGE)) do
@@ -19,10 +20,10 @@ local function enqueue_by_time()
   end
   local token = digits(clock.token)
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', CHANGES, '-inf', token, 'LIMIT', 0, PAGE)) do
-    enqueue(name, ORDINARY, true)
+    enqueue(name, ORDINARY)
     redis.call('ZREM', CHANGES, name)
   end
-  hooks.time_passed()
+  return hooks.time_passed()
 end
 
 -- The newest due time of a class that is leased now.
@@ -129,10 +130,10 @@ end
 --          now), wait (as `wait_for`)
 local function lease_due(wanted)
   next_token()
-  enqueue_by_time()
+  local more = enqueue_by_time()
   local token = next_token() -- newer than the jobs just enqueued
   local lease = wanted.owner .. '/' .. digits(token)
-  local names, oldest, more = {}, clock.now, false
+  local names, oldest = {}, clock.now
   for _, turn in ipairs(turns(wanted)) do
     if #names > 0 then
       more = true

@@ -1,0 +1,217 @@
+"""Exports: the contract's arrays, made from the state of a dojo, each when it has changed.
+
+An export costs what it writes. The time for which an array then rests is a multiple of that cost:
+a small board is fresh at once, and a large one within a second.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+from redis.asyncio import Redis
+
+from statsd import keys, scripts
+from statsd.boards import arrays
+from statsd.boards.arrays import NO_TAGGED, tagged_of
+from statsd.boards.columns import Array
+from statsd.boards.names import Names
+from statsd.boards.shape import SCORED_ITEM, scores_in_order, unpacked_ranking
+from statsd.calculators.dojo_arrays import Boards, Exports
+from statsd.definitions import SENTINEL
+from statsd.job import SECOND
+from statsd.jobs.attempt import Answer, Attempt
+from statsd.jobs.parts import Parts
+
+RECORDS = 200  # records read at once
+COST = 1e-6  # seconds of processor time for each entry, about
+REST_FACTOR = 10  # an array rests for this many times its cost
+MOST_CHANGED = 200  # users who may change while the crews of a dojo are read
+PAUSE = 0.5  # seconds until the next attempt where more have changed
+LOST = [b""]  # the reply of the script `boards/read` where a key is missing
+IN_THREAD = 2000  # entries from which on JSON is made in a thread
+
+T = TypeVar("T")
+
+
+class DirtyArray(NamedTuple):
+    """An array that has changed since it was exported."""
+
+    name: str
+    """See `dirty` in statsd/boards/lua/state.lua."""
+    size: float
+    """Entries."""
+    as_of: str
+    """As-of of the exported array: seconds; empty where it is missing."""
+
+    @property
+    def kind(self) -> str:
+        """`b`: a scoreboard and its crews, `s`: scores, `c`: challenge solves."""
+        return self.name[0]
+
+    @property
+    def scope(self) -> str:
+        """`dojo`, or the index of a module."""
+        return self.name.split(":")[1]
+
+    @property
+    def days(self) -> int:
+        """The window of a scoreboard."""
+        return int(self.name.split(":")[2])
+
+    def rests(self, now: float, factor: float) -> float:
+        """Return the seconds for which it rests from now on; not above 0 if it is ready.
+
+        It rests for `factor` times its cost.
+        """
+        try:
+            since = now - float(self.as_of)
+        except ValueError:
+            return 0.0
+        return factor * COST * self.size - since if since >= 0 else 0.0  # ahead of time: invalid
+
+
+class _Dirty(msgspec.Struct):
+    """The reply of the script `boards/dirty`."""
+
+    generation: str
+    token: int
+    modules: str
+    arrays: list[DirtyArray]
+
+
+class _Read(msgspec.Struct):
+    """The first part of the reply of the script `boards/read`."""
+
+    token: int
+    changed: list[str]
+    challenges: list[list[str]]
+
+
+class Exporter:
+    """Executes `Exports`."""
+
+    def __init__(self, redis: Redis, names: Names, rest_factor: float = REST_FACTOR) -> None:
+        self._redis = redis
+        self._names = names
+        self._rest_factor = rest_factor
+        self._dirty = redis.register_script(scripts.source("boards/dirty"))
+        self._read = redis.register_script(scripts.source("boards/read"))
+
+    async def execute(self, wanted: Sequence[Exports], _attempt: Attempt) -> Parts:
+        """Make the arrays of dojos that have changed and do not rest, dojo by dojo."""
+        for job in wanted:
+            yield {job: await self._export(job.dojo_id)}
+
+    async def _export(self, dojo_id: int) -> Answer:
+        owner, dojo = Boards(dojo_id).name, str(dojo_id)
+        raw: bytes | None = await self._dirty(args=[scripts.encode({"dojo": dojo})])
+        if raw is None:
+            return _without_state(dojo_id)
+        found = msgspec.msgpack.decode(raw, type=_Dirty)
+        now = found.token / SECOND
+        rests = {each: each.rests(now, self._rest_factor) for each in found.arrays}
+        ready = [each for each, rest in rests.items() if rest <= 0]
+        wait = min((rest for rest in rests.values() if rest > 0), default=None)
+        values, token = await self._values(dojo_id, found, ready) if ready else ({}, found.token)
+        if values is None:
+            return _without_state(dojo_id)
+        exported = [(each.name, token) for each in ready] if values else []
+        if len(exported) < len(ready):
+            wait = min(wait or PAUSE, PAUSE)
+        return Answer(
+            values,
+            owner=owner,
+            as_of=dict.fromkeys(values, token),
+            boards={"exported": {"dojo": dojo, "generation": found.generation, "arrays": exported}},
+            cooldown=wait,
+        )
+
+    async def _values(
+        self, dojo_id: int, found: "_Dirty", ready: Sequence[DirtyArray]
+    ) -> tuple[dict[str, bytes] | None, int]:
+        """Return arrays by key, and the moment that they are true for.
+
+        There are none where the generation was replaced, or where too many users changed. Return
+        None where the state lost a key.
+        """
+        boards = [(each.scope, each.days) for each in ready if each.kind == "b"]
+        scopes = [each.scope for each in ready if each.kind == "s"]
+        modules = [each.scope for each in ready if each.kind == "c"]
+        scored = [module for module in found.modules.split(",") if module]
+        if keys.DOJO not in scopes:
+            scored = scopes
+        prefix = keys.generation(dojo_id, int(found.generation))
+        records = await self._tagged(prefix) if boards else {}
+        request = {
+            "dojo": str(dojo_id),
+            "generation": found.generation,
+            "ranks": boards,
+            "scored": scored,
+            "challenges": modules,
+            "since": found.token,
+            "limit": MOST_CHANGED,
+        }
+        reply: list[bytes] | None = await self._read(args=[scripts.encode(request)])
+        if reply is None:
+            return {}, found.token
+        if reply == LOST:
+            return None, found.token
+        read = msgspec.msgpack.decode(reply.pop(0), type=_Read)
+        for user in read.changed:
+            records.pop(int(user), None)
+            if record := reply.pop():
+                records[int(user)] = record
+        tagged = tagged_of(records) if records else NO_TAGGED
+        rankings = [unpacked_ranking(scope, days, reply.pop(0)) for scope, days in boards]
+        values: dict[str, bytes] = {}
+        if rankings:
+            users = np.unique(np.concatenate([each.users for each in rankings]))
+            tails = await self._names.of(users.tolist())
+        for ranking in rankings:
+            make = partial(arrays.of_board, dojo_id, ranking, tagged, tails, read.token)
+            values |= await _in_thread_if(len(ranking.users) > IN_THREAD, make)
+        items = {
+            module: np.frombuffer(raw, SCORED_ITEM)
+            for module, raw in zip(scored, reply, strict=True)
+        }
+        for scope in scopes:
+            own = [*items.values()] if scope == keys.DOJO else [items[scope]]
+            key = keys.scores(dojo_id, keys.module_index_of(scope))
+            is_long = sum(map(len, own)) > IN_THREAD
+            values[key] = await _in_thread_if(is_long, partial(_scores, own))
+        for module, flat in zip(modules, read.challenges, strict=True):
+            pairs = zip(flat[::2], flat[1::2], strict=True)
+            counts = {int(each): int(solves) for each, solves in pairs if each != SENTINEL}
+            key = keys.challenge_solves(dojo_id, int(module))
+            values[key] = arrays.challenge_solves(counts)
+        return values, read.token
+
+    async def _tagged(self, prefix: str) -> dict[int, bytes]:
+        """Return the records of all users of a dojo whose name has a tag."""
+        fields: Any = await self._redis.hkeys(f"{prefix}:tagged")
+        users = [user for user in fields if user != SENTINEL.encode()]
+        found: dict[int, bytes] = {}
+        for first in range(0, len(users), RECORDS):
+            some = users[first : first + RECORDS]
+            records: Any = await self._redis.hmget(f"{prefix}:users", some)
+            for user, record in zip(some, records, strict=True):
+                if record:
+                    found[int(user)] = record
+        return found
+
+
+def _without_state(dojo_id: int) -> Answer:
+    """Return the answer for a dojo whose state is missing: it is built anew."""
+    boards = {"ask": {"dojo": str(dojo_id)}}
+    return Answer({}, owner=Boards(dojo_id).name, boards=boards)
+
+
+def _scores(items: Sequence[Array]) -> bytes:
+    return arrays.scores(scores_in_order(*items))
+
+
+async def _in_thread_if(is_long: bool, work: Callable[[], T]) -> T:
+    return await asyncio.to_thread(work) if is_long else work()
