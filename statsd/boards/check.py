@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from statsd import keys, scripts
+from statsd import keys
 from statsd.boards import columns, structure
 from statsd.boards.records import RecordReader, differing_users
 from statsd.calculators import Cost
@@ -22,6 +22,7 @@ from statsd.calculators.user_entries import ENTRIES_IN_RANGE, UserEntries
 from statsd.jobs.attempt import Answer, Attempt
 from statsd.jobs.executor import COOLDOWN_FACTOR
 from statsd.jobs.pending import PendingJob
+from statsd.jobs.queue import UPLOAD_TTL
 from statsd.servers.database import Database
 
 SLICE = 2000  # ids of users compared at a time
@@ -37,7 +38,6 @@ class Checker:
         self._redis = redis
         self._database = database
         self._records = RecordReader(redis)
-        self._set_members = redis.register_script(scripts.source("boards/set_members"))
 
     async def dojos(
         self, wanted: Sequence[DojoCheck], attempt: Attempt
@@ -70,11 +70,13 @@ class Checker:
             return doubt
         now = structure.packed_members(members)
         users = structure.changed_members(before, now)
-        if users:
-            request = {"dojo": dojo, "prefix": prefix, "token": attempt.token}
-            await self._set_members(args=[scripts.encode(request), now])
         jobs = [PendingJob(UserEntries(job.dojo_id, user)) for user in users]
-        return Answer({}, [*jobs, PendingJob(RecordsCheck(job.dojo_id, 0))])
+        members_now = {}
+        if users:
+            place = f"{keys.UPLOADS}members:{job.dojo_id}:{attempt.token}"
+            await self._redis.set(place, now, ex=UPLOAD_TTL)
+            members_now = {"members": {"dojo": dojo, "prefix": prefix, "place": place}}
+        return Answer({}, [*jobs, PendingJob(RecordsCheck(job.dojo_id, 0))], boards=members_now)
 
     async def _prefix(self, dojo_id: int) -> str | None:
         generation = await self._redis.get(keys.boards(dojo_id))

@@ -191,7 +191,8 @@ async def test_the_crews_of_a_deleted_dojo_are_removed(
     await crew.consume()
     assert not cache.keys("stats:crews:*")
     assert not cache.keys(f"{keys.BOARDS}*")
-    assert not cache.exists(keys.BOARD_CHANGES, keys.DOUBTS, keys.GENERATIONS)
+    assert not cache.exists(keys.BOARD_CHANGES, keys.GENERATIONS)
+    assert not cache.hexists(keys.DOUBTS, str(crew.dojo.dojo_id))
 
 
 async def test_crews_are_made_by_a_whole_pass_after_one_was_buried(

@@ -6,6 +6,8 @@
 --                 e-mail address; '' where they are not shown)}: what one user has in the dojo
 --   exported      {dojo, generation, arrays (array of {name, token})}: arrays made from the state
 --   doubt         {dojo}: the dojo itself differs from what its state was built from
+--   members       {dojo, prefix (of the generation), place (the key with its memberships, which is
+--                 renamed)}
 --   ask           {dojo}: a reader, or an operator, misses arrays of the dojo
 --   no_dojo       {dojo}: the dojo does not exist
 --
@@ -20,15 +22,17 @@ local USERS = 50 -- users handled at once of whom a solve has left a window
 -- Enqueue each follow-up once, and again only for a more urgent class or an older event.
 local followed = {}
 
--- Enqueue the follow-ups of an occasion (see FOLLOW_UPS) for a dojo.
-local function follow(occasion, dojo)
+-- Enqueue the follow-ups of an occasion (see FOLLOW_UPS) for a dojo. They are derived from an answer,
+-- unless `derived` is false.
+local function follow(occasion, dojo, derived)
   for _, job in ipairs(FOLLOW_UPS[occasion]) do
     local name = job.kind .. ':' .. dojo
-    local before = followed[name]
+    local id = name .. (derived == false and '!' or '')
+    local before = followed[id]
     local since = provenance and provenance.since or LARGEST
     if not before or before.class > job.class or before.since > since then
-      enqueue(name, job.class)
-      followed[name] = {class = job.class, since = since}
+      enqueue(name, job.class, derived ~= false)
+      followed[id] = {class = job.class, since = since}
     end
   end
 end
@@ -51,14 +55,15 @@ local function discard(dojo)
   redis.call('DEL', BOARDS .. dojo)
   if generation then remove_generation(dojo, generation) end
   states[dojo] = false
-  follow('state_missing', dojo)
+  doubt(dojo, 'state_missing')
 end
 
 local function put_user_entries(new)
   local dojo, user = new.dojo, new.user
   local state = state_of(dojo)
   put_person(user, new.person, request.token)
-  if not state then return follow('state_missing', dojo) end
+  -- A state that is being built may come from a snapshot before these entries.
+  if not state then return doubt(dojo, 'state_missing') end
   if request.token <= tonumber(state.generation) then return end -- built from a later snapshot
   new.token = request.token
   local done = put(state, user, new)
@@ -123,10 +128,21 @@ local function remove_state(dojo)
   set_next_expiry(dojo)
 end
 
+-- Memberships are stored with the jobs of the users for whom they differ.
+local function set_members(new)
+  local generation = current_generation(new.dojo)
+  if generation and prefix_of(new.dojo, generation) == new.prefix
+    and redis.call('EXISTS', new.place) == 1 then
+    redis.call('RENAME', new.place, new.prefix .. ':members')
+    redis.call('PERSIST', new.prefix .. ':members')
+  end
+end
+
 function hooks.completed(name, answer)
   if answer.user_entries then put_user_entries(answer.user_entries) end
   if answer.exported then clear_marks(answer.exported) end
   if answer.doubt then doubt(answer.doubt.dojo, 'dojo_changed') end
+  if answer.members then set_members(answer.members) end
   if answer.ask then want_missing(answer.ask.dojo, name) end
   if answer.no_dojo then remove_state(answer.no_dojo.dojo) end
 end

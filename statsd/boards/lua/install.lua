@@ -44,11 +44,13 @@ if old then
 end
 redis.call('SET', BOARDS .. dojo, generation)
 states[dojo] = nil
-if tonumber(redis.call('HGET', DOUBTS, dojo) or 0) <= tonumber(generation) then
+local doubted = tonumber(redis.call('HGET', DOUBTS, dojo))
+if doubted and doubted <= tonumber(generation) then
   redis.call('HDEL', DOUBTS, dojo)
+  -- Not derived: a solve since the snapshot may not be in the new state yet.
+  follow('doubt_ended', dojo, false)
 end
 set_next_expiry(dojo)
-follow('boards_installed', dojo)
 if is_lost then follow('state_missing', dojo) end -- what was written to it could not be copied
 if redis.call('ZCARD', new.prefix .. ':dirty') > 1 then follow('arrays_changed', dojo) end
 return reply({status = 'installed', since = request.since, replaced = replaced})

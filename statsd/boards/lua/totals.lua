@@ -3,12 +3,23 @@
 -- include boards/state
 
 local MOST_RECORDS = 25
+local MOST_SOLVES = 100000 -- of a dojo whose statistics are computed in full
+
+-- Whether the statistics of a dojo were enqueued for an event, and not because its state changed.
+-- The event of a solve may be under way meanwhile, so that the state lacks it. Then they are
+-- computed in full, but for large dojos.
+local function is_of_event(state)
+  return redis.call('HEXISTS', JOB .. 'dojo_stats:' .. state.dojo, 'not_derived') == 1
+    and tonumber(redis.call('HGET', state.prefix, 'solves') or 0) <= MOST_SOLVES
+end
 
 -- Returns nil where the state is missing or doubtful; else: solves, users, chart (array over its
 -- days of {solves, users}), records (of the users with the newest solves).
 local function totals_of(dojo)
   local state = open(dojo)
-  if not state or is_doubtful(state) or not has_keys_of(state, 'dojo') then return nil end
+  if not state or is_doubtful(state) or is_of_event(state) or not has_keys_of(state, 'dojo') then
+    return nil
+  end
   local prefix, today = state.prefix, math.floor(clock.token / DAY)
   local fields = {}
   for _, days in ipairs(CHART_DAYS) do

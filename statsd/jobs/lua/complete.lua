@@ -130,6 +130,9 @@ end
 -- The job was enqueued meanwhile: it is due again at once, or after its cooldown.
 local function requeue(name, cooldown)
   redis.call('HDEL', JOB .. name, 'attempts', 'retry_at', 'error', 'since', 'entry', 'type')
+  if token > tonumber(redis.call('HGET', JOB .. name, 'not_derived') or 0) then
+    redis.call('HDEL', JOB .. name, 'not_derived')
+  end
   merge_deferred(name)
   -- The page that waited for the job has its answer, so the job is as urgent as any export.
   if cooldown then set_class(name, EXPORT) end

@@ -20,7 +20,7 @@ local function enqueue_by_time()
   end
   local token = digits(clock.token)
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', CHANGES, '-inf', token, 'LIMIT', 0, PAGE)) do
-    enqueue(name, ORDINARY)
+    enqueue(name, ORDINARY, true)
     redis.call('ZREM', CHANGES, name)
   end
   return hooks.time_passed()

@@ -4,6 +4,7 @@
 --   its name in the sorted set of its class (DUE), by the time it is due
 --   a hash (JOB .. name):
 --     class, enqueued (token)
+--     not_derived (token of the last enqueue that was not derived from another job's answer)
 --     attempts, retry_at, error           of a job that failed
 --     since (milliseconds), entry, type   provenance: the publication of the oldest event for
 --                                         which the job is pending; id and type of the newest one
@@ -68,7 +69,7 @@ end
 
 -- A job that is enqueued twice is pending once: with the newer token, the more urgent class, and
 -- the earlier due time.
-function enqueue(name, class)
+function enqueue(name, class, derived)
   clock.now = clock.now + 1 -- jobs that are enqueued together keep their order
   local was = redis.call('HMGET', JOB .. name, 'class', 'retry_at')
   if was[1] then merged = merged + 1 end
@@ -88,6 +89,7 @@ function enqueue(name, class)
   end
   local token = digits(clock.token)
   redis.call('HSET', JOB .. name, 'enqueued', token, 'class', class)
+  if not derived then redis.call('HSET', JOB .. name, 'not_derived', token) end
   redis.call('ZADD', DUE .. class, digits(due), name)
   if provenance then add_provenance(name, provenance, is_leased and 'deferred_' or '') end
 end
