@@ -312,7 +312,11 @@ def _packed(name: str, answer: Answer, costs: Mapping[str, Any]) -> Iterator[_Pi
             "changes_at": None if answer.until is None else microseconds(answer.until),
             "has_values": bool(answer.values),
             **costs,
-            **({} if answer.cooldown is None else {"cooldown": _ticks(answer.cooldown)}),
+            **(
+                {}
+                if answer.cooldown is None
+                else {"cooldown": _ticks(answer.cooldown), "own_cooldown": True}
+            ),
             **answer.boards,
         },
         values,

@@ -13,7 +13,8 @@
 --            index of the value in ARGV or, as text, the key it was written under, token of the
 --            value}), partial (only write values: more
 --            will follow), has_values (whether there are any, in earlier pieces too), owner (nil, or the job that owns the values; the key index stays), jobs (as `enqueue_all` takes them), acknowledged (ids of solves), took
---            (microseconds), cooldown (microseconds; nil: none), changes_at (the moment from which
+--            (microseconds), cooldown (microseconds; nil: none),
+--            own_cooldown (also without values), changes_at (the moment from which
 --            another answer is right; nil: never), and the fields for hooks.completed}
 --          next (a lease request, as `lease_due` takes it; nil: lease nothing)
 -- reply: outcomes: array, for each answer {status, waited (milliseconds since the publication of
@@ -161,7 +162,7 @@ local function complete(answer)
   local cooldown = answer.cooldown
   if answer.has_values then
     remember_run(owner, answer.took, own)
-  elseif answer.key_index == '[]' and not answer.owner then
+  elseif answer.key_index == '[]' and not answer.owner and not answer.own_cooldown then
     cooldown = nil
   end
   local enqueued = redis.call('HGET', JOB .. name, 'enqueued')
