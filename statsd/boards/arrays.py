@@ -1,6 +1,7 @@
 """Arrays: the contract's JSON of scoreboards, crews, scores and challenge solves."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -10,6 +11,37 @@ from statsd.boards.columns import RECORD_ENTRY, Array, starts_of_groups
 from statsd.boards.shape import DAY, OrderedScores, Ranking
 from statsd.calculators.crew_tags import Member, ranked
 from statsd.calculators.user_entries import COUNTED, Person, packed_entries
+
+
+class ArrayName(NamedTuple):
+    """An array as a state names it: see `dirty` in statsd/boards/lua/state.lua."""
+
+    name: str
+
+    @property
+    def kind(self) -> str:
+        """`b`: a scoreboard and its crews, `s`: scores, `c`: challenge solves."""
+        return self.name[0]
+
+    @property
+    def scope(self) -> str:
+        """`dojo`, or the index of a module."""
+        return self.name.split(":")[1]
+
+    @property
+    def days(self) -> int:
+        """The window of a scoreboard."""
+        return int(self.name.split(":")[2])
+
+    def keys(self, dojo_id: int) -> list[str]:
+        """Return the keys of the values."""
+        where = (dojo_id, keys.module_index_of(self.scope))
+        if self.kind == "b":
+            return [keys.scoreboard(*where, self.days), keys.crews(*where, self.days)]
+        if self.kind == "s":
+            return [keys.scores(*where)]
+        return [keys.challenge_solves(dojo_id, int(self.scope))]
+
 
 Tails = Mapping[int, bytes]
 """By user, the end of its entries on boards in JSON: user id, name and e-mail address."""

@@ -80,8 +80,7 @@ class Builder:
         every = [job.dojo_id for job in wanted]
         current: Any = await self._redis.mget([keys.boards(dojo_id) for dojo_id in every])
         replaces = dict(zip(every, current, strict=True))
-        interrupted = {"before": attempt.token - int(OLDEST_BUILD * SECOND)}
-        await self._remove(args=[scripts.encode(interrupted)])
+        await self._remove_left_over(every, attempt)
         people = People()
         for dojo_ids in await self._groups(every):
             found = await self._read(dojo_ids, people)
@@ -90,6 +89,15 @@ class Builder:
                 yield {
                     Boards(dojo_id): await self._answer(dojo_id, found, attempt, replaces[dojo_id])
                 }
+
+    async def _remove_left_over(self, dojo_ids: Sequence[int], attempt: Attempt) -> None:
+        """Remove what interrupted builds have left: of these dojos, and old ones of any dojo."""
+        request = {
+            "before": attempt.token - int(OLDEST_BUILD * SECOND),
+            "dojos": dict.fromkeys(map(str, dojo_ids), True),
+        }
+        while await self._remove(args=[scripts.encode(request)]):
+            pass
 
     async def _groups(self, dojo_ids: Sequence[int]) -> list[list[int]]:
         """Return the dojos in groups whose entries fit into memory together."""

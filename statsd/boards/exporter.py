@@ -5,7 +5,7 @@ a small board is fresh at once, and a large one within a second.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from statsd import keys, scripts
 from statsd.boards import arrays
-from statsd.boards.arrays import NO_TAGGED, tagged_of
+from statsd.boards.arrays import NO_TAGGED, ArrayName, tagged_of
 from statsd.boards.columns import Array
 from statsd.boards.names import Names
 from statsd.boards.shape import SCORED_ITEM, scores_in_order, unpacked_ranking
@@ -40,26 +40,11 @@ class DirtyArray(NamedTuple):
     """An array that has changed since it was exported."""
 
     name: str
-    """See `dirty` in statsd/boards/lua/state.lua."""
+    """See `ArrayName`."""
     size: float
     """Entries."""
     as_of: str
     """As-of of the exported array: seconds; empty where it is missing."""
-
-    @property
-    def kind(self) -> str:
-        """`b`: a scoreboard and its crews, `s`: scores, `c`: challenge solves."""
-        return self.name[0]
-
-    @property
-    def scope(self) -> str:
-        """`dojo`, or the index of a module."""
-        return self.name.split(":")[1]
-
-    @property
-    def days(self) -> int:
-        """The window of a scoreboard."""
-        return int(self.name.split(":")[2])
 
     def rests(self, now: float, factor: float) -> float:
         """Return the seconds for which it rests from now on; not above 0 if it is ready.
@@ -79,6 +64,7 @@ class _Dirty(msgspec.Struct):
     generation: str
     token: int
     modules: str
+    is_doubtful: bool
     arrays: list[DirtyArray]
 
 
@@ -88,6 +74,34 @@ class _Read(msgspec.Struct):
     token: int
     changed: list[str]
     challenges: list[list[str]]
+
+
+class _Wanted:
+    """What has to be read for some arrays."""
+
+    def __init__(self, found: _Dirty, ready: Sequence[ArrayName]) -> None:
+        self._found = found
+        self.boards = [(each.scope, each.days) for each in ready if each.kind == "b"]
+        self.scopes = [each.scope for each in ready if each.kind == "s"]
+        self.modules = [each.scope for each in ready if each.kind == "c"]
+        self.scored = self.scopes
+        """The modules whose scores are read: for those of the dojo, all of them."""
+        if keys.DOJO in self.scopes:
+            self.scored = [module for module in found.modules.split(",") if module]
+
+    def request(self, dojo_id: int) -> bytes:
+        """Return the request of the script `boards/read`."""
+        return scripts.encode(
+            {
+                "dojo": str(dojo_id),
+                "generation": self._found.generation,
+                "ranks": self.boards,
+                "scored": self.scored,
+                "challenges": self.modules,
+                "since": self._found.token,
+                "limit": MOST_CHANGED,
+            }
+        )
 
 
 class Exporter:
@@ -113,13 +127,14 @@ class Exporter:
         found = msgspec.msgpack.decode(raw, type=_Dirty)
         now = found.token / SECOND
         rests = {each: each.rests(now, self._rest_factor) for each in found.arrays}
-        ready = [each for each, rest in rests.items() if rest <= 0]
+        # Arrays of a state that is known to be wrong would be wrong: the whole pass makes them.
+        ready = [each for each, rest in rests.items() if rest <= 0 and not found.is_doubtful]
         wait = min((rest for rest in rests.values() if rest > 0), default=None)
         values, token = await self._values(dojo_id, found, ready) if ready else ({}, found.token)
         if values is None:
             return _without_state(dojo_id)
         exported = [(each.name, token) for each in ready] if values else []
-        if len(exported) < len(ready):
+        if len(exported) < len(ready) or found.is_doubtful:
             wait = min(wait or PAUSE, PAUSE)
         return Answer(
             values,
@@ -137,24 +152,10 @@ class Exporter:
         There are none where the generation was replaced, or where too many users changed. Return
         None where the state lost a key.
         """
-        boards = [(each.scope, each.days) for each in ready if each.kind == "b"]
-        scopes = [each.scope for each in ready if each.kind == "s"]
-        modules = [each.scope for each in ready if each.kind == "c"]
-        scored = [module for module in found.modules.split(",") if module]
-        if keys.DOJO not in scopes:
-            scored = scopes
+        wanted = _Wanted(found, [ArrayName(each.name) for each in ready])
         prefix = keys.generation(dojo_id, int(found.generation))
-        records = await self._tagged(prefix) if boards else {}
-        request = {
-            "dojo": str(dojo_id),
-            "generation": found.generation,
-            "ranks": boards,
-            "scored": scored,
-            "challenges": modules,
-            "since": found.token,
-            "limit": MOST_CHANGED,
-        }
-        reply: list[bytes] | None = await self._read(args=[scripts.encode(request)])
+        records = await self._tagged(prefix) if wanted.boards else {}
+        reply: list[bytes] | None = await self._read(args=[wanted.request(dojo_id)])
         if reply is None:
             return {}, found.token
         if reply == LOST:
@@ -164,30 +165,35 @@ class Exporter:
             records.pop(int(user), None)
             if record := reply.pop():
                 records[int(user)] = record
-        tagged = tagged_of(records) if records else NO_TAGGED
-        rankings = [unpacked_ranking(scope, days, reply.pop(0)) for scope, days in boards]
-        values: dict[str, bytes] = {}
-        if rankings:
-            users = np.unique(np.concatenate([each.users for each in rankings]))
-            tails = await self._names.of(users.tolist())
-        for ranking in rankings:
-            make = partial(arrays.of_board, dojo_id, ranking, tagged, tails, read.token)
-            values |= await _in_thread_if(len(ranking.users) > IN_THREAD, make)
-        items = {
-            module: np.frombuffer(raw, SCORED_ITEM)
-            for module, raw in zip(scored, reply, strict=True)
-        }
-        for scope in scopes:
-            own = [*items.values()] if scope == keys.DOJO else [items[scope]]
-            key = keys.scores(dojo_id, keys.module_index_of(scope))
-            is_long = sum(map(len, own)) > IN_THREAD
-            values[key] = await _in_thread_if(is_long, partial(_scores, own))
-        for module, flat in zip(modules, read.challenges, strict=True):
-            pairs = zip(flat[::2], flat[1::2], strict=True)
-            counts = {int(each): int(solves) for each, solves in pairs if each != SENTINEL}
-            key = keys.challenge_solves(dojo_id, int(module))
-            values[key] = arrays.challenge_solves(counts)
+        ranks, scored = reply[: len(wanted.boards)], reply[len(wanted.boards) :]
+        values = await self._boards(dojo_id, wanted.boards, ranks, records, read.token)
+        values |= await _scores(dojo_id, wanted, scored)
+        values |= _challenge_solves(dojo_id, wanted.modules, read.challenges)
         return values, read.token
+
+    async def _boards(
+        self,
+        dojo_id: int,
+        boards: Sequence[tuple[str, int]],
+        ranks: Sequence[bytes],
+        records: Mapping[int, bytes],
+        now: int,
+    ) -> dict[str, bytes]:
+        """Return the scoreboards and crews of boards (scope and window), by key."""
+        if not boards:
+            return {}
+        rankings = [
+            unpacked_ranking(scope, days, raw)
+            for (scope, days), raw in zip(boards, ranks, strict=True)
+        ]
+        tagged = tagged_of(records) if records else NO_TAGGED
+        users = np.unique(np.concatenate([each.users for each in rankings]))
+        tails = await self._names.of(users.tolist())
+        values: dict[str, bytes] = {}
+        for ranking in rankings:
+            make = partial(arrays.of_board, dojo_id, ranking, tagged, tails, now)
+            values |= await _in_thread_if(len(ranking.users) > IN_THREAD, make)
+        return values
 
     async def _tagged(self, prefix: str) -> dict[int, bytes]:
         """Return the records of all users of a dojo whose name has a tag."""
@@ -209,8 +215,35 @@ def _without_state(dojo_id: int) -> Answer:
     return Answer({}, owner=Boards(dojo_id).name, boards=boards)
 
 
-def _scores(items: Sequence[Array]) -> bytes:
+async def _scores(dojo_id: int, wanted: "_Wanted", scored: Sequence[bytes]) -> dict[str, bytes]:
+    """Return the scores of scopes, by key; `scored` are the items of the modules."""
+    items = {
+        module: np.frombuffer(raw, SCORED_ITEM)
+        for module, raw in zip(wanted.scored, scored, strict=True)
+    }
+    values = {}
+    for scope in wanted.scopes:
+        own = [*items.values()] if scope == keys.DOJO else [items[scope]]
+        key = keys.scores(dojo_id, keys.module_index_of(scope))
+        is_long = sum(map(len, own)) > IN_THREAD
+        values[key] = await _in_thread_if(is_long, partial(_scores_of, own))
+    return values
+
+
+def _scores_of(items: Sequence[Array]) -> bytes:
     return arrays.scores(scores_in_order(*items))
+
+
+def _challenge_solves(
+    dojo_id: int, modules: Sequence[str], found: Sequence[Sequence[str]]
+) -> dict[str, bytes]:
+    """Return the challenge solves of modules, by key, from flat lists of challenges and counts."""
+    values = {}
+    for module, flat in zip(modules, found, strict=True):
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        counts = {int(each): int(solves) for each, solves in pairs if each != SENTINEL}
+        values[keys.challenge_solves(dojo_id, int(module))] = arrays.challenge_solves(counts)
+    return values
 
 
 async def _in_thread_if(is_long: bool, work: Callable[[], T]) -> T:

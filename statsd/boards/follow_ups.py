@@ -49,7 +49,9 @@ OCCASIONS: Mapping[str, Occasion] = {
     "dojo_changed": Occasion(
         DojoCheck, "completed: the dojo differs from what its state was built from", (SOON, TOTALS)
     ),
-    "doubt_ended": Occasion(Boards, "a new state replaced a doubtful one", (TOTALS,)),
+    "boards_installed": Occasion(
+        Boards, "a new state replaced a doubtful one, or one that statistics came from", (TOTALS,)
+    ),
     "arrays_left": Occasion(
         Exports, "completed: more arrays changed, or some still rest", (EXPORT,)
     ),

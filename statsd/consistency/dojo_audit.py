@@ -25,7 +25,7 @@ from redis.asyncio import Redis
 
 from statsd import keys, scripts
 from statsd.boards import arrays, columns, structure
-from statsd.boards.arrays import Tagged, tagged_of, tail_of
+from statsd.boards.arrays import ArrayName, Tagged, tagged_of, tail_of
 from statsd.boards.columns import Array
 from statsd.boards.exports_switch import has_exports
 from statsd.boards.names import PEOPLE
@@ -186,8 +186,8 @@ class DojoAudit:
             walk.add("memberships", found=digest_of(members or b""))
         exports = await has_exports(self._redis)
         wanted = _array_keys(walk.dojo_id, own.modules or (), is_open=own.is_open, exports=exports)
-        if indexed is not None and {*orjson.loads(indexed)} != wanted:
-            walk.add("keys of arrays", found=digest_of(indexed))
+        if {*orjson.loads(indexed or b"[]")} != wanted and (indexed is not None or self._refill):
+            walk.add("keys of arrays", found=digest_of(indexed or b""))
         walk.newest_user, walk.is_open = newest_user or 0, own.is_open
         walk.stage = RECORDS
 
@@ -404,25 +404,25 @@ class DojoAudit:
                     walk.add(ARRAY, key, before.as_ofs[key])
         walk.first += 1
 
-    async def _last_write(self, walk: Walk, prefix: str, array: "ArrayName") -> "LastWrite":
+    async def _last_write(self, walk: Walk, prefix: str, array: "DojoArray") -> "LastWrite":
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.get(keys.boards(walk.dojo_id))
-            pipeline.zscore(f"{prefix}:dirty", array.name)
+            pipeline.zscore(f"{prefix}:dirty", array.name.name)
             pipeline.mget([keys.updated(key) for key in array.keys])
             generation, dirty, as_ofs = await pipeline.execute()
         is_current = keys.generation(walk.dojo_id, int(generation or 0)) == prefix
         return LastWrite(is_current and dirty is None, dict(zip(array.keys, as_ofs, strict=True)))
 
     async def _differing_keys(
-        self, prefix: str, array: "ArrayName", last_write: "LastWrite"
+        self, prefix: str, array: "DojoArray", last_write: "LastWrite"
     ) -> list[str]:
         """Return the keys whose cached value is not what follows from the state."""
         # Without an as-of, a value is missing: that is left to the sweep.
         present = [key for key in array.keys if last_write.as_ofs[key] is not None]
-        if array.kind == "s":
+        if array.name.kind == "s":
             wanted = await self._scores_of(prefix, array)
-        elif array.kind == "c":
-            raw: Any = await self._redis.hgetall(f"{prefix}:{array.scope}:challenges")
+        elif array.name.kind == "c":
+            raw: Any = await self._redis.hgetall(f"{prefix}:{array.name.scope}:challenges")
             found = {int(name): number for name, number in _counts(raw).items()}
             wanted = arrays.challenge_solves(found)
         else:
@@ -434,8 +434,8 @@ class DojoAudit:
         raw: Any = await self._redis.get(key)
         return raw in {None, wanted} or await asyncio.to_thread(_is_same, raw, wanted)
 
-    async def _scores_of(self, prefix: str, array: "ArrayName") -> bytes:
-        scopes = array.modules if array.scope == keys.DOJO else [array.scope]
+    async def _scores_of(self, prefix: str, array: "DojoArray") -> bytes:
+        scopes = array.modules if array.name.scope == keys.DOJO else [array.name.scope]
         totals = ScoresOfUsers()
         for module in scopes:
             raw: Any = await self._redis.get(f"{prefix}:{module}:scored")
@@ -443,12 +443,12 @@ class DojoAudit:
         return await asyncio.to_thread(totals.packed)
 
     async def _differing_boards(
-        self, prefix: str, array: "ArrayName", present: Sequence[str], last_write: "LastWrite"
+        self, prefix: str, array: "DojoArray", present: Sequence[str], last_write: "LastWrite"
     ) -> list[str]:
-        raw: Any = await self._redis.get(f"{prefix}:{array.scope}:{array.days}:ranks")
+        raw: Any = await self._redis.get(f"{prefix}:{array.name.scope}:{array.name.days}:ranks")
         if not raw:
             return []
-        ranking = unpacked_ranking(array.scope, array.days, raw)
+        ranking = unpacked_ranking(array.name.scope, array.name.days, raw)
         scoreboard, crews = array.keys
         differing = []
         if scoreboard in present and not await self._has_entries(scoreboard, ranking):
@@ -612,38 +612,18 @@ class Derived:
 
 
 @dataclass(frozen=True)
-class ArrayName:
-    """An array as a state names it: see `dirty` in statsd/boards/lua/state.lua."""
+class DojoArray:
+    """An array of one dojo."""
 
-    name: str
+    name: ArrayName
     dojo_id: int
     modules: Sequence[str]
     """The scopes of all modules."""
 
     @property
-    def kind(self) -> str:
-        """`b`: a scoreboard and its crews, `s`: scores, `c`: challenge solves."""
-        return self.name[0]
-
-    @property
-    def scope(self) -> str:
-        """`dojo`, or the index of a module."""
-        return self.name.split(":")[1]
-
-    @property
-    def days(self) -> int:
-        """The window of a scoreboard."""
-        return int(self.name.split(":")[2])
-
-    @property
     def keys(self) -> list[str]:
         """The keys of the values."""
-        where = (self.dojo_id, keys.module_index_of(self.scope))
-        if self.kind == "b":
-            return [keys.scoreboard(*where, self.days), keys.crews(*where, self.days)]
-        if self.kind == "s":
-            return [keys.scores(*where)]
-        return [keys.challenge_solves(self.dojo_id, int(self.scope))]
+        return self.name.keys(self.dojo_id)
 
 
 class LastWrite(NamedTuple):
@@ -691,13 +671,13 @@ def _array_keys(dojo_id: int, modules: Sequence[int], *, is_open: bool, exports:
 
 def _arrays(
     dojo_id: int, modules: Sequence[int], *, is_open: bool, exports: bool
-) -> list["ArrayName"]:
+) -> list["DojoArray"]:
     """Return all arrays of a dojo; without `exports` it has no scoreboards and no crews."""
     scopes = [keys.DOJO, *map(str, modules)]
     boards = [f"b:{scope}:{days}" for scope in scopes for days in WINDOWS] if exports else []
     scores = [f"s:{scope}" for scope in scopes] if is_open else []
     names = [*boards, *scores, *(f"c:{module}" for module in modules)]
-    return [ArrayName(name, dojo_id, scopes[1:]) for name in names]
+    return [DojoArray(ArrayName(name), dojo_id, scopes[1:]) for name in names]
 
 
 def digest_of(*found: bytes) -> str:

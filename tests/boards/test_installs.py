@@ -268,13 +268,21 @@ async def test_an_interrupted_whole_pass_leaves_the_old_state(
     await dojo_site.queue.release()
     await dojo_site.answer()
     check(cache, world_of(dojo_site.webapp.engine))
-    # Whole passes that begin an hour later remove what is left of it.
-    left = f"{keys.generation(dojo_site.dojo.dojo_id, attempt.token)}*"
-    assert cache.keys(left)
+    # The next whole pass of the dojo has removed what was left of it.
+    assert not cache.keys(f"{keys.generation(dojo_site.dojo.dojo_id, attempt.token)}*")
+    assert cache.hlen(keys.GENERATIONS) == 1
+    # What is left of other dojos goes with whole passes that begin an hour later.
+    gone = dojo_site.dojo.dojo_id + 1
+    left = keys.generation(gone, attempt.token)
+    cache.hset(keys.GENERATIONS, f"{gone}@{attempt.token}", ",0,")
+    cache.hset(left, "modules", ",0,")
+    await dojo_site.queue.enqueue([PendingJob(dojo_site.whole)])
+    await dojo_site.answer()
+    assert cache.exists(left)
     cache.hset(keys.CLOCK, "last", str(attempt.token + 3601 * SECOND))
     await dojo_site.queue.enqueue([PendingJob(dojo_site.whole)])
     await dojo_site.answer()
-    assert not cache.keys(left)
+    assert not cache.exists(left)
     assert cache.hlen(keys.GENERATIONS) == 1
     check(cache, world_of(dojo_site.webapp.engine), await dojo_site.now())
 

@@ -1,8 +1,9 @@
 -- List the arrays of a dojo that have changed since they were exported.
 --
 -- request: dojo
--- reply: nil where the state is missing; else generation, token (of this moment), arrays (array of
---        {name, size (entries), as-of of the exported array (text)})
+-- reply: nil where the state is missing; else generation, token (of this moment), is_doubtful (the
+--        dojo itself differs, so that arrays from this state would be wrong), arrays (array of {name,
+--        size (entries), as-of of the exported array (text)})
 --
 -- include boards/arrays
 
@@ -29,4 +30,4 @@ for _, array in ipairs(redis.call('ZRANGE', state.prefix .. ':dirty', 0, -1)) do
   end
 end
 return reply({generation = state.generation, token = clock.token, modules = state.modules,
-  arrays = arrays})
+  is_doubtful = has_doubt(state), arrays = arrays})

@@ -44,13 +44,14 @@ if old then
 end
 redis.call('SET', BOARDS .. dojo, generation)
 states[dojo] = nil
-local doubted = tonumber(redis.call('HGET', DOUBTS, dojo))
-if doubted and doubted <= tonumber(generation) then
-  redis.call('HDEL', DOUBTS, dojo)
-  -- Not derived: a solve since the snapshot may not be in the new state yet.
-  follow('doubt_ended', dojo, false)
+local was_doubtful = redis.call('HEXISTS', DOUBTS, dojo) == 1 and not has_doubt(new)
+if was_doubtful then redis.call('HDEL', DOUBTS, dojo) end
+-- The statistics follow where they came from the state before. They are not derived: a solve since
+-- the snapshot may not be in the new state yet. A reconcile, which doubts all, has enqueued them.
+if was_doubtful or (old and not has_doubt(old, EVERY_DOJO)) then
+  follow('boards_installed', dojo, false)
 end
 set_next_expiry(dojo)
-if is_lost then follow('state_missing', dojo) end -- what was written to it could not be copied
+if is_lost then doubt(dojo, 'state_missing') end -- what was written to it could not be copied
 if redis.call('ZCARD', new.prefix .. ':dirty') > 1 then follow('arrays_changed', dojo) end
 return reply({status = 'installed', since = request.since, replaced = replaced})

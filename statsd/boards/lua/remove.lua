@@ -1,9 +1,12 @@
 -- Remove generations that are not current: replaced ones, and those whose build was interrupted.
 --
--- request: dojo, generation (nil: all that are older than `before`), before (token)
+-- request: dojo and generation; or, to remove some at a time: before (a token: older ones go), and
+--          dojos (dojo -> true: all of these go, since the caller is the only one that builds them)
 -- reply: how many
 --
 -- include boards/state
+
+local SOME = 10
 
 next_token()
 local removed = 0
@@ -18,7 +21,8 @@ if request.generation then
 else
   for _, id in ipairs(redis.call('HKEYS', GENERATIONS)) do
     local dojo, generation = id:match('^(.*)@(%d+)$')
-    if tonumber(generation) < request.before and removed < 10 then remove_unless_current(dojo, generation) end
+    local is_left_over = request.dojos[dojo] or tonumber(generation) < request.before
+    if is_left_over and removed < SOME then remove_unless_current(dojo, generation) end
   end
 end
 return removed

@@ -140,14 +140,13 @@ local function whole(dojo)
   return state
 end
 
--- Whether the state is known to be wrong, or may be, so that a whole pass is pending.
-local function is_doubtful(state)
-  local generation = tonumber(state.generation)
-  for _, doubt in ipairs({state.dojo, EVERY_DOJO}) do
-    if tonumber(redis.call('HGET', DOUBTS, doubt) or 0) > generation then return true end
-  end
-  return false
+-- Whether the state of a dojo is known to be wrong, so that a whole pass is pending.
+local function has_doubt(state, dojo)
+  return tonumber(redis.call('HGET', DOUBTS, dojo or state.dojo) or 0) > tonumber(state.generation)
 end
+
+-- Whether it is, or may be since Redis may have older data.
+local function is_doubtful(state) return has_doubt(state) or has_doubt(state, EVERY_DOJO) end
 
 local function solves_in(score) return math.floor(tonumber(score or 0) / SCORE_UNIT) end
 
