@@ -1,6 +1,6 @@
 """Activity: the dates of a user's solves in the last year; see docs/contract.md."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from statsd import keys
 from statsd.calculators import Calculator, Cost, Input, Values
-from statsd.calculators.counted import among, integers, leaves, paired
+from statsd.calculators.counted import among, integers, leaves
 from statsd.job import Job, Priority
 from statsd.schema import CORRECT, submissions as solve, users
 
@@ -20,8 +20,7 @@ FEW_USERS = 500
 """For up to so many users the index is read; for more of them, of 20,000, the table takes less."""
 
 USER_IDS, FEW, MANY = "user_ids", "few_users", "many_users"
-KNOWN_USERS, KNOWN_CHALLENGES = "known_users", "known_challenges"
-"""The names of the parameters with the ids of users, and of their known challenges."""
+"""The names of the parameters with the ids of users."""
 _SINCE = sa.bindparam("since", type_=sa.DateTime)
 
 
@@ -44,30 +43,30 @@ def _every() -> "sa.Select[Any]":
 
 
 def _solves() -> "sa.Select[Any]":
-    """Select each user's solves of the last year, in the order of their ids.
+    """Select each user's dates of the last year, in the order of the ids of the solves.
 
-    No index of the solves has the user first. So the cheapest way depends on what is known:
+    No index of the solves has the user first. So the cheapest way depends on the number of users:
 
-    - `KNOWN`: the challenges that may be among the user's solves are known, and each of them is
-      looked up by index. This costs some microseconds for each challenge.
     - `FEW`: the index of all solves, which has the user second, is read once, and the solves that
       it names are looked up. This reads no submission that is not the user's.
     - `MANY`: the solves of all these users are so many that they are found in the table.
 
-    Arrays of the last two have their users; an empty array costs nothing.
+    Arrays of both have their users; an empty array costs nothing.
     """
-    known = paired(user_id=KNOWN_USERS, challenge_id=KNOWN_CHALLENGES)
+    found = _of_few().union_all(_of_many()).subquery()
+    dates = sa.func.array_agg(aggregate_order_by(found.c.date, found.c.id)).label("dates")
+    return sa.select(found.c.user_id, dates).group_by(found.c.user_id).order_by(found.c.user_id)
+
+
+def _of_few() -> "sa.Select[Any]":
     named = solve.alias("named")
     pairs = (
-        sa.select(known.c.user_id, known.c.challenge_id)
-        .union_all(
-            sa.select(named.c.user_id, named.c.challenge_id).where(
-                named.c.type == CORRECT, among(named.c.user_id, FEW), _has_any(FEW)
-            )
-        )
+        sa.select(named.c.user_id, named.c.challenge_id)
+        .where(named.c.type == CORRECT, among(named.c.user_id, FEW), _has_any(FEW))
+        # Each OFFSET keeps its part apart. Otherwise the planner may join all solves of the year.
+        .offset(sa.literal_column("0"))
         .subquery()
     )
-    # The OFFSET keeps the LATERAL apart. Otherwise the planner may join all solves of the year.
     one = solve.alias("one")
     looked_up = (
         sa.select(one.c.id, one.c.date)
@@ -80,29 +79,17 @@ def _solves() -> "sa.Select[Any]":
         .offset(sa.literal_column("0"))
         .lateral()
     )
-    found = (
-        sa.select(pairs.c.user_id, pairs.c.challenge_id, looked_up.c.id, looked_up.c.date)
-        .select_from(pairs.join(looked_up, sa.true()))
-        .union_all(
-            sa.select(solve.c.user_id, solve.c.challenge_id, solve.c.id, solve.c.date).where(
-                solve.c.type == CORRECT,
-                among(solve.c.user_id, MANY),
-                solve.c.date >= _SINCE,
-                _has_any(MANY),
-            )
-        )
-        .subquery()
+    return sa.select(pairs.c.user_id, looked_up.c.id, looked_up.c.date).select_from(
+        pairs.join(looked_up, sa.true())
     )
-    return (
-        sa.select(
-            found.c.user_id,
-            sa.func.array_agg(aggregate_order_by(found.c.date, found.c.id)).label("dates"),
-            sa.func.array_agg(aggregate_order_by(found.c.challenge_id, found.c.id)).label(
-                "challenge_ids"
-            ),
-        )
-        .group_by(found.c.user_id)
-        .order_by(found.c.user_id)
+
+
+def _of_many() -> "sa.Select[Any]":
+    return sa.select(solve.c.user_id, solve.c.id, solve.c.date).where(
+        solve.c.type == CORRECT,
+        among(solve.c.user_id, MANY),
+        solve.c.date >= _SINCE,
+        _has_any(MANY),
     )
 
 
@@ -114,32 +101,11 @@ def _has_any(parameter: str) -> "sa.ColumnElement[bool]":
 _USERS = sa.select(users.c.id).where(among(users.c.id, USER_IDS)).order_by(users.c.id)
 
 
-def parameters(
-    jobs: Sequence[Activity], now: datetime, known: Mapping[int, Iterable[int]] | None = None
-) -> Mapping[str, Any]:
-    """Return the parameters of the statements.
-
-    `known` has, for some users, the ids of challenges among which are all that they solved in the
-    last year. Only these are looked up, and the answer is as exact as the set is complete.
-    """
-    known = known or {}
+def parameters(jobs: Sequence[Activity], now: datetime) -> Mapping[str, Any]:
+    """Return the parameters of the statements."""
     user_ids = [job.user_id for job in jobs]
-    pairs = [(each, challenge_id) for each in user_ids for challenge_id in {*known.get(each, ())}]
-    unknown = [each for each in user_ids if each not in known]
-    few, many = ([], unknown) if len(unknown) > FEW_USERS else (unknown, [])
-    return {
-        USER_IDS: user_ids,
-        KNOWN_USERS: [user_id for user_id, _ in pairs],
-        KNOWN_CHALLENGES: [challenge_id for _, challenge_id in pairs],
-        FEW: few,
-        MANY: many,
-        "since": now - YEAR,
-    }
-
-
-def solved(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[int, Sequence[int]]:
-    """Return, by user, the challenges solved in the last year: what `parameters` calls known."""
-    return {each.user_id: each.challenge_ids for each in results[1]}
+    few, many = ([], user_ids) if len(user_ids) > FEW_USERS else (user_ids, [])
+    return {USER_IDS: user_ids, FEW: few, MANY: many, "since": now - YEAR}
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Activity, Values]:

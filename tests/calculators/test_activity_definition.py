@@ -1,5 +1,6 @@
 """Activity against the definition in plain Python, over random small databases; and its plans."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -16,7 +17,7 @@ from statsd.calculators.activity import FEW_USERS, Activity
 from statsd.dev import embedded
 from tests.oracles.naive import World
 from tests.oracles.naive_awards import activity as naive_activity
-from tests.oracles.worlds import CHALLENGES, NOW, insert, worlds
+from tests.oracles.worlds import NOW, insert, worlds
 
 YEAR_AGO = NOW - timedelta(days=365)
 TICK = timedelta(microseconds=1)
@@ -33,7 +34,6 @@ def rows_of(connection: sa.Connection, parameters: Any) -> list[Any]:
     world=worlds(),
     edges=st.lists(st.sampled_from([-TICK, timedelta(0), TICK]), max_size=5),
     gone=st.sampled_from([GONE[:1], GONE]),
-    data=st.data(),
 )
 @settings(
     max_examples=300,
@@ -45,9 +45,8 @@ def test_activity_equals_the_definition(
     world: World,
     edges: list[timedelta],
     gone: list[Activity],
-    data: st.DataObject,
 ) -> None:
-    """For few users and for many, and with known challenges for some of them."""
+    """For few users and for many."""
     for solve, step in zip(world.submissions, edges, strict=False):
         solve["date"] = YEAR_AGO + step
     wanted = [Activity(user["id"]) for user in world.users] + gone
@@ -55,13 +54,6 @@ def test_activity_equals_the_definition(
         insert(connection, world)
         results = rows_of(connection, activity.parameters(wanted, NOW))
         found = activity.shape(results)
-        solved = activity.solved(results)
-        known = {
-            user["id"]: {*solved.get(user["id"], ()), *data.draw(further)}
-            for user in world.users
-            if data.draw(st.booleans())
-        }
-        looked_up = rows_of(connection, activity.parameters(wanted, NOW, known))
         every = connection.scalars(activity.calculator.every).all()
         connection.rollback()
     assert found == {
@@ -70,9 +62,6 @@ def test_activity_equals_the_definition(
         }
         for user in world.users
     }
-    assert activity.shape(looked_up) == found
-    assert activity.solved(looked_up) == solved
-    assert activity.changes(looked_up, NOW) == activity.changes(results, NOW)
     solvers = [
         solve["user_id"]
         for solve in world.submissions
@@ -81,10 +70,6 @@ def test_activity_equals_the_definition(
     assert sorted(every) == sorted(set(solvers))
     counts = [solvers.count(user_id) for user_id in every]
     assert counts == sorted(counts, reverse=True)
-
-
-further = st.lists(st.integers(1, CHALLENGES + 1), max_size=3)
-"""Challenges that the user may not have solved, or that may not exist."""
 
 
 # --- plans
@@ -112,6 +97,8 @@ def many_submissions(
         server = postgres
         if request.param == "oldest":
             if not OLDEST.exists():
+                if os.environ.get("CI"):
+                    pytest.fail(f"{OLDEST} is not installed; .ci/run installs it")
                 pytest.skip(f"{OLDEST} is not installed")
             server = stack.enter_context(embedded.postgres(binary=OLDEST))
         url = sa.make_url(server.url).set(drivername="postgresql+psycopg2")
@@ -148,25 +135,19 @@ def scans_in(plan: str) -> list[str]:
 
 
 @pytest.mark.parametrize("users", [1, 10, 100])
-@pytest.mark.parametrize("known", [False, True])
 def test_activity_of_few_users_never_reads_all_submissions(
-    many_submissions: sa.Engine, users: int, known: bool
+    many_submissions: sa.Engine, users: int
 ) -> None:
-    """Nor, where their challenges are known, all solves."""
     jobs = [Activity(user_id) for user_id in range(1, users + 1)]
     with many_submissions.connect() as connection:
-        full = rows_of(connection, activity.parameters(jobs, NOW))
-        solved = activity.solved(full)
-        assert {len(challenge_ids) for challenge_ids in solved.values()} <= {39, 40, 41}
-        parameters = activity.parameters(jobs, NOW, solved if known else None)
-        assert activity.shape(rows_of(connection, parameters)) == activity.shape(full)
+        parameters = activity.parameters(jobs, NOW)
+        _, found = rows_of(connection, parameters)
+        assert {len(each.dates) for each in found} <= {39, 40, 41}
         plan = plan_of(connection, parameters)
     scans = scans_in(plan)
     assert scans, plan
     by_index = ("Index Scan using", "Index Only Scan using")
     assert all(scan.startswith(by_index) for scan in scans), plan
-    if known:  # each look-up has both columns of the index
-        assert len(scans) == plan.count("Index Cond: ((challenge_id = ") == 1, plan
 
 
 def test_activity_of_many_users_reads_the_solves_once(many_submissions: sa.Engine) -> None:
