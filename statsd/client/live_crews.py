@@ -17,7 +17,7 @@ import msgspec
 from statsd import keys, scripts
 from statsd.calculators import user_entries
 from statsd.calculators.crew_tags import Member, ranked
-from statsd.client.pages import Board
+from statsd.client.pages import Board, BoardEntry
 from statsd.job import SECOND
 
 RECORDS = 300  # records read at once
@@ -56,23 +56,6 @@ class CrewsReading:
                 self.crews = finished.value
 
 
-class _Member(msgspec.Struct, array_like=True):
-    user: str
-    rank: int
-    score: str
-    text: str
-
-    def entry(self) -> dict[str, Any]:
-        name, email = user_entries.person_in(self.text)
-        return {
-            "rank": self.rank + 1,
-            "solves": user_entries.solves_in(int(self.score)),
-            "user_id": int(self.user),
-            "name": name,
-            "email": email,
-        }
-
-
 class _Found(msgspec.Struct):
     """The first part of a reply, as described on top of the script."""
 
@@ -80,7 +63,7 @@ class _Found(msgspec.Struct):
     generation: str = ""
     since: int = 0
     wanted: list[str] = []
-    members: list[_Member] | None = None
+    members: list[BoardEntry] | None = None
     now: int = 0
 
 
@@ -114,14 +97,16 @@ def _request(board: Board, fields: Mapping[str, Any]) -> bytes:
 
 
 def _crews(
-    board: Board, members: list[_Member], records: Mapping[str, bytes | None], now: int
+    board: Board, members: list[BoardEntry], records: Mapping[str, bytes | None], now: int
 ) -> list[dict[str, Any]] | None:
     """Return the crews; None where a record is missing."""
     if any(records[each.user] is None for each in members):
         return None
     earliest = now - board.days * DAY if board.days else None
     return ranked(
-        Member(each.entry(), _challenges(records[each.user] or b"", board.module_index, earliest))
+        Member(
+            {**each.entry()}, _challenges(records[each.user] or b"", board.module_index, earliest)
+        )
         for each in members
     )
 

@@ -137,13 +137,16 @@ def entry_alone(board: Board, user_id: int) -> Part:
     return Part(board, 1, 0, user_id)
 
 
-class _Entry(msgspec.Struct):
+class BoardEntry(msgspec.Struct):
+    """An entry in the replies of the scripts `boards/page` and `boards/crews`."""
+
     rank: int
     user: str
     score: str
     text: str
 
     def entry(self) -> ScoreboardEntry:
+        """Return it as scoreboards have it."""
         name, email = user_entries.person_in(self.text)
         return {
             "rank": self.rank + 1,
@@ -158,8 +161,8 @@ class _Page(msgspec.Struct):
     """The reply of the script `boards/page`, as described on top of it."""
 
     total: int
-    entries: list[_Entry]
-    own: _Entry | None = None
+    entries: list[BoardEntry]
+    own: BoardEntry | None = None
 
 
 def read_part(reply: bytes | None) -> ScoreboardPage | None:

@@ -59,7 +59,8 @@ for first = 1, #users, MOST do
   for i, stored in ipairs(redis.call('HMGET', NAMES, unpack(some))) do
     local text = text_in(stored)
     if not text then return nil end
-    fields.members[#fields.members + 1] = {some[i], ranks[some[i]], scores[i], text}
+    fields.members[#fields.members + 1] =
+      {rank = ranks[some[i]], user = some[i], score = scores[i], text = text}
   end
 end
 if #wanted == 0 then return {reply(fields)} end
