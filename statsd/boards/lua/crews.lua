@@ -5,11 +5,11 @@
 -- reply: nil where it is missing; else an array: a map, then strings
 --   the array: the map has is_array; the string is JSON
 --   records of `users`: the map is empty; the strings are records, nil where there is none
---   otherwise generation, since (the newest write to it), wanted (array of the tagged users on the
---     board whose records were written since) and, if their records are among the strings: members
---     (array of {user, rank (from 0), score (text), text (JSON of name and e-mail address)}), now
---     (the moment in microseconds that the state is true for). If there are too many, the caller
---     reads them with `users`, and asks again.
+--   otherwise: generation; since (the newest write to it); wanted (the tagged users on the board whose
+--     records were written since). If these are too many, the caller reads their records with `users`,
+--     and asks again. Else the strings are their records, and there are also members (array of {rank
+--     (from 0), user, score (text), text (JSON of name and e-mail address)}) and now (the moment in
+--     microseconds that the state is true for).
 --
 -- include boards/state
 

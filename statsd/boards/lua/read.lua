@@ -4,10 +4,11 @@
 -- request: dojo, generation, ranks (array of {scope, days}), scored (array of modules), challenges
 --          (array of modules), since (token), limit (of users)
 -- reply: nil where the generation was replaced, or where more users with a tag than the limit changed
---        since then; an empty string where it lost a key; else an array: {token, changed (users whose records were
---        written since), challenges (for each module a flat array of challenges and solves)}, then
---        strings: ranks, scored, and the records of the changed users, the last first; empty for
---        those whose name has no tag
+--        since then. An empty string where the state lost a key. Else an array: a map, then strings.
+--   map      token; changed (users whose records were written since); challenges (for each module a
+--            flat array of challenges and solves)
+--   strings  ranks, scored, and the records of the changed users, the last first. The record is empty
+--            where the name has no tag.
 --
 -- include boards/state
 

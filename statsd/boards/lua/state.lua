@@ -434,7 +434,8 @@ local function mark(state, arrays)
     end
   end
   for first = 1, #marks, MOST_MARKS do
-    redis.call('ZADD', state.prefix .. ':dirty', unpack(marks, first, math.min(#marks, first + MOST_MARKS - 1)))
+    local last = math.min(#marks, first + MOST_MARKS - 1)
+    redis.call('ZADD', state.prefix .. ':dirty', unpack(marks, first, last))
   end
   return #marks / 2
 end

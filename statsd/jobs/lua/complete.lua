@@ -8,15 +8,24 @@
 -- Small values follow the request in ARGV. Large ones were written under keys of their own, which
 -- are renamed: a script copies each of its strings several times.
 --
--- request: token, epoch, lease, oldest (microseconds that a token may be old)
---          answers: array of {name, key_index (JSON array of its keys), values (array of {key,
---            index of the value in ARGV or, as text, the key it was written under, token of the
---            value}), partial (only write values: more
---            will follow), has_values (whether there are any, in earlier pieces too), owner (nil, or the job that owns the values; the key index stays), jobs (as `enqueue_all` takes them), acknowledged (ids of solves), took
---            (microseconds), cooldown (microseconds; nil: none),
---            own_cooldown (also without values), changes_at (the moment from which
---            another answer is right; nil: never), and the fields for hooks.completed}
---          next (a lease request, as `lease_due` takes it; nil: lease nothing)
+-- request: token, epoch, lease
+--          oldest   microseconds that a token may be old
+--          next     a lease request, as `lease_due` takes it; nil: lease nothing
+--          answers  array of answers, or pieces of them, with the fields for hooks.completed, and:
+--            name
+--            values        array of {key, place, token}. The place is an index in ARGV or, as text, the
+--                          key that the value was written under. The token is of a value of its own.
+--            partial       only write these values: more pieces will follow
+--            has_values    whether there are values, in earlier pieces too
+--            key_index     JSON array of the keys of the job
+--            owner         the job that owns the values, if it is another one; its key index stays
+--            oldest        as above, for this answer alone
+--            jobs          as `enqueue_all` takes them
+--            acknowledged  ids of solves
+--            took          microseconds
+--            cooldown      microseconds; nil: none
+--            own_cooldown  the cooldown holds without values, too
+--            changes_at    the moment from which another answer is right; nil: never
 -- reply: outcomes: array, for each answer {status, waited (milliseconds since the publication of
 --          the oldest event that it answers; nil: for no event), unchanged (how many of its
 --          values)}; status is 'completed', 'requeued' (written, and enqueued again meanwhile),
