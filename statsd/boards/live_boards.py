@@ -109,10 +109,7 @@ def _newest_in(
     """Return the date and the row of the newest solves, in the order of `NEWEST_FIRST`."""
     earliest = microseconds(now - RECENT)
     found = [
-        each
-        for fields in totals.records
-        for each in grouped(fields)
-        if each.flags & COUNTED and each.date >= earliest
+        each for each in grouped(totals.newest) if each.flags & COUNTED and each.date >= earliest
     ]
     found.sort(key=lambda each: (each.module_index, each.challenge_index))
     found.sort(key=lambda each: (each.date, each.solve_id), reverse=True)

@@ -26,8 +26,8 @@ class PrefetchedTotals(msgspec.Struct, frozen=True):
     users: int
     chart: list[tuple[int, int]]
     """Solves and users on each day of the chart."""
-    records: list[list[int]]
-    """The entries of the users with the newest solves, each a flat list of fields."""
+    newest: list[int]
+    """The entries of the newest solves, and perhaps others: a flat list of fields."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,13 @@ from statsd import keys
 from statsd.calculators.dojo_arrays import Exports
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.user_entries import UserEntries
+from statsd.consistency.compare import Comparison
+from statsd.jobs.pending import PendingJob
 from statsd.servers.database import Database
 from tests.oracles.histories import History
 from tests.oracles.stored_boards import check, check_live, world_of
-from tests.support.webapp import Challenge, DojoChallenge, Membership, Module, User, WebApp
+from tests.support.daemon_parts import Parts
+from tests.support.webapp import Challenge, DojoChallenge, Membership, Module, User, WebApp, now
 from tests.support.workers import Workers
 
 HISTORIES, STEPS = 6, 40
@@ -160,3 +163,30 @@ async def test_user_entries_alone_keep_the_boards_correct(
         check_live(cache, world, dojo)
     await workers.answer()
     check(cache, world)
+
+
+@pytest.mark.usefixtures("publishing")
+async def test_of_many_equal_dates_the_same_solves_are_the_newest_as_in_the_full_calculation(
+    async_cache: Redis, snapshots: Database, webapp: WebApp
+) -> None:
+    """Otherwise the audit would take them for drift."""
+    parts = Parts(async_cache, snapshots)
+    users = [webapp.create_user() for _ in range(130)]  # as text, the newest ids come first
+    dojo = webapp.create_dojo(2)
+    first, second = webapp.challenge_ids(dojo)
+    for user in users[:-20]:
+        webapp.solve(user, first)
+    for user in users[-20:]:
+        webapp.solve(user, second)
+    with webapp.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE submissions SET date = :date"), {"date": now()})
+    await parts.start()
+    with webapp.engine.begin() as connection:  # no event: the statistics come from the state
+        solves_of_user = sa.text("DELETE FROM submissions WHERE user_id = :user")
+        connection.execute(solves_of_user, {"user": users[0].id})
+    await parts.queue.enqueue([PendingJob(UserEntries(dojo.dojo_id, users[0].id))])
+    await parts.answer()
+    result = await Comparison(async_cache, snapshots).compare(
+        [DojoStats(dojo.dojo_id)], await parts.now()
+    )
+    assert (result.differences, result.failures) == ([], [])

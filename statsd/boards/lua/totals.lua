@@ -2,7 +2,7 @@
 --
 -- include boards/state
 
-local MOST_RECORDS = 25
+local MOST_RECORDS = 1000
 local MOST_SOLVES = 100000 -- of a dojo whose statistics are computed in full
 
 -- Whether the statistics of a dojo were enqueued for an event, and not because its state changed.
@@ -14,7 +14,7 @@ local function is_of_event(state)
 end
 
 -- Returns nil where the state is missing or doubtful; else: solves, users, chart (array over its
--- days of {solves, users}), records (of the users with the newest solves).
+-- days of {solves, users}), newest (flat array of entries, the newest ones among them).
 local function totals_of(dojo)
   local state = open(dojo)
   if not state or is_doubtful(state) or is_of_event(state) or not has_keys_of(state, 'dojo') then
@@ -37,15 +37,20 @@ local function totals_of(dojo)
     'WITHSCORES')[2]
   local users = redis.call('ZREVRANGEBYSCORE', prefix .. ':newest', '+inf', last or '-inf',
     'LIMIT', 0, MOST_RECORDS)
-  local records = {}
+  local newest, earliest = {}, tonumber(last) or -math.huge
   for _, user in ipairs(users) do
     local record = user ~= SENTINEL and unpacked(redis.call('HGET', prefix .. ':users', user))
-    if record then records[#records + 1] = record.entries end
+    local entries = record and record.entries or {}
+    for at = 1, #entries, FIELDS do
+      if entries[at + 4] >= earliest then
+        for field = at, at + FIELDS - 1 do newest[#newest + 1] = entries[field] end
+      end
+    end
   end
   return {
     solves = tonumber(redis.call('HGET', prefix, 'solves') or 0),
     users = redis.call('ZCARD', board(prefix, 'dojo', 0)) - 1,
     chart = chart,
-    records = records,
+    newest = newest,
   }
 end
