@@ -36,8 +36,8 @@ def measure(stage: Stage) -> Iterator[Result]:
         writes.counts.clear()
         busy, seconds = _spent_on(stage, daemon, solves)
         share = seconds / (INTERVAL * len(solves))
-        entries = writes.entries(writes.counts) - share * writes.entries(idle_writes)
-    own = busy.since(idle.times(share)).times(1 / len(solves))
+        entries = max(0.0, writes.entries(writes.counts) - share * writes.entries(idle_writes))
+    own = busy.beyond(idle.times(share)).times(1 / len(solves))
     without, whole = solve_floor.measure(stage, solves, FLOOR_ROUNDS)
     yield from _costs(stage, own, without.spent, whole.spent, len(solves))
     for label, floor in (("without arrays", without), ("with arrays", whole)):
