@@ -32,7 +32,7 @@ WATERMARK = f"{INTERNAL}watermark"
 AUDIT = f"{INTERNAL}audit"
 DAEMONS = f"{INTERNAL}daemons"
 
-BOARDS = "stats:boards:3:"
+BOARDS = "stats:boards:4:"
 """The prefix of the keys of dojos' states; the number is the version of their format."""
 BOARD_CHANGES = f"{INTERNAL}board_changes"
 GENERATIONS = f"{INTERNAL}generations"

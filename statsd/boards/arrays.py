@@ -1,13 +1,14 @@
 """Arrays: the contract's JSON of scoreboards, crews, scores and challenge solves."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import orjson
 
 from statsd import keys
-from statsd.boards.columns import RECORD_ENTRY, Array, starts_of_groups
+from statsd.boards.columns import RECORD_ENTRY, Array, sorted_once, starts_of_groups
 from statsd.boards.shape import DAY, OrderedScores, Ranking
 from statsd.calculators.crew_tags import Member, ranked
 from statsd.calculators.user_entries import COUNTED, Person, packed_entries
@@ -100,8 +101,8 @@ def scoreboard(ranking: Ranking, tails: Tails) -> bytes:
 def scores(found: OrderedScores) -> bytes:
     """Return the object of scores."""
     users = found.users.tolist()
-    counts = dict(zip(map(str, users), found.counts.tolist(), strict=True))
-    return orjson.dumps({"ranks": users, "solves": counts})
+    counts = dict(zip(users, found.counts.tolist(), strict=True))
+    return orjson.dumps({"ranks": users, "solves": counts}, option=orjson.OPT_NON_STR_KEYS)
 
 
 def challenge_solves(found: Mapping[int, int]) -> bytes:
@@ -118,7 +119,7 @@ class Tagged:
         """Take the user of each entry, and the entries, with the fields of `RECORD_ENTRY`."""
         is_counted = (entries["flags"] & COUNTED) > 0
         self._users, self._entries = users[is_counted], entries[is_counted]
-        self.users = np.unique(self._users)
+        self.users = sorted_once(self._users)
         """The users with any counted entry, in order."""
 
     def challenges(self, scope: str, earliest: int | None) -> dict[int, list[int]]:
@@ -132,7 +133,7 @@ class Tagged:
         if earliest is not None:
             chosen &= self._entries["date"] >= earliest
         pairs = (self._users[chosen].astype("i8") << 32) + self._entries["challenge"][chosen]
-        pairs = np.unique(pairs)
+        pairs = sorted_once(pairs)
         users, challenges = pairs >> 32, (pairs & 0xFFFFFFFF).tolist()
         starts = starts_of_groups(users)
         ends = [*starts[1:].tolist(), len(challenges)]
@@ -163,17 +164,19 @@ def crews(ranking: Ranking, tagged: Tagged, tails: Tails, now: int) -> bytes:
         return b"[]"
     earliest = now - ranking.days * DAY if ranking.days else None
     challenges = tagged.challenges(ranking.scope, earliest)
-    return orjson.dumps(
-        ranked(
-            Member(
-                {"rank": place + 1, "solves": solves, **orjson.loads(b"{" + tails[user][1:-1])},
-                challenges.get(user, []),
-            )
-            for place, user, solves in zip(
-                places.tolist(),
-                ranking.users[places].tolist(),
-                ranking.solves[places].tolist(),
-                strict=True,
-            )
-        )
-    )
+    users, solves = ranking.users[places].tolist(), ranking.solves[places].tolist()
+    ranks, numbers = _RANKS.up_to(int(places[-1]) + 1), _SOLVES.up_to(max(solves))
+    members = []
+    for rank, user, count in zip((places + 1).tolist(), users, solves, strict=True):
+        own, tail = challenges.get(user, []), tails[user]
+        parts = (ranks[rank], numbers[count], tail[:-2], b',"challenges":', orjson.dumps(own), b"}")
+        shown = orjson.Fragment(b"".join(parts))
+        members.append(Member(rank, count, _name_in(tail), own, shown))
+    return orjson.dumps(ranked(members))
+
+
+@lru_cache(maxsize=20_000)  # the same users are on many boards
+def _name_in(tail: bytes) -> str | None:
+    """Return the name in the end of a user's entries."""
+    name: str | None = orjson.loads(b"{" + tail[1:-1])["name"]
+    return name

@@ -21,11 +21,12 @@ from statsd.boards.columns import Array, Entries
 from statsd.boards.exports_switch import has_exports
 from statsd.boards.names import PEOPLE, Names, People
 from statsd.boards.shape import (
-    SCORED_SENTINEL,
+    ITEMS_SENTINEL,
     DojoShape,
     Ranking,
     Records,
     flat,
+    ranking,
     scores_in_order,
 )
 from statsd.calculators.dojo_arrays import Boards
@@ -34,7 +35,7 @@ from statsd.calculators.user_entries import (
     VISIBLE,
     Person,
 )
-from statsd.definitions import SENTINEL
+from statsd.definitions import SENTINEL, WINDOWS
 from statsd.errors import StatsdError
 from statsd.job import SECOND
 from statsd.jobs.attempt import Answer, Attempt
@@ -43,7 +44,7 @@ from statsd.servers.database import Database
 
 NUMBERS = 4000  # numbers in one call of the script `boards/upload`, about
 BYTES = 500_000  # bytes of records in one call of it, about
-ENTRIES = 300_000  # read at once, about; some 100 bytes each
+ENTRIES = 50_000  # read at once, about; some 100 bytes each
 COPIED = 100  # users copied in one call of the script `boards/install`
 OLDEST_BUILD = 3600.0  # seconds; a build is fenced by the log of what changed, not by its age
 """A giant dojo takes longer to build than other answers may."""
@@ -131,7 +132,7 @@ class Builder:
             structures = await snapshot.rows(structure.STRUCTURE, parameters)
             members = await snapshot.rows(structure.MEMBERS, parameters)
             entries = await columns.read(snapshot, ENTRIES_OF_DOJOS, parameters)
-            shown = np.unique(entries.user[(entries.flags & VISIBLE) > 0])
+            shown = columns.sorted_once(entries.user[(entries.flags & VISIBLE) > 0])
             rows = await snapshot.rows(PEOPLE, {"user_ids": shown.tolist()})
         people.add((user, Person(name, email)) for user, name, email in rows)
         return Found(
@@ -186,6 +187,9 @@ class _Installed(msgspec.Struct):
     replaced: str | None = None
 
 
+NO_RECORDS = Records([], [])
+
+
 class Built:
     """One dojo of a batch: the keys of its new generation, and its arrays."""
 
@@ -201,10 +205,12 @@ class Built:
         self._exports = found.exports
         self._tails = found.people.tails
         self._members = found.members.get(dojo_id)
-        self._scored = shape.scored()
-        self._rankings = [*shape.rankings()]
+        self._items = shape.items()
+        self._rankings = [
+            ranking(scope, days, items) for scope, items in self._items.items() for days in WINDOWS
+        ]
         self._challenges = shape.challenges()
-        self._records = shape.records(attempt.token, found.people.digests, self._scored)
+        self._records = shape.records(attempt.token, found.people.digests, self._items)
         is_tagged = np.flatnonzero(np.isin(shape.users, [*found.people.tagged])).tolist()
         self._tagged = tagged_of(
             {self._records.users[at]: self._records.packed[at] for at in is_tagged}
@@ -213,14 +219,14 @@ class Built:
     def strings(self) -> Iterator[tuple[str, bytes]]:
         """Yield the keys that are strings."""
         yield f"{self._prefix}:members", structure.packed_members(self._members)
-        for module, items in self._scored.items():
-            yield f"{self._prefix}:{module}:scored", SCORED_SENTINEL + items.tobytes()
-        for ranking in self._rankings:
-            yield f"{self._prefix}:{ranking.scope}:{ranking.days}:ranks", ranking.packed()
+        for scope, items in self._items.items():
+            yield f"{self._prefix}:{scope}:items", ITEMS_SENTINEL + items.tobytes()
 
     def uploads(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the arguments of calls of the script `boards/upload`."""
-        yield from self._record_uploads(self._records)
+        records, self._records = self._records, NO_RECORDS  # their memory is free before the arrays
+        yield from self._record_uploads(records)
+        del records
         upload = _Upload()
         for command, key, pairs in self._collections():
             for some in _pages(pairs):
@@ -273,21 +279,20 @@ class Built:
     def values(self) -> dict[str, bytes]:
         """Return all arrays of the dojo, by key, but for those that are left out."""
         found: dict[str, bytes] = {}
-        for ranking in self._rankings if self._exports else ():
-            found |= self._boards(ranking)
+        for board in self._rankings if self._exports else ():
+            found |= self._boards(board)
         for module, solves in self._challenges.items():
             key = keys.challenge_solves(self.dojo_id, module)
             found[key] = arrays.challenge_solves(solves)
         if self._own.is_open:
-            for module, items in self._scored.items():
-                found[keys.scores(self.dojo_id, module)] = arrays.scores(scores_in_order(items))
-            of_dojo = scores_in_order(*self._scored.values())
-            found[keys.scores(self.dojo_id)] = arrays.scores(of_dojo)
+            for scope, items in self._items.items():
+                key = keys.scores(self.dojo_id, keys.module_index_of(scope))
+                found[key] = arrays.scores(scores_in_order(items))
         return found
 
-    def _boards(self, ranking: Ranking) -> dict[str, bytes]:
+    def _boards(self, board: Ranking) -> dict[str, bytes]:
         now = self.attempt.token
-        return arrays.of_board(self.dojo_id, ranking, self._tagged, self._tails, now)
+        return arrays.of_board(self.dojo_id, board, self._tagged, self._tails, now)
 
 
 class _Upload:

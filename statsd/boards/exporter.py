@@ -18,7 +18,7 @@ from statsd.boards import arrays
 from statsd.boards.arrays import NO_TAGGED, ArrayName, tagged_of
 from statsd.boards.columns import Array
 from statsd.boards.names import Names
-from statsd.boards.shape import SCORED_ITEM, scores_in_order, unpacked_ranking
+from statsd.boards.shape import ITEM, ranking, scores_in_order
 from statsd.calculators.dojo_arrays import Boards, Exports
 from statsd.definitions import SENTINEL
 from statsd.job import SECOND
@@ -63,7 +63,6 @@ class _Dirty(msgspec.Struct):
 
     generation: str
     token: int
-    modules: str
     is_doubtful: bool
     arrays: list[DirtyArray]
 
@@ -82,12 +81,10 @@ class _Wanted:
     def __init__(self, found: _Dirty, ready: Sequence[ArrayName]) -> None:
         self._found = found
         self.boards = [(each.scope, each.days) for each in ready if each.kind == "b"]
-        self.scopes = [each.scope for each in ready if each.kind == "s"]
+        self.scores = [each.scope for each in ready if each.kind == "s"]
         self.modules = [each.scope for each in ready if each.kind == "c"]
-        self.scored = self.scopes
-        """The modules whose scores are read: for those of the dojo, all of them."""
-        if keys.DOJO in self.scopes:
-            self.scored = [module for module in found.modules.split(",") if module]
+        self.scopes = sorted({*self.scores, *(scope for scope, _ in self.boards)})
+        """The scopes whose items are read."""
 
     def request(self, dojo_id: int) -> bytes:
         """Return the request of the script `boards/read`."""
@@ -95,8 +92,8 @@ class _Wanted:
             {
                 "dojo": str(dojo_id),
                 "generation": self._found.generation,
-                "ranks": self.boards,
-                "scored": self.scored,
+                "scopes": self.scopes,
+                "has_boards": bool(self.boards),
                 "challenges": self.modules,
                 "since": self._found.token,
                 "limit": MOST_CHANGED,
@@ -165,9 +162,12 @@ class Exporter:
             records.pop(int(user), None)
             if record := reply.pop():
                 records[int(user)] = record
-        ranks, scored = reply[: len(wanted.boards)], reply[len(wanted.boards) :]
-        values = await self._boards(dojo_id, wanted.boards, ranks, records, read.token)
-        values |= await _scores(dojo_id, wanted, scored)
+        items = {
+            scope: np.frombuffer(raw, ITEM)[1:]  # the first one is the sentinel
+            for scope, raw in zip(wanted.scopes, reply, strict=True)
+        }
+        values = await self._boards(dojo_id, wanted.boards, items, records, read.token)
+        values |= await _scores(dojo_id, wanted.scores, items)
         values |= _challenge_solves(dojo_id, wanted.modules, read.challenges)
         return values, read.token
 
@@ -175,24 +175,20 @@ class Exporter:
         self,
         dojo_id: int,
         boards: Sequence[tuple[str, int]],
-        ranks: Sequence[bytes],
+        items: Mapping[str, Array],
         records: Mapping[int, bytes],
         now: int,
     ) -> dict[str, bytes]:
         """Return the scoreboards and crews of boards (scope and window), by key."""
         if not boards:
             return {}
-        rankings = [
-            unpacked_ranking(scope, days, raw)
-            for (scope, days), raw in zip(boards, ranks, strict=True)
-        ]
+        rankings = [ranking(scope, days, items[scope]) for scope, days in boards]
         tagged = tagged_of(records) if records else NO_TAGGED
-        users = np.unique(np.concatenate([each.users for each in rankings]))
-        tails = await self._names.of(users.tolist())
+        tails = await self._names.of([each.users.tolist() for each in rankings])
         values: dict[str, bytes] = {}
-        for ranking in rankings:
-            make = partial(arrays.of_board, dojo_id, ranking, tagged, tails, now)
-            values |= await _in_thread_if(len(ranking.users) > IN_THREAD, make)
+        for board in rankings:
+            make = partial(arrays.of_board, dojo_id, board, tagged, tails, now)
+            values |= await _in_thread_if(len(board.users) > IN_THREAD, make)
         return values
 
     async def _tagged(self, prefix: str) -> dict[int, bytes]:
@@ -215,23 +211,20 @@ def _without_state(dojo_id: int) -> Answer:
     return Answer({}, owner=Boards(dojo_id).name, boards=boards)
 
 
-async def _scores(dojo_id: int, wanted: "_Wanted", scored: Sequence[bytes]) -> dict[str, bytes]:
-    """Return the scores of scopes, by key; `scored` are the items of the modules."""
-    items = {
-        module: np.frombuffer(raw, SCORED_ITEM)
-        for module, raw in zip(wanted.scored, scored, strict=True)
-    }
+async def _scores(
+    dojo_id: int, scopes: Sequence[str], items: Mapping[str, Array]
+) -> dict[str, bytes]:
+    """Return the scores of scopes, by key."""
     values = {}
-    for scope in wanted.scopes:
-        own = [*items.values()] if scope == keys.DOJO else [items[scope]]
+    for scope in scopes:
         key = keys.scores(dojo_id, keys.module_index_of(scope))
-        is_long = sum(map(len, own)) > IN_THREAD
-        values[key] = await _in_thread_if(is_long, partial(_scores_of, own))
+        make = partial(_scores_of, items[scope])
+        values[key] = await _in_thread_if(len(items[scope]) > IN_THREAD, make)
     return values
 
 
-def _scores_of(items: Sequence[Array]) -> bytes:
-    return arrays.scores(scores_in_order(*items))
+def _scores_of(items: Array) -> bytes:
+    return arrays.scores(scores_in_order(items))
 
 
 def _challenge_solves(

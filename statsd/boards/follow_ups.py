@@ -52,6 +52,11 @@ OCCASIONS: Mapping[str, Occasion] = {
     "boards_installed": Occasion(
         Boards, "a new state replaced a doubtful one, or one that statistics came from", (TOTALS,)
     ),
+    "written_during_a_pass": Occasion(
+        UserEntries,
+        "completed for some challenges, while the dojo's state is built anew",
+        (FollowUp(UserEntries, Priority.ORDINARY),),
+    ),
     "arrays_left": Occasion(
         Exports, "completed: more arrays changed, or some still rest", (EXPORT,)
     ),

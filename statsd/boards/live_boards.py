@@ -35,10 +35,15 @@ class LiveBoards:
         self._database = database
 
     async def user_entries_of(
-        self, wanted: Sequence[UserEntries], _attempt: Attempt
+        self, wanted: Sequence[UserEntries], attempt: Attempt
     ) -> Mapping[UserEntries, Answer]:
-        """Look up what users have in dojos."""
-        rows = await self._database.alone(user_entries.ENTRIES_OF_PAIRS, user_entries.pairs(wanted))
+        """Look up what users have in dojos; answers are by dojo, whose state is then opened once.
+
+        Where only some solves have changed, the stored entries of other challenges stay.
+        """
+        in_order = sorted(wanted, key=lambda job: job.dojo_id)
+        pairs = user_entries.pairs(in_order, attempt.changed)
+        rows = await self._database.alone(user_entries.ENTRIES_OF_PAIRS, pairs)
         answers = {}
         for found in rows:
             person = Person(found.name, found.email)
@@ -51,6 +56,8 @@ class LiveBoards:
                 "person": person.text if found.is_shown else "",
             }
             job = UserEntries(found.dojo_id, found.user_id)
+            if job.name in attempt.changed:
+                new["changed"] = attempt.changed[job.name]
             answers[job] = Answer({}, boards={"user_entries": new})
         return answers
 

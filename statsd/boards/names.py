@@ -1,7 +1,7 @@
 """Names: the name and e-mail address of each user, once in Redis for all dojos."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -60,21 +60,23 @@ class Names:
         self._life: str | None = None
         self._lock = asyncio.Lock()
 
-    async def of(self, wanted: Collection[int]) -> Tails:
-        """Return the tails of at least these users, as of a moment after the call."""
+    async def of(self, wanted: Sequence[Sequence[int]]) -> Tails:
+        """Return the tails of at least the users on some boards, as of a moment after the call."""
         async with self._lock:
             if len(self._tails) > MOST:
                 self._forget()
-            reply = await self._read(wanted)
+            missing = self._missing(wanted)
+            reply = await self._read(missing)
             if reply.changed is None and self._tails:
                 self._forget()  # it is not known which names changed
-                reply = await self._read(wanted)
+                missing = self._missing(wanted)
+                reply = await self._read(missing)
             self._since = reply.token
             # Threads may read the tails meanwhile, so they are replaced and never removed.
             known = {int(user): tail_of(int(user), person_in(text)) for user, text in reply.people}
             gone = {*map(int, reply.changed or ())} - known.keys()
             self._tails |= known | {user: tail_of(user, NOBODY) for user in gone}
-            tails, unknown = self._tails, [*self._missing(wanted)]
+            tails, unknown = self._tails, [*missing - self._tails.keys()]
         if unknown:
             await self._learn_from_database(unknown, tails, reply.token)
         return tails
@@ -82,12 +84,13 @@ class Names:
     def _forget(self) -> None:
         self._tails, self._since = {}, 0
 
-    def _missing(self, wanted: Iterable[int]) -> set[int]:
-        return set(wanted) - self._tails.keys()
+    def _missing(self, wanted: Sequence[Sequence[int]]) -> set[int]:
+        lacking = (users for users in wanted if None in map(self._tails.get, users))
+        return set().union(*lacking) - self._tails.keys()
 
-    async def _read(self, wanted: Iterable[int]) -> "_Reply":
-        missing = [str(user) for user in self._missing(wanted)]
-        request = scripts.encode({"since": self._since, "users": missing})
+    async def _read(self, missing: Iterable[int]) -> "_Reply":
+        users = [str(user) for user in missing]
+        request = scripts.encode({"since": self._since, "users": users})
         reply: bytes = await self._names(args=[request])
         return msgspec.msgpack.decode(reply, type=_Reply)
 

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from redis.asyncio import Redis
 
-from statsd import scripts
+from statsd import keys, scripts
 from statsd.boards.columns import RECORD_ENTRY, Array, Entries, starts_of_groups
 from statsd.calculators.user_entries import ENTRY, HEADER, PLACE, packed_entries
 
@@ -75,8 +75,8 @@ class Unpacked(NamedTuple):
     """Of all users, in the order of ids; `dojo` is 0."""
     names: dict[int, int]
     """By user, the digest of the name."""
-    places: dict[int, tuple[Array, Array]]
-    """By module, users in the order of ids, and the place of each in the module's scores."""
+    places: dict[str, tuple[Array, Array]]
+    """By scope, users in the order of ids, and the place of each among the items."""
     garbled: list[int]
     """The users whose record cannot be read."""
 
@@ -87,16 +87,18 @@ def unpacked(records: Mapping[int, bytes]) -> Unpacked:
     counts: list[int] = []
     packed: list[bytes] = []
     places: list[bytes] = []
+    of_dojo: list[int] = []
     names: dict[int, int] = {}
     garbled: list[int] = []
     for user, record in records.items():
         if not is_readable(record):
             garbled.append(user)
             continue
-        _, names[user], count = HEADER.unpack_from(record)
+        _, names[user], place, count = HEADER.unpack_from(record)
         users.append(user)
         counts.append(count)
         packed.append(packed_entries(record))
+        of_dojo.append(place)
         places.append(record[HEADER.size + count * ENTRY.size :])
     items = np.frombuffer(b"".join(packed), RECORD_ENTRY)
     entries = Entries(
@@ -104,7 +106,8 @@ def unpacked(records: Mapping[int, bytes]) -> Unpacked:
         np.repeat(np.array(users, "i4"), counts),
         *[items[name] for name in RECORD_ENTRY.names or ()],
     )
-    return Unpacked(entries, names, _places(users, places), garbled)
+    of_scopes = {keys.DOJO: (np.array(users, "i4"), np.array(of_dojo, "u4"))}
+    return Unpacked(entries, names, of_scopes | _places(users, places), garbled)
 
 
 def is_readable(record: bytes) -> bool:
@@ -117,12 +120,12 @@ def is_readable(record: bytes) -> bool:
     return bool(rest >= 0 and rest % PLACE.size == 0)
 
 
-def _places(users: Sequence[int], places: Sequence[bytes]) -> dict[int, tuple[Array, Array]]:
+def _places(users: Sequence[int], places: Sequence[bytes]) -> dict[str, tuple[Array, Array]]:
     sizes = [len(each) // PLACE.size for each in places]
     items = np.frombuffer(b"".join(places), PLACE_ITEM)
     owners = np.repeat(np.array(users, "i4"), sizes)
     return {
-        module: (owners[items["module"] == module], items["place"][items["module"] == module])
+        str(module): (owners[items["module"] == module], items["place"][items["module"] == module])
         for module in np.unique(items["module"]).tolist()
     }
 

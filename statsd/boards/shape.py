@@ -11,16 +11,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from statsd import keys
-from statsd.boards.columns import RECORD_ENTRY, Array, Entries, starts_of_groups
+from statsd.boards.columns import RECORD_ENTRY, Array, Entries, sorted_once, starts_of_groups
 from statsd.calculators.user_entries import COUNTED, SCORED, VISIBLE
 from statsd.definitions import CHART_SPAN, NO_DATE, RECENT_DAYS, SCORE_UNIT, WINDOWS
 from statsd.job import TICK
 
 DAY = timedelta(days=1) // TICK
-SCORED_ITEM = np.dtype([("user", "<u4"), ("count", "<u4"), ("latest", "<i8")])
-RANK_ITEM = np.dtype([("score", "<i8"), ("user", "<u4")])
-RANK_SENTINEL = np.zeros(1, RANK_ITEM).tobytes()
-SCORED_SENTINEL = np.zeros(1, SCORED_ITEM).tobytes()
+ITEM = np.dtype(
+    [
+        ("user", "<u4"),
+        ("scores", "<i8", (len(WINDOWS),)),
+        ("count", "<u4"),
+        ("latest", "<i8"),
+    ]
+)
+"""What a state keeps of a user in a scope: see `items` in statsd/boards/lua/state.lua."""
+ITEMS_SENTINEL = np.zeros(1, ITEM).tobytes()
 
 
 class Ranking(NamedTuple):
@@ -36,17 +42,13 @@ class Ranking(NamedTuple):
         """The solves of each user."""
         return self.scores // SCORE_UNIT
 
-    def packed(self) -> bytes:
-        """Return the entries as a state keeps them."""
-        items = np.empty(len(self.users), RANK_ITEM)
-        items["score"], items["user"] = self.scores, self.users
-        return RANK_SENTINEL + items.tobytes()
 
-
-def unpacked_ranking(scope: str, days: int, ranks: bytes) -> Ranking:
-    """Return a board as a state keeps it."""
-    items = np.frombuffer(ranks, RANK_ITEM)[1:]
-    return Ranking(scope, days, items["user"], items["score"])
+def ranking(scope: str, days: int, items: Array) -> Ranking:
+    """Return the board of a scope and window, from the items of the scope."""
+    scores = np.ascontiguousarray(items["scores"][:, WINDOWS.index(days)])
+    on_board = np.flatnonzero(scores > 0)
+    order = on_board[np.argsort(-scores[on_board])]  # no two users have the same last solve
+    return Ranking(scope, days, items["user"][order], scores[order])
 
 
 class OrderedScores(NamedTuple):
@@ -82,55 +84,49 @@ class DojoShape:
             return self._is_counted
         return self._is_counted & (self.entries.date >= self._now - days * DAY)
 
-    def rankings(self) -> Iterator[Ranking]:
-        """Yield all boards: of the dojo and of each module, in each window."""
-        order = np.argsort(self._pair_modules, kind="stable")
-        bounds = np.searchsorted(self._pair_modules[order], np.array(self.modules, "i4"), "left")
-        ends = np.searchsorted(self._pair_modules[order], np.array(self.modules, "i4"), "right")
-        for days in WINDOWS:
-            within = self._within(days)
-            scores = self._scores_of(within, self._user_starts)
-            yield _ranking(keys.DOJO, days, self.users, scores)
-            of_pairs = self._scores_of(within, self._module_starts)
-            for module, first, end in zip(self.modules, bounds, ends, strict=True):
-                own = order[first:end]
-                yield _ranking(str(module), days, self._pair_users[own], of_pairs[own])
-
     def _scores_of(self, within: Array, starts: Array) -> Array:
         """Return the score of each group of entries; 0 for a group without any in the window."""
-        if not len(starts):
-            return np.empty(0, "i8")
         solves = np.add.reduceat(within.astype("i8"), starts)
         last = np.maximum.reduceat(np.where(within, self.entries.solve, -1), starts)
         return np.where(solves > 0, solves * SCORE_UNIT + (SCORE_UNIT - 1 - last), 0)
 
-    def scored(self) -> Mapping[int, Array]:
-        """Return the scores of each module as stored: items in the order of user ids."""
-        if not len(self._module_starts):
-            return {module: np.empty(0, SCORED_ITEM) for module in self.modules}
-        counts = np.add.reduceat(self._is_scored.astype("u4"), self._module_starts)
-        latest = np.maximum.reduceat(
-            np.where(self._is_scored, self.entries.date, NO_DATE), self._module_starts
-        )
-        found = {}
-        for module in self.modules:
-            own = (self._pair_modules == module) & (counts > 0)
-            items = np.empty(int(own.sum()), SCORED_ITEM)
-            items["user"], items["count"] = self._pair_users[own], counts[own]
-            items["latest"] = latest[own]
-            found[module] = items
-        return found
+    def items(self) -> Mapping[str, Array]:
+        """Return the items of the dojo and of each module, by scope, in the order of user ids."""
+        every = np.argsort(self._pair_modules, kind="stable")
+        modules = np.array(self.modules, "i4")
+        firsts = np.searchsorted(self._pair_modules[every], modules, "left")
+        ends = np.searchsorted(self._pair_modules[every], modules, "right")
+        of_pairs = self._items(self._pair_users, self._module_starts)
+        found = {keys.DOJO: self._items(self.users, self._user_starts)}
+        for module, first, end in zip(self.modules, firsts, ends, strict=True):
+            found[str(module)] = of_pairs[every[first:end]]
+        return {scope: own[(own["count"] > 0) | _is_on(own)] for scope, own in found.items()}
+
+    def _items(self, users: Array, starts: Array) -> Array:
+        items = np.zeros(len(starts), ITEM)
+        if len(starts):
+            items["user"] = users
+            for at, days in enumerate(WINDOWS):
+                items["scores"][:, at] = self._scores_of(self._within(days), starts)
+            items["count"] = np.add.reduceat(self._is_scored.astype("u4"), starts)
+            dates = np.where(self._is_scored, self.entries.date, NO_DATE)
+            items["latest"] = np.maximum.reduceat(dates, starts)
+        return items
 
     def records(
-        self, token: int, names: Mapping[int, int], scored: Mapping[int, Array]
+        self, token: int, names: Mapping[int, int], items: Mapping[str, Array]
     ) -> "Records":
         """Return the records of all users; `names` has the digest of each user's name."""
-        headers = np.empty(len(self.users), _HEADER)
+        headers = np.zeros(len(self.users), _HEADER)
         headers["token"] = token
         headers["name"] = [names.get(user, 0) for user in self.users.tolist()]
+        of_dojo = items[keys.DOJO]["user"]
+        headers["place"][np.searchsorted(self.users, of_dojo)] = np.arange(1, len(of_dojo) + 1)
         ends = np.append(self._user_starts[1:], self.entries.size)[: len(self.users)]
         headers["count"] = ends - self._user_starts
-        users, places = _places(scored)
+        users, places = _places(
+            {int(each): own for each, own in items.items() if each != keys.DOJO}
+        )
         parts = (
             _parts(headers.tobytes(), np.arange(len(headers)), 1, _HEADER.itemsize),
             _parts(self.entries.packed(), self._user_starts, ends, RECORD_ENTRY.itemsize),
@@ -158,7 +154,7 @@ class DojoShape:
         days = self.entries.date // DAY
         recent = self._is_counted & (days >= self._now // DAY - CHART_SPAN)
         days, users = days[recent], self.entries.user[recent]
-        of_users = np.unique((days << 32) + users) >> 32
+        of_users = sorted_once((days << 32) + users) >> 32
         return {
             f"{field}{day}": count
             for field, values in (("s", days), ("u", of_users))
@@ -194,18 +190,24 @@ class DojoShape:
         return flat(found[has], self.users[has])
 
 
-_HEADER = np.dtype([("token", "<i8"), ("name", "<u4"), ("count", "<u4")])
+_HEADER = np.dtype([("token", "<i8"), ("name", "<u4"), ("place", "<u4"), ("count", "<u4")])
 _PLACE = np.dtype([("module", "<i4"), ("place", "<u4")])
 
 
-def _places(scored: Mapping[int, Array]) -> tuple[Array, Array]:
-    """Return users in order, and the place of each in the scores of a module."""
-    if not scored:
+def _is_on(items: Array) -> Array:
+    """Return whose item is on a board: every window is a part of the one of all time."""
+    of_all_time: Array = items["scores"][:, WINDOWS.index(0)] > 0
+    return of_all_time
+
+
+def _places(items: Mapping[int, Array]) -> tuple[Array, Array]:
+    """Return users in order, and the place of each among the items of a module."""
+    if not items:
         return np.empty(0, "u4"), np.empty(0, _PLACE)
-    users = np.concatenate([items["user"] for items in scored.values()])
+    users = np.concatenate([own["user"] for own in items.values()])
     places = np.empty(len(users), _PLACE)
-    places["module"] = np.repeat([*scored], [*map(len, scored.values())])
-    places["place"] = np.concatenate([np.arange(1, len(each) + 1) for each in scored.values()])
+    places["module"] = np.repeat([*items], [*map(len, items.values())])
+    places["place"] = np.concatenate([np.arange(1, len(own) + 1) for own in items.values()])
     order = np.argsort(users, kind="stable")
     return users[order], places[order]
 
@@ -233,27 +235,13 @@ def flat(scores: Array, members: Array) -> list[int]:
     return pairs
 
 
-def _ranking(scope: str, days: int, users: Array, scores: Array) -> Ranking:
-    has = scores > 0
-    users, scores = users[has], scores[has]
-    order = np.argsort(-scores, kind="stable")
-    return Ranking(scope, days, users[order], scores[order])
-
-
-def scores_in_order(*items: Array) -> OrderedScores:
-    """Return the scores of a module, or of a dojo from those of all its modules.
+def scores_in_order(items: Array) -> OrderedScores:
+    """Return the scores of a scope from its items.
 
     The order is more solves, then the earlier latest date (none is last), then the user id.
     """
-    all_items = np.concatenate(items) if items else np.empty(0, SCORED_ITEM)
-    all_items = all_items[all_items["count"] > 0]
-    all_items = all_items[np.argsort(all_items["user"], kind="stable")]
-    starts = starts_of_groups(all_items["user"])
-    if not len(starts):
-        return OrderedScores(np.empty(0, "u4"), np.empty(0, "u4"))
-    users = all_items["user"][starts]
-    counts = np.add.reduceat(all_items["count"].astype("i8"), starts)
-    latest = np.maximum.reduceat(all_items["latest"], starts)
+    has = np.flatnonzero(items["count"] > 0)
+    users, counts, latest = (items[name][has] for name in ("user", "count", "latest"))
     latest = np.where(latest == NO_DATE, np.iinfo("i8").max, latest)
-    order = np.lexsort((users, latest, -counts))
+    order = np.lexsort((users, latest, -counts.astype("i8")))
     return OrderedScores(users[order], counts[order])

@@ -3,8 +3,9 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 LONGEST_GROUP = 24  # code points between the brackets
@@ -22,10 +23,20 @@ _VARIATIONS = re.compile("[\ufe00-\ufe0f]")
 class Member(NamedTuple):
     """A user with a tag on a board."""
 
-    entry: dict[str, Any]
-    """The user's entry on the scoreboard."""
+    rank: int
+    solves: int
+    name: str | None
     challenges: Sequence[int]
-    """Ids of the solved challenges, each once."""
+    """Sorted ids of the solved challenges, each once."""
+    shown: Any
+    """The user's entry on the scoreboard with these challenges, as the crew shows it."""
+
+
+def member_of(entry: Mapping[str, Any], challenges: Iterable[int]) -> Member:
+    """Return the member with this entry on a scoreboard, who solved these challenges."""
+    own = sorted(challenges)
+    shown = {**entry, "challenges": own}
+    return Member(entry["rank"], entry["solves"], entry["name"], own, shown)
 
 
 @lru_cache(maxsize=10_000)  # the same users are on many boards
@@ -48,8 +59,8 @@ def key_of(tag: str) -> str:
 def ranked(members: Iterable[Member]) -> list[dict[str, Any]]:
     """Return the crews of one board as they are cached, in the order of their ranks."""
     by_key: defaultdict[str, list[Member]] = defaultdict(list)
-    for member in sorted(members, key=lambda each: each.entry["rank"]):
-        if tag := tag_in(member.entry["name"]):
+    for member in sorted(members, key=attrgetter("rank")):
+        if tag := tag_in(member.name):
             by_key[key_of(tag)].append(member)
     crews = [_crew(key, own) for key, own in by_key.items()]
     for number, rank_field in (("unique", "unique_rank"), ("score", "rank")):
@@ -64,12 +75,11 @@ def _order(number: str, crew: dict[str, Any]) -> tuple[int, int, int, str]:
 
 
 def _crew(key: str, members: Sequence[Member]) -> dict[str, Any]:
-    best = members[0].entry
     return {
         "key": key,
-        "tag": tag_in(best["name"]),
-        "score": sum(member.entry["solves"] for member in members),
-        "unique": len({each for member in members for each in member.challenges}),
-        "best_rank": best["rank"],
-        "members": [member.entry | {"challenges": sorted(member.challenges)} for member in members],
+        "tag": tag_in(members[0].name),
+        "score": sum(member.solves for member in members),
+        "unique": len(set().union(*(member.challenges for member in members))),
+        "best_rank": members[0].rank,
+        "members": [member.shown for member in members],
     }

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from statsd import keys
 from statsd.calculators import Calculator, Cost, Input, Values
 from statsd.calculators.counted import DOJO_IDS, counted_solves, every_dojo, scopes
-from statsd.calculators.crew_tags import Member, ranked
+from statsd.calculators.crew_tags import Member, member_of, ranked
 from statsd.calculators.scoreboard import entries_by_user, rank_order, starts, window_of, within
 from statsd.definitions import WINDOWS
 from statsd.job import Job, Priority
@@ -101,7 +101,7 @@ def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Crews, Values]:
     members: defaultdict[tuple[int, int | None, int], list[Member]] = defaultdict(list)
     for each in ranks:
         board = (each.dojo_id, each.module_index, each.days)
-        members[board].append(Member(_entry(each), challenges[*board, each.user_id]))
+        members[board].append(member_of(_entry(each), challenges[*board, each.user_id]))
     values: dict[Crews, Values] = {}
     for scope in found:
         own = values.setdefault(Crews(scope.dojo_id), {})

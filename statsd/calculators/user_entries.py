@@ -12,21 +12,21 @@ for pairs of a dojo and a user, for whole dojos, and for a range of the users of
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 from zlib import crc32
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
 from statsd.calculators import Cost, Input
 from statsd.calculators.counted import (
     DOJO_IDS,
     among,
+    integers,
     open_to_all,
-    paired,
     row_and_visibility,
     with_modules,
 )
@@ -43,10 +43,10 @@ from statsd.schema import (
 )
 
 SCORED, VISIBLE, COUNTED = 1, 2, 4
-COST = Cost(batch=200)  # pairs of a dojo and a user
+COST = Cost(batch=1000)  # pairs of a dojo and a user
 DEPENDS_ON = Input.SOLVES | Input.USERS
 
-HEADER = struct.Struct("<qII")
+HEADER = struct.Struct("<qIII")
 ENTRY = struct.Struct("<iiiiqB")
 PLACE = struct.Struct("<iI")
 
@@ -76,7 +76,7 @@ class UserEntry(NamedTuple):
 
 def packed_entries(record: bytes) -> bytes:
     """Return the entries of a record. Raises struct.error where it is garbled."""
-    _, _, count = HEADER.unpack_from(record)
+    *_, count = HEADER.unpack_from(record)
     return record[HEADER.size : HEADER.size + count * ENTRY.size]
 
 
@@ -236,11 +236,23 @@ ENTRIES_IN_RANGE = _of_dojos(
 def _entries_of_pairs() -> "sa.Select[Any]":
     """Select, for each pair of dojo and user, arrays over the user's entries there.
 
+    A pair may have challenges; then only their entries are selected.
+
     An aggregate in a LATERAL is planned for one pair, and uses the index by challenge and user.
     With a plain join of many pairs the planner would read all submissions.
     """
-    pair = paired(dojo_id="dojos_of_pairs", user_id="users_of_pairs")
-    rows = _Rows(row.c.dojo_id == pair.c.dojo_id, pair)
+    pair = (
+        sa.func.unnest(
+            integers("dojos_of_pairs"),
+            integers("users_of_pairs"),
+            sa.bindparam("challenges_of_pairs", type_=ARRAY(sa.Text)),
+        )
+        .table_valued("dojo_id", "user_id", sa.column("challenge_ids", sa.Text))
+        .render_derived()
+    )
+    chosen = sa.cast(pair.c.challenge_ids, ARRAY(sa.Integer))
+    is_chosen = sa.or_(chosen.is_(None), row.c.challenge_id == sa.any_(chosen))
+    rows = _Rows(sa.and_(row.c.dojo_id == pair.c.dojo_id, is_chosen), pair)
     order = (rows.table.c.module_index, rows.table.c.challenge_index)
     # Python has no dates before the year 1 or after 9999. They only decide about windows.
     first: sa.ColumnElement[datetime] = sa.literal_column("'0001-01-01'::timestamp")
@@ -267,12 +279,21 @@ def _entries_of_pairs() -> "sa.Select[Any]":
 ENTRIES_OF_PAIRS = _entries_of_pairs()
 
 
-def pairs(jobs: Iterable[UserEntries]) -> dict[str, list[int]]:
-    """Return the parameters of `ENTRIES_OF_PAIRS`."""
+def pairs(
+    jobs: Iterable[UserEntries], changed: Mapping[str, Sequence[int]]
+) -> dict[str, list[Any]]:
+    """Return the parameters of `ENTRIES_OF_PAIRS`.
+
+    `changed` has, by job name, the challenges whose entries are wanted; absent: all.
+    """
     wanted = list(jobs)
+    chosen = (changed.get(each.name) for each in wanted)
     return {
         "dojos_of_pairs": [each.dojo_id for each in wanted],
         "users_of_pairs": [each.user_id for each in wanted],
+        "challenges_of_pairs": [
+            None if each is None else "{" + ",".join(map(str, each)) + "}" for each in chosen
+        ],
     }
 
 

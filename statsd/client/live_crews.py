@@ -16,7 +16,7 @@ import msgspec
 
 from statsd import keys, scripts
 from statsd.calculators import user_entries
-from statsd.calculators.crew_tags import Member, ranked
+from statsd.calculators.crew_tags import member_of, ranked
 from statsd.client.pages import Board, BoardEntry
 from statsd.job import SECOND
 
@@ -104,7 +104,7 @@ def _crews(
         return None
     earliest = now - board.days * DAY if board.days else None
     return ranked(
-        Member(
+        member_of(
             {**each.entry()}, _challenges(records[each.user] or b"", board.module_index, earliest)
         )
         for each in members

@@ -15,7 +15,6 @@ import asyncio
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
@@ -36,7 +35,7 @@ from statsd.boards.records import (
     is_readable,
     unpacked,
 )
-from statsd.boards.shape import DAY, SCORED_ITEM, DojoShape, Ranking, unpacked_ranking
+from statsd.boards.shape import DAY, ITEM, DojoShape, Ranking, ranking, scores_in_order
 from statsd.calculators.dojo_arrays import Boards
 from statsd.calculators.user_entries import (
     COUNTED,
@@ -46,7 +45,7 @@ from statsd.calculators.user_entries import (
     Person,
     person_in,
 )
-from statsd.definitions import CHART_SPAN, NO_DATE, SENTINEL, WINDOWS
+from statsd.definitions import CHART_SPAN, SENTINEL, WINDOWS
 from statsd.job import SECOND
 from statsd.servers.database import Database
 
@@ -55,8 +54,8 @@ RECORD_BYTES = 1_000_000  # of records compared in one step, about
 LOOKED_UP = 4000  # scores looked up in one script call, which blocks Redis for some 3 ms
 MOST_CHANGED = 2000  # users who may be written during a stage
 TRIES = 3  # of the stage `boards`, until nothing is written meanwhile
-ENTRIES = 2000  # of an array, compared at once
-DECODED = 20_000  # entries of arrays that are compared as JSON where their texts differ
+NAMES = 2000  # read at once
+MOST_READ = 2_000_000  # bytes of items of a scope whose arrays are read and compared all at once
 MOST_TAGGED = 20_000  # users with crews; those of a dojo with more are not compared
 DIGEST_SIZE = 8  # bytes
 MOST_FINDINGS = 20  # kept of each dojo
@@ -89,13 +88,15 @@ class RecordTotals(msgspec.Struct):
     days: dict[str, int] = {}
     challenges: dict[str, dict[str, int]] = {}
     """By module and challenge."""
+    boards: dict[str, int] = {}
+    """By the end of the key of a board, the number of its users."""
     items: dict[str, tuple[int, int]] = {}
-    """By the end of a key of a board or of scores: the number of its items, and a checksum."""
+    """By scope, the number of its items, and a checksum."""
 
-    def add(self, name: str, items: tuple[int, int]) -> None:
-        """Add items of a board or of scores."""
-        number, checksum = self.items.get(name, (0, 0))
-        self.items[name] = number + items[0], (checksum + items[1]) % 2**64
+    def add_items(self, scope: str, items: tuple[int, int]) -> None:
+        """Add items of a scope."""
+        number, checksum = self.items.get(scope, (0, 0))
+        self.items[scope] = number + items[0], (checksum + items[1]) % 2**64
 
 
 class Walk(msgspec.Struct):
@@ -133,7 +134,7 @@ class DojoAudit:
         self._refill = refill
         self._records = RecordReader(redis)
         self._look_up = redis.register_script(scripts.source("boards/look_up"))
-        self._people: dict[int, Person] = {}
+        self._tails: dict[int, bytes] = {}
         self._tagged: tuple[str, Tagged] | None = None
         self._stages = {
             DOJO: self._dojo,
@@ -146,7 +147,10 @@ class DojoAudit:
         """Go one step further; the stage is DONE after the last one."""
         await self._stages[walk.stage](walk)
         if walk.stage == DONE:
-            self._people, self._tagged = {}, None
+            self._forget()
+
+    def _forget(self) -> None:
+        self._tails, self._tagged = {}, None
 
     async def _prefix(self, walk: Walk) -> str | None:
         """Return the prefix of the keys of the state; None if there is none."""
@@ -366,162 +370,136 @@ class DojoAudit:
             # Days that no chart can show any more are left as they are.
             if _number(name[1:].encode()) is None or int(name[1:]) > first:
                 yield Suspicion("day", name, str(number))
+        async for each in self._differing_scopes(totals, prefix):
+            yield each
+
+    async def _differing_scopes(self, totals: RecordTotals, prefix: str) -> Any:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for module in totals.challenges:
+                pipeline.hgetall(f"{prefix}:{module}:challenges")
+            for name in totals.boards:
+                pipeline.zcard(f"{prefix}:{name}")
+            found = await pipeline.execute()
         for module, wanted in totals.challenges.items():
-            raw = await self._redis.hgetall(f"{prefix}:{module}:challenges")
-            for name, number in _differing(_counts(raw), wanted):
+            for name, number in _differing(_counts(found.pop(0)), wanted):
                 yield Suspicion("challenge", f"{module}:{name}", str(number))
-        for name, items in totals.items.items():
-            if name.endswith("scored"):
-                stored: Any = await self._redis.get(f"{prefix}:{name}")
-                is_right = await asyncio.to_thread(_has_scored, stored or b"", items)
-            else:
-                stored = await self._redis.get(f"{prefix}:{name}:ranks")
-                size = await self._redis.zcard(f"{prefix}:{name}")
-                is_right = size == items[0] + 1 and await asyncio.to_thread(
-                    _has_ranks, stored or b"", items
-                )
-            if not is_right:
-                yield Suspicion("items", name, digest_of(stored or b""))
+        for (name, size), number in zip(totals.boards.items(), found, strict=True):
+            if number != size + 1:
+                yield Suspicion("items", name, str(number))
+        for scope, items in totals.items.items():
+            stored: Any = await self._redis.get(f"{prefix}:{scope}:items")
+            if not await asyncio.to_thread(_has_items, stored or b"", items):
+                yield Suspicion("items", scope, digest_of(stored or b""))
 
     # --- arrays
 
     async def _arrays(self, walk: Walk) -> None:
-        """Compare the next array, or a scoreboard with its crews."""
+        """Compare the arrays of the next scope."""
         prefix = await self._prefix(walk)
         modules: Any = await self._redis.hget(prefix, "modules") if prefix else None
-        exports = await has_exports(self._redis)
-        indexes = [int(each) for each in (modules or b"").decode().split(",") if each]
-        every = _arrays(walk.dojo_id, indexes, is_open=walk.is_open, exports=exports)
-        if prefix is None or walk.first >= len(every):
+        scopes = [keys.DOJO, *(each for each in (modules or b"").decode().split(",") if each)]
+        if prefix is None or walk.first >= len(scopes):
             walk.stage = DONE
             return
-        own = every[walk.first]
-        before = await self._last_write(walk, prefix, own)
-        if before.is_settled:
-            differing = await self._differing_keys(prefix, own, before)
-            if differing and await self._last_write(walk, prefix, own) == before:
-                for key in differing:
-                    walk.add(ARRAY, key, before.as_ofs[key])
+        scope = scopes[walk.first]
+        exports = await has_exports(self._redis)
+        names = _arrays_of(scope, is_open=walk.is_open, exports=exports)
+        size: Any = await self._redis.strlen(f"{prefix}:{scope}:items")
+        at_once = len(names) if size < MOST_READ else 1
+        for first in range(0, len(names), at_once):
+            await self._compare_arrays(walk, prefix, scope, names[first : first + at_once])
         walk.first += 1
 
-    async def _last_write(self, walk: Walk, prefix: str, array: "DojoArray") -> "LastWrite":
+    async def _compare_arrays(
+        self, walk: Walk, prefix: str, scope: str, names: Sequence[ArrayName]
+    ) -> None:
+        """Compare arrays of a scope with what follows from the state at the same moment."""
+        differing: dict[str, bytes] = {}
+        for _ in range(2):  # what is kept of names, and of users with crews, may be older
+            found = await self._read_arrays(walk, prefix, scope, names)
+            wanted = await self._wanted(prefix, scope, found)
+            differing = {
+                key: each.as_of
+                for key, each in found.cached.items()
+                if key in wanted and not await asyncio.to_thread(_is_same, each.raw, wanted[key])
+            }
+            if not differing:
+                return
+            self._forget()
+        for key, as_of in differing.items():
+            walk.add(ARRAY, key, as_of)
+
+    async def _read_arrays(
+        self, walk: Walk, prefix: str, scope: str, names: Sequence[ArrayName]
+    ) -> "FoundArrays":
+        array_keys = [key for name in names for key in name.keys(walk.dojo_id)]
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.get(keys.boards(walk.dojo_id))
-            pipeline.zscore(f"{prefix}:dirty", array.name.name)
-            pipeline.mget([keys.updated(key) for key in array.keys])
-            generation, dirty, as_ofs = await pipeline.execute()
-        is_current = keys.generation(walk.dojo_id, int(generation or 0)) == prefix
-        return LastWrite(is_current and dirty is None, dict(zip(array.keys, as_ofs, strict=True)))
+            pipeline.zmscore(f"{prefix}:dirty", [each.name for each in names])
+            pipeline.get(f"{prefix}:{scope}:items")
+            pipeline.hgetall(f"{prefix}:{scope}:challenges")
+            pipeline.mget(array_keys)
+            pipeline.mget(map(keys.updated, array_keys))
+            generation, marks, items, challenges, values, as_ofs = await pipeline.execute()
+        if keys.generation(walk.dojo_id, int(generation or 0)) != prefix:
+            return FoundArrays(walk.dojo_id, [], np.empty(0, ITEM), {}, {})
+        unmarked = [name for name, mark in zip(names, marks, strict=True) if mark is None]
+        of_unmarked = {key for name in unmarked for key in name.keys(walk.dojo_id)}
+        cached = {
+            key: CachedArray(value, as_of)
+            for key, value, as_of in zip(array_keys, values, as_ofs, strict=True)
+            # What is missing is left to the sweep.
+            if key in of_unmarked and value is not None and as_of is not None
+        }
+        known = np.frombuffer(items or b"", ITEM)[1:]
+        return FoundArrays(walk.dojo_id, unmarked, known, _counts(challenges), cached)
 
-    async def _differing_keys(
-        self, prefix: str, array: "DojoArray", last_write: "LastWrite"
-    ) -> list[str]:
-        """Return the keys whose cached value is not what follows from the state."""
-        # Without an as-of, a value is missing: that is left to the sweep.
-        present = [key for key in array.keys if last_write.as_ofs[key] is not None]
-        if array.name.kind == "s":
-            wanted = await self._scores_of(prefix, array)
-        elif array.name.kind == "c":
-            raw: Any = await self._redis.hgetall(f"{prefix}:{array.name.scope}:challenges")
-            found = {int(name): number for name, number in _counts(raw).items()}
-            wanted = arrays.challenge_solves(found)
-        else:
-            return await self._differing_boards(prefix, array, present, last_write)
-        return [key for key in present if not await self._has(key, wanted)]
+    async def _wanted(self, prefix: str, scope: str, found: "FoundArrays") -> dict[str, bytes]:
+        """Return the right arrays, by key; those of which something is missing are left out."""
+        wanted: dict[str, bytes] = {}
+        for name in found.unmarked:
+            if name.kind == "b":
+                board = await asyncio.to_thread(ranking, scope, name.days, found.items)
+                wanted |= await self._wanted_boards(prefix, board, found)
+                continue
+            [key] = name.keys(found.dojo_id)
+            if name.kind == "s":
+                ordered = await asyncio.to_thread(scores_in_order, found.items)
+                wanted[key] = await asyncio.to_thread(arrays.scores, ordered)
+            else:
+                counts = {int(challenge): count for challenge, count in found.challenges.items()}
+                wanted[key] = arrays.challenge_solves(counts)
+        return wanted
 
-    async def _has(self, key: str, wanted: bytes) -> bool:
-        """Say whether a value is this one, or missing."""
-        raw: Any = await self._redis.get(key)
-        return raw in {None, wanted} or await asyncio.to_thread(_is_same, raw, wanted)
+    async def _wanted_boards(
+        self, prefix: str, board: Ranking, found: "FoundArrays"
+    ) -> dict[str, bytes]:
+        """Return a scoreboard and its crews; without the latter where they have no as-of."""
+        if not await self._learn(board.users.tolist()):
+            return {}  # a name is missing: that is another finding
+        scoreboard, crews = ArrayName(f"b:{board.scope}:{board.days}").keys(found.dojo_id)
+        wanted = {scoreboard: await asyncio.to_thread(arrays.scoreboard, board, self._tails)}
+        tagged = await self._tagged_of(prefix)
+        moment = as_of_ticks(found.cached[crews].as_of) if crews in found.cached else None
+        if tagged and moment:
+            wanted[crews] = await asyncio.to_thread(
+                arrays.crews, board, tagged, self._tails, moment
+            )
+        return wanted
 
-    async def _scores_of(self, prefix: str, array: "DojoArray") -> bytes:
-        scopes = array.modules if array.name.scope == keys.DOJO else [array.name.scope]
-        totals = ScoresOfUsers()
-        for module in scopes:
-            raw: Any = await self._redis.get(f"{prefix}:{module}:scored")
-            await asyncio.to_thread(totals.add, np.frombuffer(raw or b"", SCORED_ITEM))
-        return await asyncio.to_thread(totals.packed)
-
-    async def _differing_boards(
-        self, prefix: str, array: "DojoArray", present: Sequence[str], last_write: "LastWrite"
-    ) -> list[str]:
-        raw: Any = await self._redis.get(f"{prefix}:{array.name.scope}:{array.name.days}:ranks")
-        if not raw:
-            return []
-        ranking = unpacked_ranking(array.name.scope, array.name.days, raw)
-        scoreboard, crews = array.keys
-        differing = []
-        if scoreboard in present and not await self._has_entries(scoreboard, ranking):
-            differing.append(scoreboard)
-        moment = as_of_ticks(last_write.as_ofs[crews])
-        if (
-            crews in present
-            and moment
-            and not await self._has_crews(prefix, crews, ranking, moment)
-        ):
-            differing.append(crews)
-        return differing
-
-    async def _has_entries(self, key: str, ranking: Ranking) -> bool:
-        """Say whether a scoreboard is the one of a board; it is compared in pages."""
-        users, solves = ranking.users.tolist(), ranking.solves.tolist()
-        offset = 0
-        for first in range(0, max(len(users), 1), ENTRIES):
-            page = users[first : first + ENTRIES]
-            people = await self._people_of(page)
-            if people is None:
-                return True  # a name is missing: that is another finding
-            entries = _entries(first, page, solves[first : first + ENTRIES], people)
-            text = (b"," if first else b"[") + orjson.dumps(entries)[1:-1]
-            text += b"]" if first + ENTRIES >= len(users) else b""
-            found: Any = await self._redis.getrange(key, offset, offset + len(text) - 1)
-            if found != text:
-                return await self._has_same_entries(key, users, solves)
-            offset += len(text)
-        return bool(await self._redis.strlen(key) in {0, offset})
-
-    async def _has_same_entries(
-        self, key: str, users: Sequence[int], solves: Sequence[int]
-    ) -> bool:
-        """Say whether a scoreboard has these entries, in whatever form, or is missing."""
-        if len(users) > DECODED:
-            return await self._redis.exists(key) == 0
-        people = await self._people_of(users)
-        if people is None:
-            return True
-        return await self._has(key, orjson.dumps(_entries(0, users, solves, people)))
-
-    async def _people_of(self, users: Sequence[int]) -> Mapping[int, Person] | None:
-        """Return the names of users as Redis has them; None if one is missing."""
-        if len(self._people) > NAMES_KEPT:
-            self._people = {}
-        unknown = [user for user in users if user not in self._people]
-        for first in range(0, len(unknown), ENTRIES):
-            some = unknown[first : first + ENTRIES]
+    async def _learn(self, users: Sequence[int]) -> bool:
+        """Read the names of users as Redis has them; return whether it has all."""
+        if len(self._tails) > NAMES_KEPT:
+            self._tails = {}
+        unknown = [user for user in users if user not in self._tails]
+        for first in range(0, len(unknown), NAMES):
+            some = unknown[first : first + NAMES]
             found: Any = await self._redis.hmget(keys.NAMES, some)
             if None in found:
-                return None
+                return False
             for user, text in zip(some, found, strict=True):
-                self._people[user] = person_in(text.partition(b"|")[2])
-        return self._people
-
-    async def _has_crews(self, prefix: str, key: str, ranking: Ranking, now: int) -> bool:
-        """Say whether crews are those of a board, at a moment in microseconds."""
-        for is_first in (True, False):  # the kept records may be older than the board
-            if not is_first:
-                self._tagged = None
-            tagged = await self._tagged_of(prefix)
-            if tagged is None:
-                return True
-            users = ranking.users[np.isin(ranking.users, tagged.users)].tolist()
-            people = await self._people_of(users)
-            if people is None:
-                return True
-            tails = {user: tail_of(user, people[user]) for user in users}
-            wanted = await asyncio.to_thread(arrays.crews, ranking, tagged, tails, now)
-            if await self._has(key, wanted):
-                return True
-        return False
+                self._tails[user] = tail_of(user, person_in(text.partition(b"|")[2]))
+        return True
 
     async def _tagged_of(self, prefix: str) -> Tagged | None:
         """Return what the users with crews have solved; None if they are too many."""
@@ -574,10 +552,12 @@ class Derived:
             module: np.unique(parts.entries.user[parts.entries.module == module])
             for module in stored.modules
         }
-        for each in shape.rankings():
-            name = f"{each.scope}:{each.days}"
-            self._wanted[name] = each.users, each.scores
-            self.sets[name] = users if each.scope == keys.DOJO else of_module[int(each.scope)]
+        self._items = shape.items()
+        for scope, items in self._items.items():
+            for at, days in enumerate(WINDOWS):
+                name, scores = f"{scope}:{days}", items["scores"][:, at]
+                self._wanted[name] = items["user"][scores > 0], scores[scores > 0]
+                self.sets[name] = users if scope == keys.DOJO else of_module[int(scope)]
         for name, flat in (("newest", shape.newest()), ("until", shape.leaving())):
             self._wanted[name] = np.array(flat[1::2], "i4"), np.array(flat[::2], "i8")
 
@@ -599,85 +579,53 @@ class Derived:
             own = totals.challenges.setdefault(str(module), {})
             for challenge, number in solves.items():
                 own[str(challenge)] = own.get(str(challenge), 0) + number
-        for name, (users, scores) in self._wanted.items():
+        for name, (users, _) in self._wanted.items():
             if ":" in name:
-                totals.add(name, _checked(users, scores))
-        for module, items in self._shape.scored().items():
-            owners, places = self._places.get(module, (np.empty(0, "i4"), np.empty(0, "u4")))
+                totals.boards[name] = totals.boards.get(name, 0) + len(users)
+        for scope, items in self._items.items():
+            owners, places = self._places.get(scope, (np.empty(0, "i4"), np.empty(0, "u4")))
             of_item = np.zeros(len(items), "u4")
             is_placed = np.isin(items["user"], owners)
             at = np.searchsorted(owners, items["user"][is_placed])
             of_item[is_placed] = places[at]
-            totals.add(f"{module}:scored", _checked_scores(items, of_item))
+            totals.add_items(scope, _checked(items, of_item))
 
 
-@dataclass(frozen=True)
-class DojoArray:
-    """An array of one dojo."""
+class CachedArray(NamedTuple):
+    """An array as it is cached."""
 
-    name: ArrayName
+    raw: bytes
+    as_of: bytes
+
+
+class FoundArrays(NamedTuple):
+    """The arrays of a scope, and what they are made from, at one moment."""
+
     dojo_id: int
-    modules: Sequence[str]
-    """The scopes of all modules."""
-
-    @property
-    def keys(self) -> list[str]:
-        """The keys of the values."""
-        return self.name.keys(self.dojo_id)
-
-
-class LastWrite(NamedTuple):
-    """What tells whether an array, or what it is made from, is written."""
-
-    is_settled: bool
-    """Whether the state is the current one, and the array has not changed since it was made."""
-    as_ofs: dict[str, bytes | None]
-
-
-class ScoresOfUsers:
-    """The scores of a module, or of a dojo from those of its modules, one after another."""
-
-    def __init__(self) -> None:
-        self._users = np.empty(0, "u4")
-        self._counts = np.empty(0, "i8")
-        self._latest = np.empty(0, "i8")
-
-    def add(self, items: Array) -> None:
-        """Add the scores of a module, as a state keeps them."""
-        items = items[items["count"] > 0]
-        users = np.union1d(self._users, items["user"])
-        counts, latest = np.zeros(len(users), "i8"), np.full(len(users), NO_DATE)
-        before = np.searchsorted(users, self._users)
-        counts[before], latest[before] = self._counts, self._latest
-        at = np.searchsorted(users, items["user"])
-        counts[at] += items["count"]
-        latest[at] = np.maximum(latest[at], items["latest"])
-        self._users, self._counts, self._latest = users, counts, latest
-
-    def packed(self) -> bytes:
-        """Return the object of scores."""
-        latest = np.where(self._latest == NO_DATE, np.iinfo("i8").max, self._latest)
-        order = np.lexsort((self._users, latest, -self._counts))
-        users, counts = self._users[order].tolist(), self._counts[order].tolist()
-        solves = dict(zip(map(str, users), counts, strict=True))
-        return orjson.dumps({"ranks": users, "solves": solves})
+    unmarked: list[ArrayName]
+    """Those that have not changed since they were made."""
+    items: Array
+    challenges: dict[str, int]
+    cached: dict[str, CachedArray]
+    """By key."""
 
 
 def _array_keys(dojo_id: int, modules: Sequence[int], *, is_open: bool, exports: bool) -> set[str]:
     """Return the keys of all arrays of a dojo."""
-    every = _arrays(dojo_id, modules, is_open=is_open, exports=exports)
-    return {key for array in every for key in array.keys}
+    return {
+        key
+        for scope in (keys.DOJO, *map(str, modules))
+        for name in _arrays_of(scope, is_open=is_open, exports=exports)
+        for key in name.keys(dojo_id)
+    }
 
 
-def _arrays(
-    dojo_id: int, modules: Sequence[int], *, is_open: bool, exports: bool
-) -> list["DojoArray"]:
-    """Return all arrays of a dojo; without `exports` it has no scoreboards and no crews."""
-    scopes = [keys.DOJO, *map(str, modules)]
-    boards = [f"b:{scope}:{days}" for scope in scopes for days in WINDOWS] if exports else []
-    scores = [f"s:{scope}" for scope in scopes] if is_open else []
-    names = [*boards, *scores, *(f"c:{module}" for module in modules)]
-    return [DojoArray(ArrayName(name), dojo_id, scopes[1:]) for name in names]
+def _arrays_of(scope: str, *, is_open: bool, exports: bool) -> list[ArrayName]:
+    """Return the arrays of a scope; without `exports` it has no scoreboards and no crews."""
+    boards = [f"b:{scope}:{days}" for days in WINDOWS] if exports else []
+    scores = [f"s:{scope}"] if is_open else []
+    challenges = [] if scope == keys.DOJO else [f"c:{scope}"]
+    return [ArrayName(name) for name in (*boards, *scores, *challenges)]
 
 
 def digest_of(*found: bytes) -> str:
@@ -708,26 +656,10 @@ def _pages(sets: Mapping[str, Array]) -> Iterator[list[tuple[str, Array]]]:
     yield page
 
 
-def _entries(
-    first: int, users: Sequence[int], solves: Sequence[int], people: Mapping[int, Person]
-) -> list[dict[str, Any]]:
-    """Return the entries of a part of a scoreboard; `first` is the rank before it."""
-    return [
-        {
-            "rank": rank,
-            "solves": number,
-            "user_id": user,
-            "name": people[user].name,
-            "email": people[user].email,
-        }
-        for rank, (user, number) in enumerate(zip(users, solves, strict=True), first + 1)
-    ]
-
-
 def _is_same(raw: bytes, wanted: bytes) -> bool:
     """Say whether two texts are the same JSON: another version may write it in another form."""
     try:
-        return bool(orjson.loads(raw) == orjson.loads(wanted))
+        return raw == wanted or bool(orjson.loads(raw) == orjson.loads(wanted))
     except orjson.JSONDecodeError:
         return False
 
@@ -753,33 +685,19 @@ def _differing(found: Mapping[str, int], wanted: Mapping[str, int]) -> Iterator[
             yield name, found.get(name, 0)
 
 
-def _checked(*numbers: Array) -> tuple[int, int]:
-    """Return the number of some items, and a sum of hashes, which depends on no order."""
-    total = np.zeros(len(numbers[0]), "u8")
-    for each in numbers:
+def _checked(items: Array, places: Array) -> tuple[int, int]:
+    """Return the number of items, and a sum of hashes of them and their places."""
+    total = np.zeros(len(items), "u8")
+    for each in (items["user"], *items["scores"].T, items["count"], items["latest"], places):
         total = (total ^ each.astype("i8").view("u8")) * np.uint64(0x9E3779B97F4A7C15)
         total ^= total >> np.uint64(29)
     return len(total), int(total.sum(dtype="u8"))
 
 
-def _checked_scores(items: Array, places: Array) -> tuple[int, int]:
-    return _checked(items["user"], items["count"], items["latest"], places)
-
-
-def _has_scored(raw: bytes, wanted: tuple[int, int]) -> bool:
-    """Say whether scores as stored have these items, each at its place."""
-    if len(raw) % SCORED_ITEM.itemsize:
+def _has_items(raw: bytes, wanted: tuple[int, int]) -> bool:
+    """Say whether a scope as stored has these items, each at its place."""
+    if len(raw) % ITEM.itemsize:
         return False
-    items = np.frombuffer(raw, SCORED_ITEM)
-    has_count = items["count"] > 0
-    places = np.flatnonzero(has_count)
-    return _checked_scores(items[has_count], places) == wanted
-
-
-def _has_ranks(raw: bytes, wanted: tuple[int, int]) -> bool:
-    """Say whether a board as stored has these entries, in order."""
-    if not raw or len(raw) % 12:
-        return False
-    ranking = unpacked_ranking(keys.DOJO, 0, raw)
-    is_in_order = bool(np.all(ranking.scores[1:] < ranking.scores[:-1]))
-    return is_in_order and _checked(ranking.users, ranking.scores) == wanted
+    items = np.frombuffer(raw, ITEM)
+    places = np.flatnonzero((items["count"] > 0) | (items["scores"] != 0).any(axis=1))
+    return _checked(items[places], places) == wanted

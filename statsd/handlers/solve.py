@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from statsd.calculators.counted import among, paired
+from statsd.calculators.user_entries import UserEntries
 from statsd.events import ChallengeSolve
 from statsd.handlers.effects import EFFECTS
 from statsd.handlers.registry import Lookup, handles
@@ -40,21 +41,26 @@ async def challenge_solved(
     for each in found:
         if each.dojo_id is not None:
             dojos[each.challenge_id].append(each.dojo_id)
-    jobs: set[Job] = set()
+    jobs: set[PendingJob] = set()
     recheck: set[Job] = set()
     is_landed = {(each.challenge_id, each.user_id) for each in landed}
     for challenge_id, user_id in pairs:
         own = _SOLVER.jobs(user_id=user_id)
         for dojo_id in dojos[challenge_id]:
             own += _DOJO.jobs(dojo_id=dojo_id, user_id=user_id)
-        jobs.update(own)
+        jobs.update(_pending(job, challenge_id) for job in own)
         if (challenge_id, user_id) not in is_landed:
             recheck.update(own)
     return [
         *(AcknowledgedSolve(each.submission_id) for each in landed),
-        *map(PendingJob, jobs),
+        *jobs,
         *(PendingJob(job, RECHECK_DELAY) for job in recheck),
     ]
+
+
+def _pending(job: Job, challenge_id: int) -> PendingJob:
+    """Enqueue a job; only for the challenge where its answer can be only for that."""
+    return PendingJob(job, changed=challenge_id if isinstance(job, UserEntries) else None)
 
 
 def _landed() -> sa.Select[Any]:

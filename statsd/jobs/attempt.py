@@ -48,6 +48,8 @@ class Attempt:
     """By job name, the newest event that it is pending for."""
     prefetched: Mapping[str, PrefetchedTotals] = field(default_factory=dict)
     """By job name of a dojo's statistics, its totals at the token."""
+    changed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """By job name, the challenges whose solves have changed; absent: anything may have."""
 
     @property
     def kind(self) -> str:

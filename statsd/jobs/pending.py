@@ -17,6 +17,8 @@ class PendingJob(NamedTuple):
     """Seconds."""
     priority: Priority | None = None
     """None: the job's own class."""
+    changed: int | None = None
+    """A challenge, if nothing but its solves has changed; without a delay."""
 
     def packed(self, provenance: Provenance | None = None) -> dict[str, Any]:
         """Return the job in the scripts' format, with the events that it is enqueued for."""
@@ -26,6 +28,8 @@ class PendingJob(NamedTuple):
             "class": int(priority),
             "delay": int(self.delay * 1_000_000),
         }
+        if self.changed is not None:
+            found["changed"] = self.changed
         return found | {"provenance": provenance._asdict()} if provenance else found
 
 

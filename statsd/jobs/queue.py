@@ -113,7 +113,7 @@ class Queue:
     async def renew(self, attempt: Attempt) -> Attempt:
         """Renew the lease; return the attempt with a newer token, for another try.
 
-        The prefetched totals are dropped, since they belong to the older token.
+        The prefetched totals, and what has changed, are dropped: they belong to the older token.
         """
         renewed = await self._reply(
             RenewReply, "jobs/renew", lease=attempt.lease, names=attempt.names, duration=self._lease
@@ -124,6 +124,7 @@ class Queue:
             moment=renewed.moment,
             epoch=renewed.epoch,
             prefetched={},
+            changed={},
         )
 
     async def complete(

@@ -36,6 +36,7 @@ class LeaseReply(msgspec.Struct):
     queued: int
     more: bool
     wait: float | None = None
+    changed: dict[str, str] = {}
     prefetched: list[msgspec.Raw] = []
 
     def leased(self) -> Leased:
@@ -52,6 +53,10 @@ class LeaseReply(msgspec.Struct):
                 name: totals
                 for name, raw in zip(self.names, self.prefetched, strict=False)
                 if (totals := _totals(raw))
+            },
+            {
+                name: tuple(map(int, filter(None, ids.split(","))))
+                for name, ids in self.changed.items()
             },
         )
         wait = None if self.wait is None else self.wait / SECOND

@@ -98,7 +98,7 @@ async def test_the_state_of_a_dojo_without_modules(
     await dojo_site.answer()
     prefix = dojo_site.prefix(cache)
     left = {name.decode().removeprefix(prefix) for name in cache.scan_iter(f"{keys.BOARDS}*")}
-    boards = {f":dojo:{days}{rest}" for days in (0, 7, 30) for rest in ("", ":ranks")}
+    boards = {f":dojo:{name}" for name in (0, 7, 30, "items")}
     others = {":users", ":tagged", ":newest", ":until", ":days", ":members", ":log", ":dirty"}
     assert left == {dojo_site.pointer, "", *boards, *others}
     assert value_of(cache, keys.scoreboard(dojo_site.dojo.dojo_id)) == []

@@ -374,7 +374,7 @@ async def test_a_name_that_came_back_is_not_replaced_by_an_older_one(
         people.add([(7, person)])
         await Names(parts.cache, parts.database).learn(people, token - age)
     assert b"first" in stored_name(cache, 7)
-    assert b"first" in (await names.of([7]))[7]
+    assert b"first" in (await names.of([[7]]))[7]
 
 
 async def test_names_that_redis_lost_are_read_from_the_database(

@@ -27,9 +27,9 @@ from tests.support.processes import statuses
 from tests.support.webapp import DojoChallenge, Module, Submission, User
 
 OF_OWN = ["", ":users", ":tagged", ":newest", ":until", ":days", ":members", ":log", ":dirty"]
-BOARDS = [f"{days}{rest}" for days in (0, 7, 30) for rest in ("", ":ranks")]
-OF_DOJO = OF_OWN + [f":dojo:{board}" for board in BOARDS]
-OF_MODULE = [f":0:{name}" for name in (*BOARDS, "scored", "challenges")]
+OF_SCOPE = ("0", "7", "30", "items")
+OF_DOJO = OF_OWN + [f":dojo:{board}" for board in OF_SCOPE]
+OF_MODULE = [f":0:{name}" for name in (*OF_SCOPE, "challenges")]
 OF_OTHER = [name.replace(":0:", ":1:", 1) for name in OF_MODULE]
 POINTER = "pointer"
 

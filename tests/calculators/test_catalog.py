@@ -29,7 +29,7 @@ COSTS: dict[str, tuple[int, int, bool, float | None, float | None]] = {
 
 # Jobs without values of their own; an export says itself how long it rests.
 STEPS: dict[str, tuple[int, bool, float | None, float | None]] = {
-    UserEntries.kind: (200, False, None, None),
+    UserEntries.kind: (1000, False, None, None),
     Exports.kind: (20, True, None, None),
     DojoCheck.kind: (20, False, None, None),
     RecordsCheck.kind: (1, False, None, 3.0),

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from statsd.calculators.crew_tags import Member, key_of, ranked, tag_in
+from statsd.calculators.crew_tags import Member, key_of, member_of, ranked, tag_in
 from tests.oracles.naive_crews import key as naive_key, tag as naive_tag
 
 TABLE = [
@@ -73,7 +73,7 @@ def test_any_name_has_one_tag_or_none(before: str, within: str, after: str) -> N
 
 def member(rank: int, solves: int, name: str, *challenges: int) -> Member:
     entry = {"rank": rank, "solves": solves, "user_id": rank, "name": name, "email": None}
-    return Member(entry, challenges)
+    return member_of(entry, challenges)
 
 
 def test_crews_are_ranked_by_solves_and_by_challenges() -> None:

@@ -10,9 +10,11 @@ The second one compares the scripts', which move a state by differences.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from itertools import product
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import redis
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -22,13 +24,13 @@ from statsd import keys, schema
 from statsd.boards import columns
 from statsd.boards.columns import Entries
 from statsd.boards.records import packed_by_user
-from statsd.boards.shape import RANK_ITEM, DojoShape, scores_in_order
+from statsd.boards.shape import ITEM, DojoShape, ranking, scores_in_order
 from statsd.calculators import dojo_arrays, dojo_stats, user_entries
 from statsd.calculators.counted import DOJO_IDS
 from statsd.calculators.dojo_arrays import Boards
 from statsd.calculators.dojo_stats import Newest, Totals
 from statsd.calculators.user_entries import COUNTED, UserEntries
-from statsd.definitions import CHART_DAYS, RECENT_SOLVES
+from statsd.definitions import CHART_DAYS, RECENT_SOLVES, WINDOWS
 from statsd.job import TICK, microseconds
 from statsd.jobs.pending import PendingJob
 from statsd.servers.database import Database
@@ -99,7 +101,9 @@ def test_whole_dojos_and_their_users_equal_the_definition(engine: sa.Engine, wor
             for dojo_id in ids
             for first, last in ((0, 2), (3, 99))
         }
-        rows = connection.execute(user_entries.ENTRIES_OF_PAIRS, user_entries.pairs(pairs)).all()
+        rows = connection.execute(
+            user_entries.ENTRIES_OF_PAIRS, user_entries.pairs(pairs, {})
+        ).all()
         computed = dojo_arrays.calculator.compute(connection, [*map(Boards, ids)], NOW)
         connection.rollback()
     looked_up = {
@@ -142,20 +146,20 @@ def naive_arrays(world: World, dojo: Row) -> dict[str, Any]:
 
 
 def arrays_of(shape: DojoShape, dojo: Row) -> dict[str, Any]:
-    dojo_id, scored = dojo["dojo_id"], shape.scored()
+    dojo_id, items = dojo["dojo_id"], shape.items()
     found: dict[str, Any] = {}
-    for each in shape.rankings():
-        key = keys.scoreboard(dojo_id, keys.module_index_of(each.scope), each.days)
+    for scope, days in product(items, WINDOWS):
+        each = ranking(scope, days, items[scope])
+        key = keys.scoreboard(dojo_id, keys.module_index_of(scope), days)
         found[key] = [*zip(each.users.tolist(), each.solves.tolist(), strict=True)]
     for module, solves in shape.challenges().items():
         key = keys.challenge_solves(dojo_id, module)
         found[key] = {str(challenge): count for challenge, count in solves.items()}
     if not is_open_to_all(dojo):
-        assert not any(len(items) for items in scored.values())
+        assert not any(own["count"].any() for own in items.values())
         return found
-    of_scopes = {keys.scores(dojo_id, module): [items] for module, items in scored.items()}
-    for key, items in {keys.scores(dojo_id): [*scored.values()], **of_scopes}.items():
-        own = scores_in_order(*items)
+    for scope, of_scope in items.items():
+        own, key = scores_in_order(of_scope), keys.scores(dojo_id, keys.module_index_of(scope))
         users, counts = own.users.tolist(), own.counts.tolist()
         found[key] = {"ranks": users, "solves": dict(zip(map(str, users), counts, strict=True))}
     return found
@@ -165,7 +169,7 @@ def _check_totals(world: World, dojo: Row, shape: DojoShape) -> None:
     wanted = naive.dojo_stats(world, dojo, NOW)
     days, today = shape.days(), (NOW - EPOCH).days
     chart = [(days.get(f"s{today - n}", 0), days.get(f"u{today - n}", 0)) for n in CHART_DAYS]
-    [of_dojo, *_] = shape.rankings()
+    of_dojo = ranking(keys.DOJO, 0, shape.items()[keys.DOJO])
     names = {
         (row["module_index"], row["challenge_index"]): row["name"] or row["id"]
         for row in world.dojo_challenges
@@ -322,7 +326,10 @@ def _check_nothing_is_left(cache: "redis.Redis", prefix: str) -> None:
             assert not any(int(each) for each in numbers.values())
         elif key.endswith((b":newest", b":until", b":0", b":7", b":30")):
             assert cache.zrange(key, 0, -1) == [b"-"]
-        elif key.endswith(b":ranks"):
-            assert cache.strlen(key) == RANK_ITEM.itemsize
+        elif key.endswith(b":items"):
+            raw: Any = cache.get(key)
+            items = np.frombuffer(raw, ITEM)
+            assert not items["scores"].any()
+            assert not items["count"].any()
     assert cache.hkeys(f"{prefix}:tagged") == [b"-"]
     assert cache.hget(prefix, "solves") == b"0"

@@ -39,7 +39,7 @@ def record_of(solves: Sequence[Solve], date: int = NOW - DAY) -> bytes:
         user_entries.ENTRY.pack(module, row, challenge, solve, date, flags)
         for row, (module, challenge, solve, flags) in enumerate(solves)
     ]
-    header = user_entries.HEADER.pack(int(GENERATION), 0, len(entries))
+    header = user_entries.HEADER.pack(int(GENERATION), 0, 0, len(entries))
     return b"".join([header, *entries, user_entries.PLACE.pack(0, 1)])
 
 

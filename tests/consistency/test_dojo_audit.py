@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from statsd import keys
 from statsd.boards import records
 from statsd.boards.exports_switch import ExportsSwitch
-from statsd.boards.shape import RANK_ITEM, SCORED_ITEM
+from statsd.boards.shape import ITEM
 from statsd.calculators.dojo_arrays import Boards, Exports
 from statsd.calculators.user_entries import HEADER
 from statsd.consistency import dojo_audit, drift_audit
@@ -43,7 +43,8 @@ def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(records, "FEW", 0)
         monkeypatch.setattr(dojo_audit, "USERS", 1)
         monkeypatch.setattr(dojo_audit, "LOOKED_UP", 1)
-        monkeypatch.setattr(dojo_audit, "ENTRIES", 1)
+        monkeypatch.setattr(dojo_audit, "NAMES", 1)
+        monkeypatch.setattr(dojo_audit, "MOST_READ", 1)
 
 
 @pytest.fixture
@@ -103,31 +104,34 @@ def set_record(cache: "redis.Redis", prefix: str, user: int, record: bytes) -> N
 
 def without_last_entry(cache: "redis.Redis", prefix: str, user: int) -> None:
     record = user_of(cache, prefix, user)
-    token, name, count = HEADER.unpack_from(record)
+    token, name, place, count = HEADER.unpack_from(record)
     rest = record[HEADER.size + 25 * count :]
     entries = record[HEADER.size : HEADER.size + 25 * (count - 1)]
-    set_record(cache, prefix, user, HEADER.pack(token, name, count - 1) + entries + rest)
+    set_record(cache, prefix, user, HEADER.pack(token, name, place, count - 1) + entries + rest)
 
 
 def with_other_name(cache: "redis.Redis", prefix: str, user: int) -> None:
     record = user_of(cache, prefix, user)
-    token, name, count = HEADER.unpack_from(record)
-    set_record(cache, prefix, user, HEADER.pack(token, name ^ 1, count) + record[HEADER.size :])
+    token, name, place, count = HEADER.unpack_from(record)
+    header = HEADER.pack(token, name ^ 1, place, count)
+    set_record(cache, prefix, user, header + record[HEADER.size :])
 
 
 def ahead_of_time(cache: "redis.Redis", prefix: str, user: int) -> None:
     """No later entries would be accepted."""
     record = user_of(cache, prefix, user)
-    token, name, _ = HEADER.unpack_from(record)
-    set_record(cache, prefix, user, HEADER.pack(token + 3600 * SECOND, name, 0))
+    token, name, place, _ = HEADER.unpack_from(record)
+    set_record(cache, prefix, user, HEADER.pack(token + 3600 * SECOND, name, place, 0))
 
 
-def set_item(suffix: str, size: int, field: int, form: str) -> Damage:
-    """Return a function that changes a number in the first item of a string."""
+def set_item(suffix: str, field: int, form: str) -> Damage:
+    """Return a function that changes a field of the first item of a scope."""
+    at = ITEM.itemsize + field  # behind the sentinel
 
     def damage(cache: "redis.Redis", prefix: str, _user: int) -> None:
-        [before] = struct.unpack(form, cache.getrange(prefix + suffix, size + field, -1)[:4])  # type: ignore[arg-type]
-        cache.setrange(prefix + suffix, size + field, struct.pack(form, before + 1))
+        stored: Any = cache.getrange(prefix + suffix, at, at + struct.calcsize(form) - 1)
+        [before] = struct.unpack(form, stored)
+        cache.setrange(prefix + suffix, at, struct.pack(form, before + 1))
 
     return damage
 
@@ -198,8 +202,11 @@ DAMAGES: dict[str, tuple[Damage, set[str]]] = {
     "score of a window": (add(":0:7", 1), {"score in 0:7"}),
     "user off a board": (off_board, {"score in 0:30", "items"}),
     "ghost on a board": (with_ghost, {"items"}),
-    "ranks": (set_item(":dojo:0:ranks", RANK_ITEM.itemsize, 8, "<I"), {"items"}),
-    "scored": (set_item(":0:scored", SCORED_ITEM.itemsize, 4, "<I"), {"items"}),
+    "user of an item": (set_item(":dojo:items", 0, "<I"), {"items"}),
+    "score of an item": (set_item(":dojo:items", 4, "<q"), {"items"}),
+    "score of an item in a module": (set_item(":0:items", 12, "<q"), {"items"}),
+    "count of an item": (set_item(":0:items", 28, "<I"), {"items"}),
+    "date of an item": (set_item(":dojo:items", 32, "<q"), {"items"}),
     "solves": (count("", "solves"), {"solves"}),
     "challenges": (count(":0:challenges", "77777"), {"challenge"}),
     "days": (other_day, {"day"}),
@@ -256,7 +263,7 @@ async def test_an_array_made_from_a_wrong_state_is_made_again(
     """An export would write the same once more."""
     prefix, user = site.prefix(cache), site.users[0].id
     cache.zadd(f"{prefix}:dirty", {"b:dojo:0": 1})
-    DAMAGES["ranks"][0](cache, prefix, user)
+    DAMAGES["user of an item"][0](cache, prefix, user)
     await site.queue.enqueue([PendingJob(Exports(site.dojo.dojo_id))])
     await site.answer()
     with pytest.raises(AssertionError):
@@ -388,7 +395,7 @@ async def test_arrays_that_are_left_out_are_not_missed(
     state = await site.audit_state()
     assert (state.suspects, state.drift) == ({}, {})
     before = site.prefix(cache)
-    DAMAGES["ranks"][0](cache, before, site.users[0].id)
+    DAMAGES["user of an item"][0](cache, before, site.users[0].id)
     await site.audit()
     await site.audit()
     assert site.prefix(cache) != before

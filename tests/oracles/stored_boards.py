@@ -52,9 +52,10 @@ def live_board(
     if not entries or entries.pop() != (SENTINEL.encode(), -1):
         return None
     users = [user for user, _ in entries]
-    ranks: Any = cache.get(f"{prefix}:{scope}:{days}:ranks")
-    wanted = [(int(number), int(user)) for user, number in entries]
-    assert [*struct.iter_unpack("<qI", ranks)][1:] == wanted
+    stored: Any = cache.get(f"{prefix}:{scope}:items")
+    at = 1 + WINDOWS.index(days)
+    of_items = [(each[at], each[0]) for each in struct.iter_unpack("<IqqqIq", stored) if each[at]]
+    assert sorted(of_items) == sorted((int(number), int(user)) for user, number in entries)
     names: Any = cache.hmget(keys.NAMES, users) if users else []
     if None in names:
         return None

@@ -15,8 +15,7 @@ local function size_of(array)
   local kind, scope, days = array:match('^(.):([^:]+):?(%d*)$')
   if kind == 'b' then return redis.call('ZCARD', board(state.prefix, scope, days)) - 1 end
   if kind == 'c' then return redis.call('HLEN', state.prefix .. ':' .. scope .. ':challenges') - 1 end
-  if scope == 'dojo' then return redis.call('ZCARD', board(state.prefix, 'dojo', 0)) - 1 end
-  return redis.call('STRLEN', state.prefix .. ':' .. scope .. ':scored') / SCORED_SIZE - 1
+  return redis.call('STRLEN', items_of(state.prefix, scope)) / ITEM_SIZE - 1
 end
 
 local arrays = {}
@@ -29,5 +28,5 @@ for _, array in ipairs(redis.call('ZRANGE', state.prefix .. ':dirty', 0, -1)) do
     arrays[#arrays + 1] = {array, size_of(array), as_of(key_of(request.dojo, array))}
   end
 end
-return reply({generation = state.generation, token = clock.token, modules = state.modules,
-  is_doubtful = has_doubt(state), arrays = arrays})
+return reply({generation = state.generation, token = clock.token, is_doubtful = has_doubt(state),
+  arrays = arrays})

@@ -2,8 +2,9 @@
 -- and the follow-ups of the job are enqueued.
 --
 -- An answer (of the script `complete`) has at most one of:
---   user_entries  {dojo, user, name (digest), entries (flat array), tagged, person (JSON of name and
---                 e-mail address; '' where they are not shown)}: what one user has in the dojo
+--   user_entries  {dojo, user, name (digest), entries (flat array), changed (array of challenges: the
+--                 entries are only theirs; or nil), tagged, person (JSON of name and e-mail address;
+--                 '' where they are not shown)}: what one user has in the dojo
 --   exported      {dojo, generation, arrays (array of {name, token})}: arrays made from the state
 --   doubt         {dojo}: the dojo itself differs from what its state was built from
 --   members       {dojo, prefix (of the generation), place (the key with its memberships, which is
@@ -22,11 +23,11 @@ local USERS = 50 -- users handled at once of whom a solve has left a window
 -- Enqueue each follow-up once, and again only for a more urgent class or an older event.
 local followed = {}
 
--- Enqueue the follow-ups of an occasion (see FOLLOW_UPS) for a dojo. They are derived from an answer,
--- unless `derived` is false.
-local function follow(occasion, dojo, derived)
+-- Enqueue the follow-ups of an occasion (see FOLLOW_UPS) for a dojo, or a dojo and a user. They are
+-- derived from an answer, unless `derived` is false.
+local function follow(occasion, dojo, derived, user)
   for _, job in ipairs(FOLLOW_UPS[occasion]) do
-    local name = job.kind .. ':' .. dojo
+    local name = job.kind .. ':' .. dojo .. (user and ':' .. user or '')
     local id = name .. (derived == false and '!' or '')
     local before = followed[id]
     local since = provenance and provenance.since or LARGEST
@@ -58,10 +59,18 @@ local function discard(dojo)
   doubt(dojo, 'state_missing')
 end
 
+-- Whether a dojo's boards may now change by themselves at another moment than is noted.
+local function has_other_expiry(dojo, done)
+  local noted = tonumber(redis.call('ZSCORE', BOARD_CHANGES, dojo) or LARGEST)
+  return (done.left and done.left <= noted) or (done.leaving and done.leaving < noted)
+end
+
+local put_before = {} -- users whose name was stored in this step
 local function put_user_entries(new)
   local dojo, user = new.dojo, new.user
   local state = state_of(dojo)
-  put_person(user, new.person, request.token)
+  if not put_before[user] then put_person(user, new.person, request.token) end
+  put_before[user] = true
   -- A state that is being built may come from a snapshot before these entries.
   if not state then return doubt(dojo, 'state_missing') end
   if request.token <= tonumber(state.generation) then return end -- built from a later snapshot
@@ -69,7 +78,11 @@ local function put_user_entries(new)
   local done = put(state, user, new)
   if not done then return discard(dojo) end
   if done.lacks then doubt(dojo, 'module_missing') end
-  set_next_expiry(dojo)
+  -- What is written of other challenges may be wrong; it would replace what a whole pass has found.
+  if new.changed and redis.call('HEXISTS', LEASES, BOARDS_KIND .. dojo) == 1 then
+    follow('written_during_a_pass', dojo, false, user)
+  end
+  if has_other_expiry(dojo, done) then set_next_expiry(dojo) end
   if done.arrays > 0 then follow('arrays_changed', dojo) end
   -- Also without a change: the cached value may be from a snapshot in between.
   follow('entries_written', dojo)

@@ -1,14 +1,14 @@
 -- Read what arrays of a dojo are made from, at one moment. Strings are only copied, so that this
 -- takes little time however long the boards are.
 --
--- request: dojo, generation, ranks (array of {scope, days}), scored (array of modules), challenges
---          (array of modules), since (token), limit (of users)
+-- request: dojo, generation, scopes (array: their items are read), has_boards (whether boards are
+--          made from them), challenges (array of modules), since (token), limit (of users)
 -- reply: nil where the generation was replaced, or where more users with a tag than the limit changed
 --        since then. An empty string where the state lost a key. Else an array: a map, then strings.
 --   map      token; changed (users whose records were written since); challenges (for each module a
 --            flat array of challenges and solves)
---   strings  ranks, scored, and the records of the changed users, the last first. The record is empty
---            where the name has no tag.
+--   strings  items, and, with has_boards, the records of the changed users, the last first. The record
+--            is empty where the name has no tag.
 --
 -- include boards/state
 
@@ -21,16 +21,9 @@ local LOST = {''}
 local MOST_CHANGED = 5000
 
 local strings = {}
-local function add(scope, key)
-  if not has_keys_of(state, scope) then return false end
-  strings[#strings + 1] = redis.call('GET', key)
-  return true
-end
-for _, each in ipairs(request.ranks) do
-  if not add(each[1], board(state.prefix, each[1], each[2]) .. ':ranks') then return LOST end
-end
-for _, module in ipairs(request.scored) do
-  if not add(module, state.prefix .. ':' .. module .. ':scored') then return LOST end
+for i, scope in ipairs(request.scopes) do
+  if not has_keys_of(state, scope) then return LOST end
+  strings[i] = redis.call('GET', items_of(state.prefix, scope))
 end
 local challenges = {}
 for i, module in ipairs(request.challenges) do
@@ -39,7 +32,7 @@ for i, module in ipairs(request.challenges) do
 end
 
 local changed, tagged = {}, 0
-if #request.ranks > 0 then
+if request.has_boards then
   if state.log_from > request.since then return nil end
   changed = redis.call('ZRANGEBYSCORE', state.prefix .. ':log', '(' .. digits(request.since), '+inf',
     'LIMIT', 0, MOST_CHANGED)

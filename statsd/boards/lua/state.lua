@@ -22,18 +22,19 @@
 --                           `c:MODULE` (challenge solves).
 --   prefix:SCOPE:DAYS       sorted set for each scope and window: users by score, which holds the
 --                           solves and, in its lower bits, the tie-break
---   prefix:SCOPE:DAYS:ranks string: the same entries in the order of ranks, 12 bytes for each: score
---                           (8), user (4). It is read at once, and so at one moment.
---   prefix:MODULE:scored    string: the scores of a module, 16 bytes for each user: user, count,
---                           date of the latest solve. A user keeps its place; a count may be 0.
+--   prefix:SCOPE:items      string: all of this once more, an item for each user: the user (4 bytes),
+--                           the score of each window (8 each; 0: not on the board), and the count
+--                           (4) and latest date (8) of its scores. A user keeps its place. Arrays
+--                           are made from it, since it is read at once, and so at one moment.
 --   prefix:MODULE:challenges  hash: challenge -> solves
 --
 -- Each key has a sentinel, so that an empty key differs from a missing one.
 --
--- A record is binary, little endian: the token (8 bytes) and a digest of the name (4), the number
--- of entries (4), the entries (25 each: module, index of the row, challenge, solve id (4 each),
--- date (8), flags (1)), and the places in `scored`: module, place (4 each). Dates are microseconds
--- since 1970. Python reads and writes the same form (statsd/calculators/user_entries.py).
+-- A record is binary, little endian: the token (8 bytes), a digest of the name (4), the place among
+-- the items of the dojo (4; 0: none), the number of entries (4), the entries (25 each: module, index
+-- of the row, challenge, solve id (4 each), date (8), flags (1)), and the places among the items of
+-- modules: module, place (4 each). Dates are microseconds since 1970. Python reads and writes the
+-- same form (statsd/calculators/user_entries.py).
 --
 -- The sorted set BOARD_CHANGES has the dojos by the first moment in their `until`. The hash NAMES
 -- has the name and e-mail address of each user, once for all dojos. The hash GENERATIONS has all
@@ -44,8 +45,8 @@
 
 local DAY = 86400000000
 local ENTRY, FIELDS = 'i4i4i4i4i8B', 6
-local HEADER = '<i8I4I4'
-local HEADER_SIZE, SCORED_SIZE, RANK_SIZE = 16, 16, 12
+local HEADER, HEADER_SIZE = '<i8I4I4I4', 20
+local ITEM, ITEM_SIZE = '<I4' .. ('i8'):rep(#WINDOWS) .. 'I4i8', 16 + 8 * #WINDOWS
 local MOST_MARKS = 2000 -- arguments of one command
 local MOST_AT_ONCE = 200 -- entries packed or unpacked at once: Lua's stack is limited
 local LONGEST_LOG, LOG_STEP = 20000, 2000
@@ -53,6 +54,7 @@ local LONGEST_LOG, LOG_STEP = 20000, 2000
 local function is_a(key, type) return redis.call('TYPE', key).ok == type end
 local function prefix_of(dojo, generation) return BOARDS .. dojo .. '@' .. generation end
 local function board(prefix, scope, days) return prefix .. ':' .. scope .. ':' .. days end
+local function items_of(prefix, scope) return prefix .. ':' .. scope .. ':items' end
 
 -- The epoch; a reader's script has no clock, and does not write one.
 local function epoch_now() return clock and clock.epoch or redis.call('HGET', CLOCK, 'epoch') end
@@ -112,12 +114,11 @@ local function has_keys_of(state, scope)
   if state.has_scope[scope] == nil then
     local found = true
     for _, days in ipairs(WINDOWS) do
-      local key = board(state.prefix, scope, days)
-      found = found and is_a(key, 'zset') and is_a(key .. ':ranks', 'string')
+      found = found and is_a(board(state.prefix, scope, days), 'zset')
     end
+    found = found and is_a(items_of(state.prefix, scope), 'string')
     if scope ~= 'dojo' then
-      local module = state.prefix .. ':' .. scope
-      found = found and is_a(module .. ':scored', 'string') and is_a(module .. ':challenges', 'hash')
+      found = found and is_a(state.prefix .. ':' .. scope .. ':challenges', 'hash')
     end
     state.has_scope[scope] = found
   end
@@ -148,7 +149,7 @@ end
 -- Whether it is, or may be since Redis may have older data.
 local function is_doubtful(state) return has_doubt(state) or has_doubt(state, EVERY_DOJO) end
 
-local function solves_in(score) return math.floor(tonumber(score or 0) / SCORE_UNIT) end
+local function solves_in(score) return math.floor(score / SCORE_UNIT) end
 
 -- The format of some entries, made once for each number of them.
 local formats = {}
@@ -157,10 +158,11 @@ local function format_of(count)
   return formats[count]
 end
 
--- Unpack a record. Returns nil for none; entries are a flat array of FIELDS for each entry.
+-- Unpack a record. Returns nil for none; entries are a flat array of FIELDS for each entry, and
+-- places are by scope.
 local function unpacked(record)
   if not record then return nil end
-  local token, name, count = struct.unpack(HEADER, record)
+  local token, name, place, count = struct.unpack(HEADER, record)
   local entries, position = {}, HEADER_SIZE + 1
   for first = 1, count, MOST_AT_ONCE do
     local some = math.min(MOST_AT_ONCE, count - first + 1)
@@ -173,9 +175,9 @@ local function unpacked(record)
       for i = 1, some * FIELDS do entries[#entries + 1] = found[i] end
     end
   end
-  local places = {}
+  local places = {dojo = place > 0 and place or nil}
   while position <= #record do
-    local module, place
+    local module
     module, place, position = struct.unpack('<i4I4', record, position)
     places[module] = place
   end
@@ -184,14 +186,15 @@ end
 
 local function packed(record)
   local entries = record.entries
-  local parts = {struct.pack(HEADER, record.token, record.name, #entries / FIELDS)}
+  local parts =
+    {struct.pack(HEADER, record.token, record.name, record.places.dojo or 0, #entries / FIELDS)}
   for first = 1, #entries, MOST_AT_ONCE * FIELDS do
     local last = math.min(#entries, first + MOST_AT_ONCE * FIELDS - 1)
     parts[#parts + 1] =
       struct.pack(format_of((last - first + 1) / FIELDS), unpack(entries, first, last))
   end
-  for module, place in pairs(record.places) do
-    parts[#parts + 1] = struct.pack('<i4I4', module, place)
+  for scope, place in pairs(record.places) do
+    if scope ~= 'dojo' then parts[#parts + 1] = struct.pack('<i4I4', scope, place) end
   end
   return table.concat(parts)
 end
@@ -254,23 +257,32 @@ local STARTS = {} -- of the windows
 for i, days in ipairs(WINDOWS) do STARTS[i] = days == 0 and -math.huge or days * DAY end
 
 -- What follows from the entries of a user at this moment, for some scopes (a set).
---   boards: scope -> {solves, last: arrays over the windows}
+--   items: scope -> {solves, last (arrays over the windows), count, latest (of the scores)}
 --   newest, leaving: moments, or nil
 local function follow_from(entries, scopes)
-  local found, now = {boards = {}}, clock.token
+  local found, now = {items = {}}, clock.token
   for scope in pairs(scopes) do
-    local own = {solves = {}, last = {}}
+    local own = {solves = {}, last = {}, count = 0, latest = NO_DATE}
     for i in ipairs(WINDOWS) do own.solves[i], own.last[i] = 0, -1 end
-    found.boards[scope] = own
+    found.items[scope] = own
   end
-  local dojo, recent = found.boards.dojo, now - RECENT_DAYS * DAY
+  local dojo, recent = found.items.dojo, now - RECENT_DAYS * DAY
   local function count(own, i, solve)
     own.solves[i] = own.solves[i] + 1
     if solve > own.last[i] then own.last[i] = solve end
   end
+  local function score(own, date)
+    own.count = own.count + 1
+    if date > own.latest then own.latest = date end
+  end
   for at = 1, #entries, FIELDS do
-    if is_counted(entries[at + 5]) then
-      local module, solve, date = found.boards[entries[at]], entries[at + 3], entries[at + 4]
+    local module, solve, date, flags =
+      found.items[entries[at]], entries[at + 3], entries[at + 4], entries[at + 5]
+    if is_scored(flags) then
+      score(dojo, date)
+      if module then score(module, date) end
+    end
+    if is_counted(flags) then
       for i, days in ipairs(WINDOWS) do
         if days == 0 or date >= now - STARTS[i] then
           count(dojo, i, solve)
@@ -287,17 +299,6 @@ local function follow_from(entries, scopes)
   return found
 end
 
--- The scores of a user in a module.
-local function scored_in(entries, module)
-  local count, latest = 0, NO_DATE
-  for at = 1, #entries, FIELDS do
-    if entries[at] == module and is_scored(entries[at + 5]) then
-      count, latest = count + 1, math.max(latest, entries[at + 4])
-    end
-  end
-  return count, latest
-end
-
 local function counted_on(entries, day)
   local count = 0
   for at = 1, #entries, FIELDS do
@@ -309,80 +310,59 @@ local function counted_on(entries, day)
   return count
 end
 
--- Keep the scopes that the state knows. Returns nil where a key of one is missing, and else whether
--- the state lacks a module.
-local function check_scopes(state, scopes)
-  local lacks = false
+-- The item of a user at a place: {scores, count, latest}. Returns nil where it is not the user's.
+local function item_at(state, scope, place, user)
+  local item = {scores = {}, count = 0, latest = NO_DATE}
+  for i in ipairs(WINDOWS) do item.scores[i] = 0 end
+  if not place then return item end
+  local first = place * ITEM_SIZE
+  local raw = redis.call('GETRANGE', items_of(state.prefix, scope), first, first + ITEM_SIZE - 1)
+  if #raw < ITEM_SIZE then return nil end
+  local fields = {struct.unpack(ITEM, raw)}
+  if fields[1] ~= tonumber(user) then return nil end
+  for i in ipairs(WINDOWS) do item.scores[i] = fields[1 + i] end
+  item.count, item.latest = fields[2 + #WINDOWS], fields[3 + #WINDOWS]
+  return item
+end
+
+-- The items of a user in the scopes that the state knows; others are dropped from the set. Returns
+-- nil where a key of one is missing or garbled, and else whether the state lacks a module.
+local function items_before(state, scopes, places, user)
+  local items, lacks = {}, false
   for scope in pairs(scopes) do
     if scope ~= 'dojo' and not has_module(state, scope) then
       scopes[scope] = nil
       lacks = true
-    elseif not has_keys_of(state, scope) then
-      return nil
+    else
+      items[scope] = has_keys_of(state, scope) and item_at(state, scope, places[scope], user)
+      if not items[scope] then return nil end
     end
   end
-  return true, lacks
+  return items, lacks
 end
 
--- Move a user on a board, from and to a rank (from 0; false: not on it), and all between.
-local function move_rank(key, user, score, from, to)
-  local item = score and struct.pack('<i8I4', score, tonumber(user))
-  local function place(rank) return (rank + 1) * RANK_SIZE end -- the sentinel is before rank 0
-  if not from then
-    local behind = redis.call('GETRANGE', key, place(to), -1)
-    redis.call('SETRANGE', key, place(to), item .. behind)
-  elseif not to then
-    local all = redis.call('GET', key)
-    redis.call('SET', key, all:sub(1, place(from)) .. all:sub(place(from + 1) + 1))
-  elseif from > to then
-    local between = redis.call('GETRANGE', key, place(to), place(from) - 1)
-    redis.call('SETRANGE', key, place(to), item .. between)
-  else
-    local between = from < to and redis.call('GETRANGE', key, place(from + 1), place(to + 1) - 1) or ''
-    redis.call('SETRANGE', key, place(from), between .. item)
-  end
-end
-
-local function set_score(key, user, score, before)
-  local from = before and redis.call('ZREVRANK', key, user)
-  if score then redis.call('ZADD', key, digits(score), user) else redis.call('ZREM', key, user) end
-  move_rank(key .. ':ranks', user, score, from, score and redis.call('ZREVRANK', key, user))
-end
-
--- Move the boards of a scope. `changed` collects the names of arrays; with `all` they are all that
--- the user is on.
-local function move_boards(state, scope, user, now, changed, all)
+-- Move a user in a scope: on the boards, and in the scores. `changed` collects the names of arrays;
+-- with `all` they are those of all boards that the user is on.
+local function move_item(state, scope, user, before, now, places, changed, all)
+  local scores, differs = {}, false
   for i, days in ipairs(WINDOWS) do
-    local key = board(state.prefix, scope, days)
-    local before = tonumber(redis.call('ZSCORE', key, user))
     local solves = now.solves[i]
-    local score = solves > 0 and solves * SCORE_UNIT + SCORE_UNIT - 1 - now.last[i] or nil
-    if score ~= before then
-      set_score(key, user, score, before)
-      if scope == 'dojo' and days == 0 and solves ~= solves_in(before) then
-        redis.call('HINCRBY', state.prefix, 'solves', solves - solves_in(before))
-      end
-    end
-    if score ~= before or (all and score) then
-      changed[#changed + 1] = 'b:' .. scope .. ':' .. days
-    end
+    local score = solves > 0 and solves * SCORE_UNIT + SCORE_UNIT - 1 - now.last[i] or 0
+    local has_moved, key = score ~= before.scores[i], board(state.prefix, scope, days)
+    if has_moved and score > 0 then redis.call('ZADD', key, digits(score), user) end
+    if has_moved and score == 0 then redis.call('ZREM', key, user) end
+    if has_moved or (all and score > 0) then changed[#changed + 1] = 'b:' .. scope .. ':' .. days end
+    scores[i], differs = score, differs or has_moved
   end
-end
-
-local function move_scores(state, module, user, before, now, places, changed)
-  local count, latest = scored_in(now, module)
-  local old_count, old_latest = scored_in(before, module)
-  if count == old_count and latest == old_latest then return end
-  local key = state.prefix .. ':' .. module .. ':scored'
-  local place = places[module]
-  if not place then
-    place = redis.call('STRLEN', key) / SCORED_SIZE
-    places[module] = place
+  if now.count ~= before.count or now.latest ~= before.latest then
+    changed[#changed + 1], differs = 's:' .. scope, true
   end
-  redis.call('SETRANGE', key, place * SCORED_SIZE,
-    struct.pack('<I4I4i8', tonumber(user), count, latest))
-  changed[#changed + 1] = 's:' .. module
-  changed.scores = true
+  if not differs then return end
+  local key = items_of(state.prefix, scope)
+  places[scope] = places[scope] or redis.call('STRLEN', key) / ITEM_SIZE
+  scores[#scores + 1], scores[#scores + 2] = now.count, now.latest
+  redis.call('SETRANGE', key, places[scope] * ITEM_SIZE,
+    struct.pack(ITEM, tonumber(user), unpack(scores)))
 end
 
 local function move_challenges(state, module, solves, changed)
@@ -440,53 +420,74 @@ local function mark(state, arrays)
   return #marks / 2
 end
 
+-- The entries of a record, with those of some challenges (array) replaced.
+local function with_changed(before, now, changed)
+  local has_changed, found, i, j = {}, {}, 1, 1
+  for _, challenge in ipairs(changed) do has_changed[challenge] = true end
+  local function add(entries, at)
+    for field = at, at + FIELDS - 1 do found[#found + 1] = entries[field] end
+  end
+  while i <= #before or j <= #now do
+    local order = j > #now and -1 or i > #before and 1 or before[i] - now[j]
+    if order == 0 then order = before[i + 1] - now[j + 1] end
+    if order < 0 and not has_changed[before[i + 2]] then add(before, i) end
+    if order >= 0 then add(now, j) end
+    if order <= 0 then i = i + FIELDS end
+    if order >= 0 then j = j + FIELDS end
+  end
+  return found
+end
+
 -- Write the record of a user, and move everything that follows from it by the difference.
---   new: token, name (digest), entries (flat array), tagged (whether the name has a tag)
+--   new: token, name (digest), entries (flat array), changed (array of challenges: the entries are only
+--        theirs; nil: they are all), tagged (whether the name has a tag)
 -- Returns nil where a key is missing (nothing is written then), else {newer (the stored record is
--- newer; nothing is written), lacks (a module), arrays (how many changed)}.
+-- newer; nothing is written), lacks (a module), arrays (how many changed), left and leaving (when the
+-- user's first solve leaves a window: before, and now; or nil)}.
 local function put(state, user, new)
-  local prefix, now = state.prefix, new.entries
+  local prefix = state.prefix
   local raw = redis.call('HGET', prefix .. ':users', user)
-  if not raw and #now == 0 then return {arrays = 0} end
+  if not raw and #new.entries == 0 then return {arrays = 0} end
   local old = unpacked(raw) or {token = 0, name = new.name, entries = {}, places = {}}
   if old.token > new.token then return {newer = true, arrays = 0} end
   local before, places = old.entries, old.places
+  local now = new.changed and with_changed(before, new.entries, new.changed) or new.entries
   local found = differences(before, now)
-  local was_tagged = redis.call('HEXISTS', prefix .. ':tagged', user) == 1
   local leaves = tonumber(redis.call('ZSCORE', prefix .. ':until', user))
   -- With another name, all arrays that the user is on change; as time passes, any board may.
-  local has_new_name = old.name ~= new.name or was_tagged ~= new.tagged
+  local has_new_name = old.name ~= new.name
   local scopes = {dojo = true}
   for module in pairs(found.modules) do scopes[module] = true end
   if has_new_name or (leaves and leaves <= clock.token) then
     for at = 1, #now, FIELDS do scopes[now[at]] = true end
   end
-  local is_there, lacks = check_scopes(state, scopes)
-  if not is_there then return nil end
+  local items, lacks = items_before(state, scopes, places, user)
+  if not items then return nil end
 
   local changed, follows = {}, follow_from(now, scopes)
-  for module in pairs(found.modules) do
-    if scopes[module] then
-      move_scores(state, module, user, before, now, places, changed)
-      move_challenges(state, module, found.solves[module] or {}, changed)
-    end
-  end
-  if changed.scores then changed[#changed + 1] = 's:dojo' end
-  local is_tagged = new.tagged and follows.boards.dojo.solves[1] > 0
-  for scope, own in pairs(follows.boards) do
+  local solves = follows.items.dojo.solves[1]
+  local had_solves = solves_in(items.dojo.scores[1])
+  local is_tagged, was_tagged = new.tagged and solves > 0, new.tagged and had_solves > 0
+  if has_new_name then was_tagged = redis.call('HEXISTS', prefix .. ':tagged', user) == 1 end
+  for scope, own in pairs(follows.items) do
     -- Crews list the challenges of their members.
     local has_changed = found.modules[scope] or (scope == 'dojo' and next(found.modules))
-    move_boards(state, scope, user, own, changed, has_new_name or (is_tagged and has_changed))
+    local all = has_new_name or (is_tagged and has_changed)
+    move_item(state, scope, user, items[scope], own, places, changed, all)
   end
+  for module, own in pairs(found.solves) do
+    if scopes[module] then move_challenges(state, module, own, changed) end
+  end
+  if solves ~= had_solves then redis.call('HINCRBY', prefix, 'solves', solves - had_solves) end
   move_days(state, found.days, before, now)
   set_moment(prefix .. ':newest', user, follows.newest)
-  set_moment(prefix .. ':until', user, follows.leaving)
+  if follows.leaving ~= leaves then set_moment(prefix .. ':until', user, follows.leaving) end
   if is_tagged and not was_tagged then redis.call('HSET', prefix .. ':tagged', user, '') end
   if was_tagged and not is_tagged then redis.call('HDEL', prefix .. ':tagged', user) end
   local record = packed({token = new.token, name = new.name, entries = now, places = places})
   if record ~= raw then redis.call('HSET', prefix .. ':users', user, record) end
   log_write(state, user)
-  return {lacks = lacks, arrays = mark(state, changed)}
+  return {lacks = lacks, arrays = mark(state, changed), left = leaves, leaving = follows.leaving}
 end
 
 -- Move what follows from the record of a user as time passes. Returns as `put`.
@@ -519,11 +520,8 @@ local function remove_generation(dojo, generation)
   local modules = redis.call('HGET', GENERATIONS, id)
     or (is_a(prefix, 'hash') and redis.call('HGET', prefix, 'modules')) or ''
   for _, scope in ipairs(scopes_in(modules)) do
-    for _, days in ipairs(WINDOWS) do
-      local key = board(prefix, scope, days)
-      redis.call('UNLINK', key, key .. ':ranks')
-    end
-    redis.call('UNLINK', prefix .. ':' .. scope .. ':scored', prefix .. ':' .. scope .. ':challenges')
+    for _, days in ipairs(WINDOWS) do redis.call('UNLINK', board(prefix, scope, days)) end
+    redis.call('UNLINK', items_of(prefix, scope), prefix .. ':' .. scope .. ':challenges')
   end
   redis.call('UNLINK', prefix, prefix .. ':users', prefix .. ':tagged', prefix .. ':newest',
     prefix .. ':until', prefix .. ':days', prefix .. ':members', prefix .. ':log', prefix .. ':dirty')

@@ -6,13 +6,20 @@
 -- include jobs/hooks
 
 next_token()
--- No reader can read a key of another type.
-local function is_text(key) return redis.call('TYPE', key).ok == 'string' end
+local PAGE = 1000 -- keys in one command
 
+-- The keys that no reader can read: missing ones, and those of another type.
 local function missing_in(key_index)
   local missing = {}
-  for _, key in ipairs(key_index) do
-    if not (is_text(key) and is_text(key .. AS_OF)) then missing[#missing + 1] = key end
+  for first = 1, #key_index, PAGE do
+    local as_ofs = {}
+    for i = first, math.min(first + PAGE - 1, #key_index) do
+      as_ofs[#as_ofs + 1] = key_index[i] .. AS_OF
+    end
+    for i, found in ipairs(#as_ofs > 0 and redis.call('MGET', unpack(as_ofs)) or {}) do
+      local key = key_index[first + i - 1]
+      if not found or redis.call('TYPE', key).ok ~= 'string' then missing[#missing + 1] = key end
+    end
   end
   return missing
 end

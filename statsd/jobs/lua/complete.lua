@@ -174,10 +174,10 @@ local function complete(answer)
   elseif answer.key_index == '[]' and not answer.owner and not answer.own_cooldown then
     cooldown = nil
   end
-  local enqueued = redis.call('HGET', JOB .. name, 'enqueued')
+  local class, enqueued = unpack(redis.call('HMGET', JOB .. name, 'class', 'enqueued'))
   if token > tonumber(enqueued or 0) then
     cool_down(name, cooldown)
-    remove(name)
+    remove(name, class)
     return 'completed', unchanged
   end
   requeue(name, cooldown)
@@ -187,8 +187,10 @@ end
 local outcomes, is_stale = {}, false
 for i, answer in ipairs(request.answers) do
   local name = answer.name
-  if token > tonumber(redis.call('HGET', JOB .. name, 'enqueued') or 0) then merge_deferred(name) end
-  local own = provenance_of(name, '')
+  local enqueued, deferred, since = unpack(redis.call('HMGET', JOB .. name,
+    'enqueued', 'deferred_since', 'since'))
+  if deferred and token > tonumber(enqueued or 0) then merge_deferred(name) end
+  local own = (since or deferred) and provenance_of(name, '') or nil
   provenance = own
   local status, unchanged = complete(answer)
   local is_answer = own and (status == 'completed' or status == 'requeued')

@@ -24,8 +24,9 @@ fields[#fields + 1] = 'attempts'
 fields[#fields + 1] = attempts
 bury(KEYS[1], request.dead_limit, fields)
 hooks.buried(name)
-if request.token > tonumber(redis.call('HGET', JOB .. name, 'enqueued') or 0) then
-  remove(name)
+local class, enqueued = unpack(redis.call('HMGET', JOB .. name, 'class', 'enqueued'))
+if request.token > tonumber(enqueued or 0) then
+  remove(name, class)
 else
   -- It was enqueued again since it was leased, so it starts again with no attempts.
   redis.call('HDEL', JOB .. name, 'error', 'since', 'entry', 'type')

@@ -89,20 +89,21 @@ local function write_leases(class, names, duration, lease)
   end
 end
 
--- The newest event of each job that is pending for one.
-local function events_of(names)
-  local events = {}
+-- The newest event of each job that is pending for one, and what has changed, by name.
+local function causes_of(names)
+  local events, changed = {}, {}
   for _, name in ipairs(names) do
-    local found = redis.call('HMGET', JOB .. name, 'deferred_since', 'entry', 'type')
+    local found = redis.call('HMGET', JOB .. name, 'deferred_since', 'entry', 'type', 'changed')
     if found[1] then
       merge_deferred(name)
-      found = redis.call('HMGET', JOB .. name, 'deferred_since', 'entry', 'type')
+      found = redis.call('HMGET', JOB .. name, 'deferred_since', 'entry', 'type', 'changed')
     end
     if found[2] then
       events[#events + 1] = {name = name, entry = found[2], type = found[3] or ''}
     end
+    changed[name] = found[4] or nil
   end
-  return events
+  return events, next(changed) and changed or nil
 end
 
 -- Microseconds until another job is due; nil where none is pending.
@@ -125,6 +126,7 @@ end
 --         wait beyond their due time), batches (kind -> how many jobs are leased at once; a kind
 --         that this daemon does not know is absent, and left to daemons that do)
 -- Returns: token, moment (`now`), epoch, lease, names, events (array of {name, entry, type}),
+--          changed (by name, as in the job's hash; or nil),
 --          prefetched (the array from hooks.prefetch, in the order of names; or nil),
 --          queued (microseconds for which the oldest job was due), more (whether other jobs are due
 --          now), wait (as `wait_for`)
@@ -144,13 +146,15 @@ local function lease_due(wanted)
     more = more or its_more
     write_leases(turn.class, names, wanted.duration, lease)
   end
+  local events, changed = causes_of(names)
   return {
     token = token,
     moment = clock.now,
     epoch = clock.epoch,
     lease = lease,
     names = names,
-    events = events_of(names),
+    events = events,
+    changed = changed,
     prefetched = hooks.prefetch(names),
     queued = clock.now - oldest,
     more = more,

@@ -5,6 +5,8 @@
 --   a hash (JOB .. name):
 --     class, enqueued (token)
 --     not_derived (token of the last enqueue that was not derived from another job's answer)
+--     changed (the ids of the challenges whose solves have changed, each between commas; absent:
+--             anything may have changed)
 --     attempts, retry_at, error           of a job that failed
 --     since (milliseconds), entry, type   provenance: the publication of the oldest event for
 --                                         which the job is pending; id and type of the newest one
@@ -15,6 +17,7 @@
 -- include jobs/clock
 
 local DELAY_STEP = 500000 -- delayed jobs of one name within this time are one
+local LONGEST_CHANGED = 200 -- characters of `changed`
 
 -- A costly job is not due again during its cooldown. In a burst the same value is computed less
 -- often, so that the daemon does not fall behind. Returns the duration.
@@ -42,14 +45,18 @@ local function is_newer(entry, other)
   return tonumber(number) >= tonumber(other_number)
 end
 
--- `prefix` is '' or 'deferred_'.
-local function add_provenance(name, event, prefix)
-  local before = redis.call('HMGET', JOB .. name, prefix .. 'since', prefix .. 'entry')
-  local fields = {prefix .. 'since', digits(math.min(tonumber(before[1] or LARGEST), event.since))}
+-- Append the fields of an event's provenance to the fields of a pending job. `prefix` is '' or
+-- 'deferred_'.
+local function add_provenance(fields, name, event, prefix, is_new)
+  local before = is_new and {}
+    or redis.call('HMGET', JOB .. name, prefix .. 'since', prefix .. 'entry')
+  local at = #fields
+  fields[at + 1] = prefix .. 'since'
+  fields[at + 2] = digits(math.min(tonumber(before[1] or LARGEST), event.since))
   if is_newer(event.entry, before[2]) then
-    fields = {fields[1], fields[2], prefix .. 'entry', event.entry, prefix .. 'type', event.type}
+    fields[at + 3], fields[at + 4] = prefix .. 'entry', event.entry
+    fields[at + 5], fields[at + 6] = prefix .. 'type', event.type
   end
-  redis.call('HSET', JOB .. name, unpack(fields))
 end
 
 local function provenance_of(name, prefix)
@@ -62,36 +69,63 @@ end
 local function merge_deferred(name)
   local deferred = provenance_of(name, 'deferred_')
   if deferred then
-    add_provenance(name, deferred, '')
+    local fields = {}
+    add_provenance(fields, name, deferred, '')
+    redis.call('HSET', JOB .. name, unpack(fields))
     redis.call('HDEL', JOB .. name, 'deferred_since', 'deferred_entry', 'deferred_type')
   end
 end
 
+-- Remove a job. Its class is nil where its hash was evicted: then it may be in any.
+local function remove(name, class)
+  for each = class or MISSED, class or IDLE do redis.call('ZREM', DUE .. each, name) end
+  redis.call('HDEL', LEASES, name)
+  redis.call('DEL', JOB .. name)
+end
+
+-- What has changed for a job that is enqueued again: nil for anything.
+local function all_changed(is_new, before, changed)
+  if not changed or not (is_new or before) then return nil end
+  local ids = (before or ',') .. changed .. ','
+  return #ids <= LONGEST_CHANGED and ids or nil
+end
+
 -- A job that is enqueued twice is pending once: with the newer token, the more urgent class, and
--- the earlier due time.
-function enqueue(name, class, derived)
+-- the earlier due time. `changed` is the id of a challenge, if nothing but its solves has changed.
+function enqueue(name, class, derived, changed)
   clock.now = clock.now + 1 -- jobs that are enqueued together keep their order
-  local was = redis.call('HMGET', JOB .. name, 'class', 'retry_at')
-  if was[1] then merged = merged + 1 end
-  local before = tonumber(was[1] or class)
-  local due = tonumber(redis.call('ZSCORE', DUE .. before, name) or clock.now)
-  local is_leased = redis.call('HEXISTS', LEASES, name) == 1
-  -- A job of a cold start stays in its class, since exports wait for the end of the cold start.
-  if before == BACKGROUND and class == EXPORT and not is_leased then class = BACKGROUND end
-  if before > class then redis.call('ZREM', DUE .. before, name) end
-  class = math.min(before, class)
+  local was = redis.call('HMGET', JOB .. name, 'class', 'retry_at', 'changed')
+  local is_new, before = not was[1], tonumber(was[1] or class)
+  local due, is_leased = clock.now, redis.call('HEXISTS', LEASES, name) == 1
+  if is_new and is_leased then -- its hash was evicted
+    remove(name)
+    is_leased = false
+  elseif not is_new then
+    merged = merged + 1
+    due = tonumber(redis.call('ZSCORE', DUE .. before, name) or due)
+    -- A job of a cold start stays in its class, since exports wait for the end of the cold start.
+    if before == BACKGROUND and class == EXPORT and not is_leased then class = BACKGROUND end
+    if before > class then redis.call('ZREM', DUE .. before, name) end
+    class = math.min(before, class)
+  end
   -- A leased job keeps the due time of its lease, and runs again after it. A failed job keeps its
-  -- delay.
+  -- delay. A job that a page waits for has no cooldown.
   if not is_leased then
-    due = math.max(math.min(due, clock.now), tonumber(was[2] or 0))
-    -- A job that a page waits for has no cooldown.
-    if class > MISSED then due = math.max(due, cooldown_end(name)) end
+    local rest = class > MISSED and cooldown_end(name) or 0
+    due = math.max(math.min(due, clock.now), tonumber(was[2] or 0), rest)
   end
   local token = digits(clock.token)
-  redis.call('HSET', JOB .. name, 'enqueued', token, 'class', class)
-  if not derived then redis.call('HSET', JOB .. name, 'not_derived', token) end
-  redis.call('ZADD', DUE .. class, digits(due), name)
-  if provenance then add_provenance(name, provenance, is_leased and 'deferred_' or '') end
+  local fields = {'enqueued', token, 'class', class}
+  if not derived then fields[5], fields[6] = 'not_derived', token end
+  if provenance then
+    add_provenance(fields, name, provenance, is_leased and 'deferred_' or '', is_new)
+  end
+  local ids = all_changed(is_new, was[3], changed)
+  if ids then fields[#fields + 1], fields[#fields + 2] = 'changed', ids end
+  redis.call('HSET', JOB .. name, unpack(fields))
+  local was_due = redis.call('ZADD', DUE .. class, digits(due), name) == 0
+  -- A name without a hash: what it was pending for was evicted.
+  if (was[3] and not ids) or (ids and is_new and was_due) then redis.call('HDEL', JOB .. name, 'changed') end
 end
 
 -- Enqueue after a delay, even if the same job is completed before.
@@ -100,7 +134,8 @@ local function enqueue_later(name, class, delay)
   redis.call('ZADD', DELAYED, digits(due), digits(due) .. '|' .. class .. '|' .. name)
 end
 
--- jobs: array of {name, class, delay (microseconds), provenance ({since, entry, type} or nil)}
+-- jobs: array of {name, class, delay (microseconds), provenance ({since, entry, type} or nil), changed
+--       (as `enqueue` takes it; a delayed job has none)}
 local function enqueue_all(jobs)
   local before = provenance
   for _, job in ipairs(jobs) do
@@ -108,7 +143,7 @@ local function enqueue_all(jobs)
     if job.delay > 0 then
       enqueue_later(job.name, job.class, job.delay)
     else
-      enqueue(job.name, job.class)
+      enqueue(job.name, job.class, false, job.changed)
     end
   end
   provenance = before
@@ -136,14 +171,12 @@ end
 local function release_lease(name, delay)
   redis.call('HDEL', LEASES, name)
   local class = redis.call('HGET', JOB .. name, 'class')
-  if class then redis.call('ZADD', DUE .. class, digits(clock.now + delay), name) end
-end
-
--- From every class: the hash with the class of the job may have been evicted.
-local function remove(name)
-  for class = MISSED, IDLE do redis.call('ZREM', DUE .. class, name) end
-  redis.call('HDEL', LEASES, name)
-  redis.call('DEL', JOB .. name)
+  if class then
+    redis.call('ZADD', DUE .. class, digits(clock.now + delay), name)
+  else -- its hash was evicted
+    remove(name)
+    enqueue(name, ORDINARY)
+  end
 end
 
 local function bury(stream, limit, fields)
