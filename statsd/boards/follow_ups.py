@@ -52,9 +52,9 @@ OCCASIONS: Mapping[str, Occasion] = {
     "boards_installed": Occasion(
         Boards, "a new state replaced a doubtful one, or one that statistics came from", (TOTALS,)
     ),
-    "written_during_a_pass": Occasion(
+    "written_in_part": Occasion(
         UserEntries,
-        "completed for some challenges, while the dojo's state is built anew",
+        "completed for some challenges: the user has another name, or the state is built anew",
         (FollowUp(UserEntries, Priority.ORDINARY),),
     ),
     "arrays_left": Occasion(

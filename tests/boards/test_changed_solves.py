@@ -93,3 +93,16 @@ async def test_a_whole_pass_is_not_undone_by_a_solve_meanwhile(
     await dojo_site.queue.complete(attempt, {dojo_site.whole.name: built})
     await dojo_site.answer()
     check(cache, world_of(dojo_site.webapp.engine))
+
+
+async def test_a_solve_of_a_user_who_was_hidden_meanwhile_takes_the_others_away(
+    dojo_site: DojoSite, cache: "redis.Redis"
+) -> None:
+    """No event told of it."""
+    await dojo_site.answer()
+    with dojo_site.webapp.engine.begin() as connection:
+        own = sa.update(schema.users).where(schema.users.c.id == dojo_site.users[0].id)
+        connection.execute(own.values(hidden=True))
+    await dojo_site.solve(0, 1)
+    await dojo_site.answer()
+    check(cache, world_of(dojo_site.webapp.engine))

@@ -78,9 +78,10 @@ local function put_user_entries(new)
   local done = put(state, user, new)
   if not done then return discard(dojo) end
   if done.lacks then doubt(dojo, 'module_missing') end
-  -- What is written of other challenges may be wrong; it would replace what a whole pass has found.
-  if new.changed and redis.call('HEXISTS', LEASES, BOARDS_KIND .. dojo) == 1 then
-    follow('written_during_a_pass', dojo, false, user)
+  -- More than the solves of these challenges has changed for a user with another name, or without
+  -- one any more. A whole pass may have found what is wrong in the entries of other challenges.
+  if new.changed and (done.has_new_name or redis.call('HEXISTS', LEASES, BOARDS_KIND .. dojo) == 1) then
+    follow('written_in_part', dojo, false, user)
   end
   if has_other_expiry(dojo, done) then set_next_expiry(dojo) end
   if done.arrays > 0 then follow('arrays_changed', dojo) end

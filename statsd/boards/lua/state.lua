@@ -443,7 +443,7 @@ end
 --        theirs; nil: they are all), tagged (whether the name has a tag)
 -- Returns nil where a key is missing (nothing is written then), else {newer (the stored record is
 -- newer; nothing is written), lacks (a module), arrays (how many changed), left and leaving (when the
--- user's first solve leaves a window: before, and now; or nil)}.
+-- user's first solve leaves a window: before, and now; or nil), has_new_name}.
 local function put(state, user, new)
   local prefix = state.prefix
   local raw = redis.call('HGET', prefix .. ':users', user)
@@ -487,7 +487,8 @@ local function put(state, user, new)
   local record = packed({token = new.token, name = new.name, entries = now, places = places})
   if record ~= raw then redis.call('HSET', prefix .. ':users', user, record) end
   log_write(state, user)
-  return {lacks = lacks, arrays = mark(state, changed), left = leaves, leaving = follows.leaving}
+  return {lacks = lacks, arrays = mark(state, changed), left = leaves, leaving = follows.leaving,
+    has_new_name = has_new_name}
 end
 
 -- Move what follows from the record of a user as time passes. Returns as `put`.
