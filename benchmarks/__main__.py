@@ -104,7 +104,11 @@ def _options() -> argparse.Namespace:
         help="the JSON file; by default one named after the date in "
         f"{samples.folder()}, which also keeps samples for a day",
     )
-    options = parser.parse_args()
+    return _checked(parser, parser.parse_args())
+
+
+def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> argparse.Namespace:
+    """Return the options with their defaults; end the program where they do not go together."""
     if options.quick and options.scale:
         parser.error("--quick always uses scale S: omit --scale")
     if options.json and options.json.is_dir():

@@ -30,13 +30,17 @@ def measure(stage: Stage) -> Iterator[Result]:
     references = stage.webapp.references()
     solves = stage.webapp.likely_pairs(stage.effort.cost)
     touched = stage.webapp.touched(solves)
+    half = INTERVAL * len(solves) / 2
     with WriteCounter(stage.servers.redis_url) as writes:
-        idle = _spent_idle(stage, daemon, INTERVAL * len(solves))
+        before = _spent_idle(stage, daemon, half)
         idle_writes = +writes.counts
         writes.counts.clear()
         busy, seconds = _spent_on(stage, daemon, solves)
-        share = seconds / (INTERVAL * len(solves))
-        entries = max(0.0, writes.entries(writes.counts) - share * writes.entries(idle_writes))
+        share = seconds / (2 * half)
+        idle_entries = 2 * share * writes.entries(idle_writes)
+        entries = max(0.0, writes.entries(writes.counts) - idle_entries)
+    # What an idle system uses drifts, so that half of it is measured before, and half after.
+    idle = before.plus(_spent_idle(stage, daemon, half))
     own = busy.beyond(idle.times(share)).times(1 / len(solves))
     without, whole = solve_floor.measure(stage, solves, FLOOR_ROUNDS)
     yield from _costs(stage, own, without.spent, whole.spent, len(solves))

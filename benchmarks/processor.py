@@ -20,6 +20,10 @@ class Spent(NamedTuple):
         """Return the difference from an earlier reading."""
         return Spent(*(now - before for now, before in zip(self, earlier, strict=True)))
 
+    def plus(self, other: "Spent") -> "Spent":
+        """Return the sum."""
+        return Spent(*(one + each for one, each in zip(self, other, strict=True)))
+
     def beyond(self, other: "Spent") -> "Spent":
         """Return what is more than another; nothing where a process used less."""
         return Spent(*(max(0.0, each) for each in self.since(other)))

@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 PAGE = 20  # jobs compared in one step, at the most
 LONGEST_STEP = 10.0  # seconds of comparing one by one; an answer over a minute old is refused
+LONGEST_WALK = 0.1  # seconds of comparing dojos in one step, about; suspects wait for its pause
 LONGEST_COMPARISON = 5.0  # seconds, for a page or for one job
 SCANNED_AT_ONCE = 200  # names read from Redis at once, about
 GRACE = 10.0  # seconds; solves without an event are found sooner than that
@@ -123,7 +124,7 @@ class _Step:
     @property
     def is_late(self) -> bool:
         """Whether no further part of a dojo is compared."""
-        return monotonic() - self._walks_began > LONGEST_STEP / 2
+        return monotonic() - self._walks_began > LONGEST_WALK
 
 
 class DriftAuditor:

@@ -33,7 +33,7 @@ Damage = Callable[["redis.Redis", str, int], object]
 def one_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare all values in one step."""
     monkeypatch.setattr(drift_audit, "PAGE", 100)
-    monkeypatch.setattr(drift_audit, "LONGEST_STEP", 60.0)
+    monkeypatch.setattr(drift_audit, "LONGEST_WALK", 60.0)
 
 
 @pytest.fixture(params=["at once", "in slices"])
@@ -356,7 +356,7 @@ async def test_dojos_are_compared_over_many_steps(
     """Each step compares one part of one, or other values; nothing is lost between two steps."""
     monkeypatch.setattr(records, "FEW", 0)
     monkeypatch.setattr(dojo_audit, "USERS", 1)
-    monkeypatch.setattr(drift_audit, "LONGEST_STEP", -1.0)
+    monkeypatch.setattr(drift_audit, "LONGEST_WALK", -1.0)
     other = site.webapp.create_dojo()
     await site.consume()
     await rested(site)

@@ -84,6 +84,7 @@ class Site(Parts):
 def one_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare all values in one step."""
     monkeypatch.setattr(drift_audit, "PAGE", 100)
+    monkeypatch.setattr(drift_audit, "LONGEST_WALK", 60.0)
 
 
 @pytest.fixture
@@ -237,7 +238,8 @@ async def test_judging_takes_no_longer_than_comparing(
     with pytest.raises(ConnectionError):  # the first statement fails, as tables changed
         await site.slug_of(site.dojos[0])
     monkeypatch.setattr(drift_audit, "LONGEST_COMPARISON", 3.0)
-    monkeypatch.setattr(drift_audit, "LONGEST_STEP", -1.0)
+    for limit in ("LONGEST_STEP", "LONGEST_WALK"):
+        monkeypatch.setattr(drift_audit, limit, -1.0)
     judged: set[str] = set()
     for _ in range(2):
         found = await site.judge()
@@ -245,7 +247,8 @@ async def test_judging_takes_no_longer_than_comparing(
         judged |= found
         known = {*listed(judged | await site.suspects())}
         assert known == changed_by_solve(site.user, *site.dojos)
-    monkeypatch.setattr(drift_audit, "LONGEST_STEP", 30.0)
+    for limit in ("LONGEST_STEP", "LONGEST_WALK"):
+        monkeypatch.setattr(drift_audit, limit, 30.0)
     judged |= await site.judge()
     assert {*listed(judged)} == changed_by_solve(site.user, *site.dojos) - {name_of(slow)}
 

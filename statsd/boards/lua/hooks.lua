@@ -13,6 +13,7 @@
 --   no_dojo       {dojo}: the dojo does not exist
 --
 -- include jobs/hooks
+-- include jobs/missing
 -- include boards/state
 -- include boards/totals
 -- include boards/arrays
@@ -118,8 +119,6 @@ local function want(state, wanted)
   if mark(state, arrays) > 0 then follow('arrays_changed', state.dojo) end
 end
 
-local function is_missing(key) return redis.call('EXISTS', key, key .. AS_OF) < 2 end
-
 -- `asker` is the name of a job. Readers ask for arrays that are left out where they cannot read the
 -- state.
 local function want_missing(dojo, asker)
@@ -127,11 +126,7 @@ local function want_missing(dojo, asker)
   local is_left_out = not has_exports() and (asker:match('^scoreboard:') or asker:match('^crews:'))
   local key_index = redis.call('HGET', KEY_INDEX, BOARDS_KIND .. dojo)
   if not state or not key_index or is_left_out then return follow('arrays_asked_for', dojo) end
-  local missing = {}
-  for _, key in ipairs(cjson.decode(key_index)) do
-    if is_missing(key) then missing[#missing + 1] = key end
-  end
-  want(state, missing)
+  want(state, missing_in(cjson.decode(key_index)))
 end
 
 local function remove_state(dojo)
