@@ -5,10 +5,11 @@ import redis
 from redis.asyncio import Redis
 
 from statsd import keys
+from statsd.job import Priority
 from statsd.jobs.attempt import Answer
 from statsd.jobs.pending import PendingJob
 from statsd.jobs.queue import Queue
-from tests.support.plain_jobs import Thing, answer, lease_due, reconciled_queue
+from tests.support.plain_jobs import BATCHES, Thing, answer, lease_due, reconciled_queue
 from tests.support.processes import statuses
 
 pytestmark = pytest.mark.every_redis
@@ -78,3 +79,29 @@ async def test_where_the_hash_of_a_job_was_evicted_anything_may_have_changed(
     cache.delete(f"{keys.INTERNAL}job:{NAME}")
     await queue.enqueue([solved(6)])
     assert (await lease_due(queue)).changed == {}
+
+
+async def test_an_answer_that_is_refused_for_an_evicted_hash_is_given_again(
+    queue: Queue, cache: "redis.Redis"
+) -> None:
+    await queue.enqueue([ANYTHING])
+    attempt = await lease_due(queue)
+    cache.delete(f"{keys.INTERNAL}job:{NAME}")
+    await queue.enqueue([solved(6)])
+    assert statuses(await queue.complete(attempt, answer(1))) == ["fenced"]
+    assert (await lease_due(queue)).changed == {}
+
+
+@pytest.mark.parametrize("first", [Priority.MISSED, Priority.IDLE])
+async def test_a_job_whose_hash_was_evicted_is_done_for_anything_in_whatever_class_it_was(
+    queue: Queue, cache: "redis.Redis", first: Priority
+) -> None:
+    await queue.enqueue([ANYTHING._replace(priority=first)])
+    cache.delete(f"{keys.INTERNAL}job:{NAME}")
+    await queue.enqueue([solved(6)])
+    changed = []
+    while attempt := (await queue.lease(BATCHES)).attempt:
+        changed.append(attempt.changed)
+        assert statuses(await queue.complete(attempt, answer(1))) == ["completed"]
+    assert {} in changed
+    assert not any(cache.exists(keys.due(each)) for each in Priority)

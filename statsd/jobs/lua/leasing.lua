@@ -89,14 +89,23 @@ local function write_leases(class, names, duration, lease)
   end
 end
 
--- The newest event of each job that is pending for one, and what has changed, by name.
-local function causes_of(names)
+-- The newest event of each job that is pending for one, and what has changed, by name. The jobs were
+-- leased from a class.
+local function causes_of(names, class)
   local events, changed = {}, {}
   for _, name in ipairs(names) do
-    local found = redis.call('HMGET', JOB .. name, 'deferred_since', 'entry', 'type', 'changed')
+    local fields = {'deferred_since', 'entry', 'type', 'changed', 'class'}
+    local found = redis.call('HMGET', JOB .. name, unpack(fields))
     if found[1] then
       merge_deferred(name)
-      found = redis.call('HMGET', JOB .. name, 'deferred_since', 'entry', 'type', 'changed')
+      found = redis.call('HMGET', JOB .. name, unpack(fields))
+    end
+    if found[5] and tonumber(found[5]) ~= class then
+      -- An earlier hash was evicted, with what had changed: the job was pending in this class, too.
+      redis.call('ZREM', DUE .. found[5], name)
+      redis.call('HSET', JOB .. name, 'class', class)
+      redis.call('HDEL', JOB .. name, 'changed')
+      found[4] = false
     end
     if found[2] then
       events[#events + 1] = {name = name, entry = found[2], type = found[3] or ''}
@@ -135,7 +144,7 @@ local function lease_due(wanted)
   local more = enqueue_by_time()
   local token = next_token() -- newer than the jobs just enqueued
   local lease = wanted.owner .. '/' .. digits(token)
-  local names, oldest = {}, clock.now
+  local names, oldest, class = {}, clock.now, nil
   for _, turn in ipairs(turns(wanted)) do
     if #names > 0 then
       more = true
@@ -144,9 +153,10 @@ local function lease_due(wanted)
     local its_more
     names, oldest, its_more = choose(turn.class, wanted)
     more = more or its_more
-    write_leases(turn.class, names, wanted.duration, lease)
+    class = turn.class
+    write_leases(class, names, wanted.duration, lease)
   end
-  local events, changed = causes_of(names)
+  local events, changed = causes_of(names, class)
   return {
     token = token,
     moment = clock.now,

@@ -97,9 +97,9 @@ function enqueue(name, class, derived, changed)
   local was = redis.call('HMGET', JOB .. name, 'class', 'retry_at', 'changed')
   local is_new, before = not was[1], tonumber(was[1] or class)
   local due, is_leased = clock.now, redis.call('HEXISTS', LEASES, name) == 1
-  if is_new and is_leased then -- its hash was evicted
+  if is_new and is_leased then -- its hash was evicted: the answer to come is refused
     remove(name)
-    is_leased = false
+    is_leased, changed = false, nil
   elseif not is_new then
     merged = merged + 1
     due = tonumber(redis.call('ZSCORE', DUE .. before, name) or due)
