@@ -405,7 +405,7 @@ class DojoAudit:
         exports = await has_exports(self._redis)
         names = _arrays_of(scope, is_open=walk.is_open, exports=exports)
         size: Any = await self._redis.strlen(f"{prefix}:{scope}:items")
-        at_once = len(names) if size < MOST_READ else 1
+        at_once = max(1, len(names)) if size < MOST_READ else 1
         for first in range(0, len(names), at_once):
             await self._compare_arrays(walk, prefix, scope, names[first : first + at_once])
         walk.first += 1

@@ -400,3 +400,24 @@ async def test_arrays_that_are_left_out_are_not_missed(
     await site.audit()
     assert site.prefix(cache) != before
     assert (await site.audit_state()).drift == {"boards": 1}
+
+
+async def test_a_private_dojo_without_arrays_of_boards_is_audited(
+    site: DojoSite, client: Interposed
+) -> None:
+    """Its own scope has no array at all."""
+    with site.webapp.sessions.begin() as session:
+        session.get_one(Dojo, site.dojo.dojo_id).data = {"type": "private"}
+    await accept(site)
+    await site.answer()
+    await site.cache.delete(keys.DELAYED)
+    await ExportsSwitch(client, exports=False).publish()
+    await rested(site)
+    walk = dojo_audit.Walk(site.dojo.dojo_id)
+    audit = dojo_audit.DojoAudit(site.cache, site.database, refill=True)
+    stages = []
+    while walk.stage != dojo_audit.DONE:
+        stages.append(walk.stage)
+        await audit.step(walk)
+    assert stages.count(dojo_audit.ARRAYS) == 3  # two scopes, and the end
+    assert walk.findings == []
