@@ -63,8 +63,11 @@ class _Texts:
 
     def up_to(self, number: int) -> list[bytes]:
         """Return the texts of all numbers up to this one, or of more."""
-        self._texts += [self._form % each for each in range(len(self._texts), number + 1)]
-        return self._texts
+        texts = self._texts
+        if len(texts) <= number:  # threads may be here at once: each makes a list of its own
+            texts = [*texts, *(self._form % each for each in range(len(texts), number + 1))]
+            self._texts = texts
+        return texts
 
 
 _RANKS, _SOLVES = _Texts(b'{"rank":%d,"solves":'), _Texts(b"%d")
