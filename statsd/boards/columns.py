@@ -45,6 +45,8 @@ RECORD_ENTRY = np.dtype(
     ]
 )
 """An entry in a record, as `ENTRY` in statsd/calculators/user_entries.py."""
+PLACE_ITEM = np.dtype([("module", "<i4"), ("place", "<u4")])
+"""A place in a record, as `PLACE` in statsd/calculators/user_entries.py."""
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _HEADER_SIZE = len(_SIGNATURE) + 8

@@ -9,12 +9,18 @@ import numpy as np
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
-from statsd.boards.columns import RECORD_ENTRY, Array, Entries, starts_of_groups
+from statsd.boards.columns import (
+    PLACE_ITEM,
+    RECORD_ENTRY,
+    Array,
+    Entries,
+    sorted_once,
+    starts_of_groups,
+)
 from statsd.calculators.user_entries import ENTRY, HEADER, PLACE, packed_entries
 
 FEW = 500  # users of a dojo that are read all at once
 LAST_ID = 2**31 - 1
-PLACE_ITEM = np.dtype([("module", "<i4"), ("place", "<u4")])
 
 
 class StoredRecords(NamedTuple):
@@ -126,7 +132,7 @@ def _places(users: Sequence[int], places: Sequence[bytes]) -> dict[str, tuple[Ar
     owners = np.repeat(np.array(users, "i4"), sizes)
     return {
         str(module): (owners[items["module"] == module], items["place"][items["module"] == module])
-        for module in np.unique(items["module"]).tolist()
+        for module in sorted_once(items["module"]).tolist()
     }
 
 

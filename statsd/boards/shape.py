@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from statsd import keys
-from statsd.boards.columns import RECORD_ENTRY, Array, Entries, sorted_once, starts_of_groups
+from statsd.boards.columns import (
+    PLACE_ITEM,
+    RECORD_ENTRY,
+    Array,
+    Entries,
+    sorted_once,
+    starts_of_groups,
+)
 from statsd.calculators.user_entries import COUNTED, SCORED, VISIBLE
 from statsd.definitions import CHART_SPAN, NO_DATE, RECENT_DAYS, SCORE_UNIT, WINDOWS
 from statsd.job import TICK
@@ -134,7 +141,7 @@ class DojoShape:
                 places.tobytes(),
                 np.searchsorted(users, self.users, "left"),
                 np.searchsorted(users, self.users, "right"),
-                _PLACE.itemsize,
+                PLACE_ITEM.itemsize,
             ),
         )
         return Records(self.users.tolist(), [b"".join(each) for each in zip(*parts, strict=True)])
@@ -191,7 +198,6 @@ class DojoShape:
 
 
 _HEADER = np.dtype([("token", "<i8"), ("name", "<u4"), ("place", "<u4"), ("count", "<u4")])
-_PLACE = np.dtype([("module", "<i4"), ("place", "<u4")])
 
 
 def _is_on(items: Array) -> Array:
@@ -203,9 +209,9 @@ def _is_on(items: Array) -> Array:
 def _places(items: Mapping[int, Array]) -> tuple[Array, Array]:
     """Return users in order, and the place of each among the items of a module."""
     if not items:
-        return np.empty(0, "u4"), np.empty(0, _PLACE)
+        return np.empty(0, "u4"), np.empty(0, PLACE_ITEM)
     users = np.concatenate([own["user"] for own in items.values()])
-    places = np.empty(len(users), _PLACE)
+    places = np.empty(len(users), PLACE_ITEM)
     places["module"] = np.repeat([*items], [*map(len, items.values())])
     places["place"] = np.concatenate([np.arange(1, len(own) + 1) for own in items.values()])
     order = np.argsort(users, kind="stable")

@@ -1,6 +1,7 @@
 """The audit of one dojo: its state against the database, and everything else against its records.
 
-It goes in steps, each of which takes little memory, however large the dojo is. The stages:
+It goes in steps. Each takes little memory, however large the dojo is: some records, or an array and
+what it is made from. The stages:
 
 1. `dojo`: the structure and the memberships, against the database.
 2. `records`: the records of the users, and their names, against the database.
@@ -55,7 +56,7 @@ LOOKED_UP = 4000  # scores looked up in one script call, which blocks Redis for 
 MOST_CHANGED = 2000  # users who may be written during a stage
 TRIES = 3  # of the stage `boards`, until nothing is written meanwhile
 NAMES = 2000  # read at once
-MOST_READ = 2_000_000  # bytes of items of a scope whose arrays are read and compared all at once
+MOST_READ = 400_000  # bytes of items of a scope whose arrays are read and compared all at once
 MOST_TAGGED = 20_000  # users with crews; those of a dojo with more are not compared
 DIGEST_SIZE = 8  # bytes
 MOST_FINDINGS = 20  # kept of each dojo
@@ -220,13 +221,13 @@ class DojoAudit:
         async with self._database.snapshot() as snapshot:
             users = {"dojo_id": walk.dojo_id, "first": walk.first, "last": stored.last}
             entries = await columns.read(snapshot, ENTRIES_IN_RANGE, users)
-            shown = np.unique(entries.user[(entries.flags & VISIBLE) > 0])
+            shown = columns.sorted_once(entries.user[(entries.flags & VISIBLE) > 0])
             rows = await snapshot.rows(PEOPLE, {"user_ids": shown.tolist()})
         differing = await asyncio.to_thread(differing_users, stored.records, entries)
         for user in differing:
             walk.add(RECORD, user, digest_of(stored.records.get(user, b"")))
         people = {each.id: Person(each.name, each.email) for each in rows}
-        counted = {*np.unique(entries.user[(entries.flags & COUNTED) > 0]).tolist()}
+        counted = {*columns.sorted_once(entries.user[(entries.flags & COUNTED) > 0]).tolist()}
         right = {user: each for user, each in people.items() if user not in differing}
         await self._compare_names(walk, stored, right, counted)
         self._go_on(walk, stored.last, BOARDS)
@@ -385,7 +386,7 @@ class DojoAudit:
                 yield Suspicion("challenge", f"{module}:{name}", str(number))
         for (name, size), number in zip(totals.boards.items(), found, strict=True):
             if number != size + 1:
-                yield Suspicion("items", name, str(number))
+                yield Suspicion("size", name, str(number))
         for scope, items in totals.items.items():
             stored: Any = await self._redis.get(f"{prefix}:{scope}:items")
             if not await asyncio.to_thread(_has_items, stored or b"", items):
@@ -394,21 +395,25 @@ class DojoAudit:
     # --- arrays
 
     async def _arrays(self, walk: Walk) -> None:
-        """Compare the arrays of the next scope."""
+        """Compare the arrays of the next scope or, where it has many users, its next array."""
         prefix = await self._prefix(walk)
         modules: Any = await self._redis.hget(prefix, "modules") if prefix else None
         scopes = [keys.DOJO, *(each for each in (modules or b"").decode().split(",") if each)]
-        if prefix is None or walk.first >= len(scopes):
+        exports = await has_exports(self._redis)
+        every = [
+            name
+            for scope in scopes
+            for name in _arrays_of(scope, is_open=walk.is_open, exports=exports)
+        ]
+        if prefix is None or walk.first >= len(every):
             walk.stage = DONE
             return
-        scope = scopes[walk.first]
-        exports = await has_exports(self._redis)
-        names = _arrays_of(scope, is_open=walk.is_open, exports=exports)
-        size: Any = await self._redis.strlen(f"{prefix}:{scope}:items")
-        at_once = max(1, len(names)) if size < MOST_READ else 1
-        for first in range(0, len(names), at_once):
-            await self._compare_arrays(walk, prefix, scope, names[first : first + at_once])
-        walk.first += 1
+        scope = every[walk.first].scope
+        names = [each for each in every[walk.first :] if each.scope == scope]
+        if await self._redis.strlen(f"{prefix}:{scope}:items") > MOST_READ:
+            del names[1:]
+        await self._compare_arrays(walk, prefix, scope, names)
+        walk.first += len(names)
 
     async def _compare_arrays(
         self, walk: Walk, prefix: str, scope: str, names: Sequence[ArrayName]
@@ -549,7 +554,7 @@ class Derived:
         self.sets: dict[str, Array] = {"newest": users, "until": users}
         """By the end of a key of a sorted set, the users to look up."""
         of_module = {
-            module: np.unique(parts.entries.user[parts.entries.module == module])
+            module: columns.sorted_once(parts.entries.user[parts.entries.module == module])
             for module in stored.modules
         }
         self._items = shape.items()

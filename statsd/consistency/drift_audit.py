@@ -271,7 +271,8 @@ class DriftAuditor:
                     raise
                 # It is left to the retries of its own jobs.
                 name = Boards(walk.dojo_id).name
-                log.debug("a dojo could not be audited", extra={"job": name}, exc_info=error)
+                level = logging.WARNING if limit.expired() else logging.DEBUG
+                log.log(level, "a dojo could not be audited", extra={"job": name}, exc_info=error)
                 walk.stage = DONE
             if step.is_late:
                 break

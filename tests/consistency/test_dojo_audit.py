@@ -200,8 +200,8 @@ def without_name(cache: "redis.Redis", _prefix: str, user: int) -> None:
 DAMAGES: dict[str, tuple[Damage, set[str]]] = {
     "score": (add(":dojo:0", 2**31), {"score in dojo:0"}),
     "score of a window": (add(":0:7", 1), {"score in 0:7"}),
-    "user off a board": (off_board, {"score in 0:30", "items"}),
-    "ghost on a board": (with_ghost, {"items"}),
+    "user off a board": (off_board, {"score in 0:30", "size"}),
+    "ghost on a board": (with_ghost, {"size"}),
     "user of an item": (set_item(":dojo:items", 0, "<I"), {"items"}),
     "score of an item": (set_item(":dojo:items", 4, "<q"), {"items"}),
     "score of an item in a module": (set_item(":0:items", 12, "<q"), {"items"}),
@@ -419,5 +419,5 @@ async def test_a_private_dojo_without_arrays_of_boards_is_audited(
     while walk.stage != dojo_audit.DONE:
         stages.append(walk.stage)
         await audit.step(walk)
-    assert stages.count(dojo_audit.ARRAYS) == 3  # two scopes, and the end
+    assert stages.count(dojo_audit.ARRAYS) == 2  # the challenge solves, and the end
     assert walk.findings == []

@@ -342,3 +342,16 @@ async def test_with_unlimited_attempts_the_last_delay_is_repeated(
         assert outcome == (attempts, 1.0 if attempts == 1 else 60.0)
         cache.zadd(f"{keys.INTERNAL}due:1", {"thing:1": 1})  # later
     assert not cache.exists(keys.DEAD_LETTERS)
+
+
+async def test_a_job_whose_hash_was_evicted_keeps_the_delay_of_its_failure(
+    queue: Queue, cache: "redis.Redis"
+) -> None:
+    await queue.enqueue([PendingJob(Thing(1), priority=Priority.BACKGROUND)])
+    attempt = await lease_due(queue)
+    cache.delete(f"{keys.INTERNAL}job:{Thing(1).name}")
+    assert await queue.fail(attempt, [3600.0], {}) == (1, 3600.0)
+    assert await nothing_due(queue)
+    await queue.enqueue([PendingJob(Thing(1))])
+    assert await nothing_due(queue)
+    assert cache.hget(f"{keys.INTERNAL}job:{Thing(1).name}", "attempts") == b"1"

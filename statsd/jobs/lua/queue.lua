@@ -171,12 +171,12 @@ end
 local function release_lease(name, delay)
   redis.call('HDEL', LEASES, name)
   local class = redis.call('HGET', JOB .. name, 'class')
-  if class then
-    redis.call('ZADD', DUE .. class, digits(clock.now + delay), name)
-  else -- its hash was evicted
-    remove(name)
-    enqueue(name, ORDINARY)
+  if not class then -- its hash was evicted
+    for each = MISSED, IDLE do redis.call('ZREM', DUE .. each, name) end
+    class = ORDINARY
+    redis.call('HSET', JOB .. name, 'class', class, 'enqueued', digits(clock.token))
   end
+  redis.call('ZADD', DUE .. class, digits(clock.now + delay), name)
 end
 
 local function bury(stream, limit, fields)
