@@ -30,6 +30,7 @@ KEY_OWNERS = f"{INTERNAL}key_owners"
 ACKNOWLEDGED_SOLVES = f"{INTERNAL}acknowledged_solves"
 WATERMARK = f"{INTERNAL}watermark"
 AUDIT = f"{INTERNAL}audit"
+KNOWN_SOLVES = f"{INTERNAL}known_solves"
 DAEMONS = f"{INTERNAL}daemons"
 
 BOARDS = "stats:boards:4:"
@@ -45,6 +46,8 @@ NAMES_LOG = f"{INTERNAL}names_log"
 SCOREBOARD, CREWS = "stats:scoreboard:", "stats:crews:"
 SCORES, CHALLENGE_SOLVES = "stats:scores:", "stats:challenge_solves:"
 """The prefixes of the keys of arrays, before the scope."""
+ACTIVITY = "stats:activity:"
+"""The prefix of the keys of activities, before the user."""
 
 
 def reference_id(dojo_id: int, slug: str, *, official: bool) -> str:
@@ -99,7 +102,7 @@ def scores(dojo_id: int, module_index: int | None = None) -> str:
 
 def activity(user_id: int) -> str:
     """Return the key of a user's solves of the last year."""
-    return f"stats:activity:{user_id}"
+    return f"{ACTIVITY}{user_id}"
 
 
 def _scope(dojo_id: int, module_index: int | None) -> str:

@@ -99,6 +99,8 @@ def _keys() -> str:
         "CREWS_KEYS": keys.CREWS,
         "SCORES_KEYS": keys.SCORES,
         "CHALLENGE_SOLVES_KEYS": keys.CHALLENGE_SOLVES,
+        "ACTIVITY_KEYS": keys.ACTIVITY,
+        "KNOWN_SOLVES": keys.KNOWN_SOLVES,
         "BOARDS_KIND": "boards:",
         "AFTER_LOSS": AFTER_LOSS,
     }

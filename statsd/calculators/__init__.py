@@ -84,6 +84,16 @@ class Calculator(Generic[R]):
         Callable[[Sequence[Sequence["sa.Row[Any]"]], datetime], Mapping[R, datetime]] | None
     ) = None
     """Returns, from the same rows and moment, when values next change with time alone."""
+    known_parameters: (
+        Callable[[Sequence[R], datetime, Mapping[R, Sequence[int]]], Mapping[str, Any]] | None
+    ) = None
+    """Returns the parameters where it is known, for some jobs, among which challenges the solves
+    are. None: the statistic has no use for it."""
+    record: Callable[[Sequence[Sequence["sa.Row[Any]"]]], Mapping[R, Mapping[str, Any]]] | None = (
+        None
+    )
+    """Returns, from the same rows, what the scripts keep of each job beside its values: see
+    `statsd/boards/lua/hooks.lua`."""
     cost: Cost = Cost()
 
     def __post_init__(self) -> None:

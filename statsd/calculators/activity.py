@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from statsd import keys
 from statsd.calculators import Calculator, Cost, Input, Values
-from statsd.calculators.counted import among, integers, leaves
+from statsd.calculators.counted import among, integers, leaves, paired
 from statsd.job import Job, Priority
 from statsd.schema import CORRECT, submissions as solve, users
 
@@ -21,6 +21,8 @@ FEW_USERS = 500
 
 USER_IDS, FEW, MANY = "user_ids", "few_users", "many_users"
 """The names of the parameters with the ids of users."""
+KNOWN, CHALLENGES = "known_users", "known_challenges"
+"""The names of the parameters with pairs of a user and a challenge."""
 _SINCE = sa.bindparam("since", type_=sa.DateTime)
 
 
@@ -45,29 +47,49 @@ def _every() -> "sa.Select[Any]":
 def _solves() -> "sa.Select[Any]":
     """Select each user's dates of the last year, in the order of the ids of the solves.
 
-    No index of the solves has the user first. So the cheapest way depends on the number of users:
+    No index of the solves has the user first. So the cheapest way depends on what is known, and on
+    the number of users:
 
+    - `KNOWN`: the challenges are known that the user may have solved; each is looked up.
     - `FEW`: the index of all solves, which has the user second, is read once, and the solves that
       it names are looked up. This reads no submission that is not the user's.
     - `MANY`: the solves of all these users are so many that they are found in the table.
 
-    Arrays of both have their users; an empty array costs nothing.
+    The arrays of all have their users; an empty array costs nothing.
     """
-    found = _of_few().union_all(_of_many()).subquery()
-    dates = sa.func.array_agg(aggregate_order_by(found.c.date, found.c.id)).label("dates")
-    return sa.select(found.c.user_id, dates).group_by(found.c.user_id).order_by(found.c.user_id)
+    found = _of_known().union_all(_of_few(), _of_many()).subquery()
+    return (
+        sa.select(
+            found.c.user_id,
+            sa.func.array_agg(aggregate_order_by(found.c.date, found.c.id)).label("dates"),
+            sa.func.array_agg(found.c.challenge_id.distinct()).label("challenges"),
+        )
+        .group_by(found.c.user_id)
+        .order_by(found.c.user_id)
+    )
+
+
+def _of_known() -> "sa.Select[Any]":
+    pair = paired(user_id=KNOWN, challenge_id=CHALLENGES)
+    return _looked_up(sa.select(pair.c.user_id, pair.c.challenge_id).where(_has_any(KNOWN)))
 
 
 def _of_few() -> "sa.Select[Any]":
     named = solve.alias("named")
-    pairs = (
-        sa.select(named.c.user_id, named.c.challenge_id)
-        .where(named.c.type == CORRECT, among(named.c.user_id, FEW), _has_any(FEW))
-        # Each OFFSET keeps its part apart. Otherwise the planner may join all solves of the year.
-        .offset(sa.literal_column("0"))
-        .subquery()
+    return _looked_up(
+        sa.select(named.c.user_id, named.c.challenge_id).where(
+            named.c.type == CORRECT, among(named.c.user_id, FEW), _has_any(FEW)
+        )
     )
-    one = solve.alias("one")
+
+
+def _looked_up(wanted: "sa.Select[Any]") -> "sa.Select[Any]":
+    """Select the solves of pairs of a user and a challenge.
+
+    Each OFFSET keeps its part apart. Otherwise the planner may join all solves of the year.
+    """
+    pairs = wanted.offset(sa.literal_column("0")).subquery()
+    one = solve.alias()
     looked_up = (
         sa.select(one.c.id, one.c.date)
         .where(
@@ -79,13 +101,13 @@ def _of_few() -> "sa.Select[Any]":
         .offset(sa.literal_column("0"))
         .lateral()
     )
-    return sa.select(pairs.c.user_id, looked_up.c.id, looked_up.c.date).select_from(
-        pairs.join(looked_up, sa.true())
-    )
+    return sa.select(
+        pairs.c.user_id, looked_up.c.id, looked_up.c.date, pairs.c.challenge_id
+    ).select_from(pairs.join(looked_up, sa.true()))
 
 
 def _of_many() -> "sa.Select[Any]":
-    return sa.select(solve.c.user_id, solve.c.id, solve.c.date).where(
+    return sa.select(solve.c.user_id, solve.c.id, solve.c.date, solve.c.challenge_id).where(
         solve.c.type == CORRECT,
         among(solve.c.user_id, MANY),
         solve.c.date >= _SINCE,
@@ -103,9 +125,24 @@ _USERS = sa.select(users.c.id).where(among(users.c.id, USER_IDS)).order_by(users
 
 def parameters(jobs: Sequence[Activity], now: datetime) -> Mapping[str, Any]:
     """Return the parameters of the statements."""
-    user_ids = [job.user_id for job in jobs]
-    few, many = ([], user_ids) if len(user_ids) > FEW_USERS else (user_ids, [])
-    return {USER_IDS: user_ids, FEW: few, MANY: many, "since": now - YEAR}
+    return known_parameters(jobs, now, {})
+
+
+def known_parameters(
+    jobs: Sequence[Activity], now: datetime, known: Mapping[Activity, Sequence[int]]
+) -> Mapping[str, Any]:
+    """Return the parameters where the challenges of some users are known."""
+    others = [job.user_id for job in jobs if job not in known]
+    few, many = ([], others) if len(others) > FEW_USERS else (others, [])
+    pairs = [(job.user_id, each) for job, challenges in known.items() for each in {*challenges}]
+    return {
+        USER_IDS: [job.user_id for job in jobs],
+        FEW: few,
+        MANY: many,
+        KNOWN: [user_id for user_id, _ in pairs],
+        CHALLENGES: [challenge_id for _, challenge_id in pairs],
+        "since": now - YEAR,
+    }
 
 
 def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Activity, Values]:
@@ -116,6 +153,12 @@ def shape(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Activity, Value
         Activity(user.id): {keys.activity(user.id): _value(dates.get(user.id, ()))}
         for user in found
     }
+
+
+def record(results: Sequence[Sequence["sa.Row[Any]"]]) -> Mapping[Activity, Mapping[str, Any]]:
+    """Return the challenges of the solves, for the next value of each user who exists."""
+    challenges = {each.user_id: each.challenges for each in results[1]}
+    return {Activity(user.id): {"known_solves": challenges.get(user.id, [])} for user in results[0]}
 
 
 def changes(
@@ -156,5 +199,7 @@ calculator = Calculator(
     empty=empty,
     depends_on=Input.SOLVES | Input.USERS,
     changes=changes,
+    known_parameters=known_parameters,
+    record=record,
     cost=Cost(batch=BATCH, part=PART),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from statsd.calculators.activity import Activity
 from statsd.calculators.counted import among, paired
 from statsd.calculators.user_entries import UserEntries
 from statsd.events import ChallengeSolve
@@ -60,7 +61,9 @@ async def challenge_solved(
 
 def _pending(job: Job, challenge_id: int) -> PendingJob:
     """Enqueue a job; only for the challenge where its answer can be only for that."""
-    return PendingJob(job, changed=challenge_id if isinstance(job, UserEntries) else None)
+    return PendingJob(
+        job, changed=challenge_id if isinstance(job, UserEntries | Activity) else None
+    )
 
 
 def _landed() -> sa.Select[Any]:

@@ -50,6 +50,9 @@ class Attempt:
     """By job name of a dojo's statistics, its totals at the token."""
     changed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """By job name, the challenges whose solves have changed; absent: anything may have."""
+    known: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """By job name of a user's activity, the challenges that the user may have solved in the last
+    year; absent: any."""
 
     @property
     def kind(self) -> str:

@@ -50,8 +50,9 @@ def _answers(
     calculator: Calculator[R], results: Sequence[Sequence[Any]], attempt: Attempt
 ) -> Mapping[R, Answer]:
     until = calculator.changes(results, attempt.now) if calculator.changes else {}
+    records = calculator.record(results) if calculator.record else {}
     return {
-        job: Answer(values, until=until.get(job))
+        job: Answer(values, until=until.get(job), boards=records.get(job, {}))
         for job, values in calculator.shape(results).items()
     }
 
@@ -60,7 +61,11 @@ async def calculated_in_parts(
     calculator: Calculator[Any], database: Database, jobs: Sequence[Any], attempt: Attempt
 ) -> Parts:
     """Yield the answers of a calculator for some jobs at a time, all from one snapshot."""
-    parameters = calculator.parameters(jobs, attempt.now)
+    if calculator.known_parameters:
+        known = {job: attempt.known[job.name] for job in jobs if job.name in attempt.known}
+        parameters = calculator.known_parameters(jobs, attempt.now, known)
+    else:
+        parameters = calculator.parameters(jobs, attempt.now)
     ids = sorted(number for job in jobs for number in astuple(job))
     part = calculator.cost.part
     async with database.snapshot(considerate=True) as snapshot:

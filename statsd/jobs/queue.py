@@ -113,7 +113,7 @@ class Queue:
     async def renew(self, attempt: Attempt) -> Attempt:
         """Renew the lease; return the attempt with a newer token, for another try.
 
-        The prefetched totals, and what has changed, are dropped: they belong to the older token.
+        What was prefetched, and what has changed, are dropped: they belong to the older token.
         """
         renewed = await self._reply(
             RenewReply, "jobs/renew", lease=attempt.lease, names=attempt.names, duration=self._lease
@@ -125,6 +125,7 @@ class Queue:
             epoch=renewed.epoch,
             prefetched={},
             changed={},
+            known={},
         )
 
     async def complete(

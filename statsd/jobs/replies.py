@@ -41,6 +41,15 @@ class LeaseReply(msgspec.Struct):
 
     def leased(self) -> Leased:
         """Return the same with durations in seconds."""
+        changed = {
+            name: tuple(map(int, filter(None, ids.split(","))))
+            for name, ids in self.changed.items()
+        }
+        prefetched = {
+            name: found
+            for name, raw in zip(self.names, self.prefetched, strict=False)
+            if (found := _prefetched(raw)) is not None
+        }
         attempt = Attempt(
             tuple(self.names),
             self.token,
@@ -49,27 +58,25 @@ class LeaseReply(msgspec.Struct):
             self.lease,
             self.queued / SECOND,
             {event.name: EventRef(event.entry, event.type) for event in self.events},
+            {name: each for name, each in prefetched.items() if isinstance(each, PrefetchedTotals)},
+            changed,
             {
-                name: totals
-                for name, raw in zip(self.names, self.prefetched, strict=False)
-                if (totals := _totals(raw))
-            },
-            {
-                name: tuple(map(int, filter(None, ids.split(","))))
-                for name, ids in self.changed.items()
+                name: (*each, *changed[name])
+                for name, each in prefetched.items()
+                if isinstance(each, list)
             },
         )
         wait = None if self.wait is None else self.wait / SECOND
         return Leased(attempt if self.names else None, self.more, wait)
 
 
-def _totals(raw: msgspec.Raw) -> PrefetchedTotals | None:
-    """Return the totals of a dojo; None where the boards have none, or garbled ones.
+def _prefetched(raw: msgspec.Raw) -> PrefetchedTotals | list[int] | None:
+    """Return the totals of a dojo, or challenges of a user; None where there are none.
 
-    Garbled boards are no reason to lose the lease: the database is read instead.
+    Garbled data is no reason to lose the lease: the database is read instead.
     """
     try:
-        return msgspec.msgpack.decode(raw, type=PrefetchedTotals)
+        return msgspec.msgpack.decode(raw, type=PrefetchedTotals | list[int] | None)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 

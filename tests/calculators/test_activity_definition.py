@@ -34,6 +34,7 @@ def rows_of(connection: sa.Connection, parameters: Any) -> list[Any]:
     world=worlds(),
     edges=st.lists(st.sampled_from([-TICK, timedelta(0), TICK]), max_size=5),
     gone=st.sampled_from([GONE[:1], GONE]),
+    data=st.data(),
 )
 @settings(
     max_examples=300,
@@ -45,17 +46,31 @@ def test_activity_equals_the_definition(
     world: World,
     edges: list[timedelta],
     gone: list[Activity],
+    data: st.DataObject,
 ) -> None:
-    """For few users and for many."""
+    """For few users, for many, and where the challenges of some of them are known."""
     for solve, step in zip(world.submissions, edges, strict=False):
         solve["date"] = YEAR_AGO + step
     wanted = [Activity(user["id"]) for user in world.users] + gone
+    challenges = [each["id"] for each in world.challenges] * 2 + [654_321]
+    some = data.draw(st.sets(st.sampled_from(wanted)))
     with engine.connect() as connection:
         insert(connection, world)
-        results = rows_of(connection, activity.parameters(wanted, NOW))
+        parameters = activity.known_parameters(wanted, NOW, dict.fromkeys(some, challenges))
+        results = rows_of(connection, parameters)
         found = activity.shape(results)
         every = connection.scalars(activity.calculator.every).all()
         connection.rollback()
+    for job, kept in activity.record(results).items():
+        solved = {
+            solve["challenge_id"]
+            for solve in world.submissions
+            if solve["user_id"] == job.user_id and solve["type"] == "correct"
+        }
+        assert solved.issuperset(kept["known_solves"])
+        assert bool(kept["known_solves"]) == bool(
+            found[job][f"stats:activity:{job.user_id}"]["total_solves"]
+        )
     assert found == {
         Activity(user["id"]): {
             f"stats:activity:{user['id']}": naive_activity(world, user, NOW),
@@ -148,6 +163,21 @@ def test_activity_of_few_users_never_reads_all_submissions(
     assert scans, plan
     by_index = ("Index Scan using", "Index Only Scan using")
     assert all(scan.startswith(by_index) for scan in scans), plan
+
+
+def test_known_challenges_are_looked_up(many_submissions: sa.Engine) -> None:
+    """No scan reads more than the solves of the user."""
+    job = Activity(1)
+    with many_submissions.connect() as connection:
+        _, [full] = rows_of(connection, activity.parameters([job], NOW))
+        known = {job: [*full.challenges, SOLVED + 1]}
+        parameters = activity.known_parameters([job], NOW, known)
+        _, [found] = rows_of(connection, parameters)
+        plan = plan_of(connection, parameters)
+    assert found == full
+    executed = [scan for scan in scans_in(plan) if "never executed" not in scan]
+    assert len(executed) == 1, plan
+    assert f"loops={len(full.challenges) + 1})" in executed[0], plan
 
 
 def test_activity_of_many_users_reads_the_solves_once(many_submissions: sa.Engine) -> None:

@@ -11,15 +11,15 @@
 --                 renamed)}
 --   ask           {dojo}: a reader, or an operator, misses arrays of the dojo
 --   no_dojo       {dojo}: the dojo does not exist
+--   known_solves  array of challenges: those whose solves are in the activity of a user
 --
 -- include jobs/hooks
 -- include jobs/missing
 -- include boards/state
 -- include boards/totals
 -- include boards/arrays
+-- include boards/known_solves
 -- include boards/follow_ups
-
-local USERS = 50 -- users handled at once of whom a solve has left a window
 
 -- Enqueue each follow-up once, and again only for a more urgent class or an older event.
 local followed = {}
@@ -50,6 +50,10 @@ local function doubt(dojo, occasion)
   redis.call('HSET', DOUBTS, dojo, digits(clock.token))
   follow(occasion, dojo)
 end
+
+do -- further names are of this file alone: Lua limits a script to 200 local names
+
+local USERS = 50 -- users handled at once of whom a solve has left a window
 
 -- A key of the state is missing: what is left of it goes, and a whole pass is enqueued.
 local function discard(dojo)
@@ -154,6 +158,8 @@ function hooks.completed(name, answer)
   if answer.members then set_members(answer.members) end
   if answer.ask then want_missing(answer.ask.dojo, name) end
   if answer.no_dojo then remove_state(answer.no_dojo.dojo) end
+  local user = name:match('^activity:(.*)$')
+  if user then remember_solves(user, answer.known_solves) end
 end
 
 -- Arrays of a generation that was replaced are wrong where the dojo changed.
@@ -208,16 +214,23 @@ function hooks.time_passed()
   return left == 0
 end
 
--- The totals of each dojo whose statistics were leased; nil for jobs of other kinds. A state that
--- cannot be read does not prevent the lease.
-function hooks.prefetch(names)
+-- The totals of each dojo whose statistics were leased, and the known solves of each user of whose
+-- activity only some challenges have changed; nil for jobs of other kinds. A state that cannot be
+-- read does not prevent the lease.
+function hooks.prefetch(names, changed)
   local found = nil
   for i, name in ipairs(names) do
-    local dojo = name:match('^dojo_stats:(.*)$')
-    if not dojo then return found end
-    local is_read, totals = pcall(totals_of, dojo)
-    found = found or {}
-    found[i] = is_read and totals or false
+    local kind, id = name:match('^([^:]+):([^:]+)$')
+    if kind == 'dojo_stats' then
+      local is_read, totals = pcall(totals_of, id)
+      found = found or {}
+      found[i] = is_read and totals or false
+    elseif kind == 'activity' then
+      found = found or {}
+      found[i] = changed[name] and known_solves(id) or false
+    else
+      return nil
+    end
   end
   return found
 end
@@ -243,4 +256,6 @@ function hooks.repair(name, missing)
   if not state then return false end
   want(state, missing)
   return true
+end
+
 end

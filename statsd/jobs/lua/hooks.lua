@@ -17,8 +17,9 @@ local hooks = {
   -- Time has passed: enqueue the jobs whose answers changed by themselves. Returns whether there are
   -- more of them.
   time_passed = function() return false end,
-  -- Jobs were leased: return an array with prefetched data for each, or nil.
-  prefetch = function(_names) return nil end,
+  -- Jobs were leased: return an array with prefetched data for each, or nil. `changed` has, by name,
+  -- what has changed.
+  prefetch = function(_names, _changed) return nil end,
   -- Whether the data of a job beside its values is complete.
   is_whole = function(_name) return true end,
   -- Some keys of a job are missing. Returns whether they will be written without the job.

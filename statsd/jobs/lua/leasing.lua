@@ -165,7 +165,7 @@ local function lease_due(wanted)
     names = names,
     events = events,
     changed = changed,
-    prefetched = hooks.prefetch(names),
+    prefetched = hooks.prefetch(names, changed or {}),
     queued = clock.now - oldest,
     more = more,
     wait = wait_for(wanted),
