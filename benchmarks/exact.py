@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from benchmarks import floors
 from benchmarks.result import say
 from benchmarks.webapp import Webapp
-from statsd import keys, urls
+from statsd import keys
 from statsd.calculators.activity import Activity
 from statsd.calculators.catalog import calculator_of
 from statsd.consistency.compare import Comparison
@@ -61,7 +61,7 @@ def _counted(servers: embedded.EmbeddedServers, webapp: Webapp) -> tuple[int, li
 
 
 async def _compared(servers: embedded.EmbeddedServers) -> tuple[int, list[str]]:
-    url = urls.database_url(servers.database_url)
+    url = servers.database_url
     database = Database(url, pool_size=2, statement_timeout=50, prepared_statements=False)
     async with Redis.from_url(servers.redis_url) as cache:
         jobs = _chosen(await existing_statistics(database))

@@ -18,10 +18,10 @@ from pydantic import (
     model_validator,
 )
 
-from statsd import urls
+from statsd.addresses import postgres, redis
 from statsd.errors import SettingsError
 from statsd.switches import CHOICES, parse_switch
-from statsd.urls import without_password
+from statsd.urls import engine_url, without_password
 
 PREFIX = "STATSD_"
 ADDRESSES = ("_URL", "_ENGINES")
@@ -61,7 +61,7 @@ def _engines(value: object) -> object:
     """Read comma-separated addresses. A default is no text, and stays as it is."""
     if not isinstance(value, str):
         return value
-    addresses = [urls.engine_url(part.strip()) for part in value.split(",") if part.strip()]
+    addresses = [engine_url(part.strip()) for part in value.split(",") if part.strip()]
     return tuple(dict.fromkeys(addresses))
 
 
@@ -96,14 +96,16 @@ class Settings(BaseModel):
     database_url: str = _setting(
         "DATABASE_URL",
         "",
-        "The PostgreSQL primary to read from, as postgresql://user:password@host:5432/database. "
-        "SQLAlchemy's forms with a driver work too.",
+        "The PostgreSQL primary to read from, as postgresql://user:password@host:5432/database, "
+        "with libpq's parameters; also `host1:5432,host2:5432`. SQLAlchemy's forms with a driver "
+        "work too.",
         required=True,
     )
     redis_url: str = _setting(
         "REDIS_URL",
         "redis://cache:6379",
-        "The Redis or Valkey server with the stream and the cache; rediss:// and unix:// work too.",
+        "The Redis or Valkey server with the stream and the cache; rediss:// and unix:// work too, "
+        "and Sentinel as redis+sentinel://host:26379,host:26379/service/0.",
     )
     enabled: Switch = _setting(
         "BACKGROUND_STATS_ENABLED",
@@ -284,12 +286,15 @@ class Settings(BaseModel):
     @field_validator("database_url")
     @classmethod
     def _is_postgresql(cls, text: str) -> str:
-        return urls.database_url(text)
+        if text:  # empty where it is not set, which `load` explains
+            postgres.parse(text)
+        return text
 
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, text: str) -> str:
-        return urls.redis_url(text)
+        redis.parse(text)
+        return text
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":
@@ -316,8 +321,6 @@ class Declared(NamedTuple):
     required: bool
     unit: str
     sentence: str
-    is_switch: bool
-    """Whether it is a boolean. An empty variable means its default then."""
 
 
 def declared(settings: Settings | None = None) -> Iterator[Declared]:
@@ -331,23 +334,17 @@ def declared(settings: Settings | None = None) -> Iterator[Declared]:
             value = "(required, not set)"
         variable, sentence = str(field.validation_alias), field.description or ""
         shown = without_password(value) if variable.endswith("_URL") else value
-        is_switch = field.annotation is bool
-        yield Declared(variable, shown, default, required, unit, sentence, is_switch)
+        yield Declared(variable, shown, default, required, unit, sentence)
 
 
 def load(environ: Mapping[str, str], *, complete: bool = True) -> Settings:
     """Read the settings. Unless `complete`, required ones may be missing.
 
+    An empty variable means its default: compose writes empty ones.
     Raises SettingsError, with a line for each wrong variable.
     """
     known = {setting.variable: setting for setting in declared()}
-    given = {
-        name: value
-        for name, value in environ.items()
-        if name in known
-        and (value or not known[name].is_switch)
-        and (value or complete or not known[name].required)
-    }
+    given = {name: value for name, value in environ.items() if name in known and value.strip()}
     lines = [
         f"{name} is not set. {setting.sentence}"
         for name, setting in known.items()

@@ -19,7 +19,7 @@ import redis
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from statsd import keys, schema, urls
+from statsd import keys, schema
 from statsd.calculators import dojo_stats
 from statsd.client import AsyncReader, Publisher, Reader, listen
 from statsd.dev import embedded
@@ -405,7 +405,9 @@ async def test_fallback_calculation_when_cache_miss(
     eventually(lambda: stack.client.exists(key), "the daemon has written the key again")
 
     stack.client.delete(key, keys.updated(key))
-    engine = create_async_engine(urls.database_url(stack.database_url))
+    engine = create_async_engine(
+        sa.make_url(stack.database_url).set(drivername="postgresql+asyncpg")
+    )
     async_reader = AsyncReader.from_url(engine, stack.redis_url)
     assert await async_reader.get_dojo_stats(reference) == value
     await async_reader.aclose()

@@ -9,79 +9,22 @@ for missed solves, and other changes later, by the drift audit.
 
 import asyncio
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any, Self
 
 import redis
 import redis.asyncio
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
 import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import keys
-from statsd.errors import SettingsError
+from statsd.addresses.redis_clients import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
 from statsd.events import Event, encode
 from statsd.switches import read_switch
 
 log = logging.getLogger("statsd.client")
 
-DEFAULT_URL = "redis://cache:6379"
-CONNECT_TIMEOUT = 0.5  # seconds
-ANSWER_TIMEOUT = 0.5  # seconds
 TOTAL_TIMEOUT = 1.0  # seconds for each 5,000 events; only asyncio can interrupt anywhere
 TOTAL_EVENTS = 5_000
-
-TROUBLE = (RedisError, OSError)
-"""The errors of a Redis that cannot be reached or does not answer, timeouts included."""
-
-ASYNC_TROUBLE = (*TROUBLE, RuntimeError)
-"""The same with asyncio, where uvloop raises RuntimeError for a write to a lost connection."""
-
-
-def sync_client(url: str | None, options: dict[str, Any]) -> redis.Redis:
-    """Return a client whose calls take a bounded time. The first call connects.
-
-    `url` defaults to `REDIS_URL`, and that to `redis://cache:6379`. `options`, of
-    `redis.Redis.from_url`, override the timeouts. Raises SettingsError for an invalid URL.
-    """
-    try:
-        return redis.Redis.from_url(_url(url), **_bounded(Retry(NoBackoff(), 0), options))
-    except ValueError:
-        raise _wrong_url() from None
-
-
-def async_client(url: str | None, options: dict[str, Any]) -> redis.asyncio.Redis:
-    """As `sync_client`, for asyncio."""
-    settings = _bounded(AsyncRetry(NoBackoff(), 0), options)
-    try:
-        return redis.asyncio.Redis.from_url(_url(url), **settings)
-    except ValueError:
-        raise _wrong_url() from None
-
-
-def _url(url: str | None) -> str:
-    return url or os.environ.get("REDIS_URL") or DEFAULT_URL
-
-
-def _bounded(retry: Retry | AsyncRetry, options: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "socket_timeout": ANSWER_TIMEOUT,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        # By default clients retry several times, and each time may take the timeouts again.
-        "retry": retry,
-        # With RESP3, redis-py 8 listens for maintenance of the server. Its asynchronous client then
-        # uses connections that the server has closed.
-        "protocol": 2,
-        **options,
-    }
-
-
-def _wrong_url() -> SettingsError:
-    # Neither the URL nor redis-py's message: both may contain a password.
-    return SettingsError("REDIS_URL is no Redis URL: it looks like redis://host:6379")
 
 
 class _Counts:
@@ -147,8 +90,8 @@ class Publisher(_Counts):
         """Return a publisher with a client of its own; close it with `close`.
 
         `url` defaults to `REDIS_URL`, and that to `redis://cache:6379`. `options` go to
-        `redis.Redis.from_url`. It connects with the first event. Raises SettingsError for an
-        invalid URL, and for a switch that is neither on nor off.
+        `redis.Redis`. It connects with the first event. Raises SettingsError for an invalid `url`.
+        Invalid variables do not stop an application: they are logged as errors.
         """
         return cls(sync_client(url, options), enabled=enabled)
 

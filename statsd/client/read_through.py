@@ -20,11 +20,11 @@ from redis.exceptions import NoScriptError
 
 import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import scripts
+from statsd.addresses.redis_clients import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
 from statsd.calculators import Values, fetch_with
 from statsd.client.cache_items import CacheItem, Source, crews_of, item_of, scoreboard_of
 from statsd.client.live_crews import GARBLED, CrewsReading
 from statsd.client.pages import Board, Part, ScoreboardPage, cut, read_part
-from statsd.client.publisher import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
 from statsd.job import Job, Priority, enqueue_once_request
 from statsd.switches import read_switch
 

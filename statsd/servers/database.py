@@ -1,29 +1,38 @@
 """PostgreSQL, read only: a pool of connections, and snapshots on them."""
 
 import asyncio
+import socket
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from math import inf
+from time import monotonic
 from typing import Any
 
 import asyncpg
 import sqlalchemy as sa
-from sqlalchemy.engine import make_url
 
 from statsd import schema
+from statsd.addresses import postgres
+from statsd.addresses.redis_clients import keepalive_options
 from statsd.errors import MissingTableError, SettingsError
 from statsd.servers.outages import brief, sqlstate
 from statsd.servers.snapshot import Row, Snapshot, Statement
-from statsd.urls import driver_options
 
 POOL_TIMEOUT = 10.0  # seconds to wait for a free connection of the pool
 CONNECT_TIMEOUT = 10.0  # seconds
 CLOSE_TIMEOUT = 2.0  # seconds
 ANSWER_MARGIN = 5.0  # seconds that an answer may take beyond the statement's own timeout
+IDLE = 5.0  # seconds after which a connection is pinged before it is used
+PING_TIMEOUT = 1.0  # seconds
+LONGEST_PAUSE = 300_000  # milliseconds between two statements of a transaction
+LONGEST_TRANSACTION = 3_600_000  # milliseconds
+HAS_TRANSACTION_TIMEOUT = 17  # the first version
 
 WITHOUT_WORKERS = "; SET LOCAL max_parallel_workers_per_gather = 0"
 CUSTOM, GENERIC = "force_custom_plan", "force_generic_plan"
+REJECTED = "rejected SSL upgrade"  # the words of asyncpg
 UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
 # A migration has changed the result of a statement that the connection has prepared.
 OUT_OF_DATE = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
@@ -34,6 +43,8 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg has no ty
 
     is_own = False
     """Whether no pooler stands between, so that its settings last."""
+    used_at = inf
+    """When it was last given back (monotonic)."""
 
     @property
     def itself(self) -> "_Connection":
@@ -59,6 +70,7 @@ class Database:
 
         It belongs to the running event loop.
         """
+        self._address = postgres.parse(url)
         options: dict[str, Any] = {
             "timeout": CONNECT_TIMEOUT,
             # The server ends statements that take too long; a server that hangs cannot.
@@ -66,7 +78,7 @@ class Database:
             # Of the connection, and not of each statement: when asyncpg repeats a statement that
             # a migration has outdated, it drops the statement's own record class.
             "record_class": Row,
-            **driver_options(make_url(url)),
+            **self._address.options,
         }
         if not prepared_statements:
             options["statement_cache_size"] = 0
@@ -81,15 +93,18 @@ class Database:
             max_queries=inf,
             max_inactive_connection_lifetime=0,
             connection_class=_Connection,
+            connect=self._connect,
             init=self._set_up,
             **options,
         )
         # SET LOCAL, as a pooler gives the server connection to other clients afterwards, and
         # refuses these settings as startup parameters.
         timeout = f"statement_timeout = {int(statement_timeout * 1000)}"
+        # A role may have shorter limits, which would end our longest work at each attempt.
+        pause = f"idle_in_transaction_session_timeout = {LONGEST_PAUSE}"
         self._begin = {
             plan: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-            f" SET LOCAL {timeout};"
+            f" SET LOCAL {timeout}; SET LOCAL {pause};"
             f" SET LOCAL jit = off; SET LOCAL plan_cache_mode = {plan}"
             for plan in (CUSTOM, GENERIC)
         }
@@ -99,6 +114,17 @@ class Database:
             " SET default_transaction_read_only = on;"
             f" SET {timeout}; SET jit = off; SET plan_cache_mode = {GENERIC}"
         )
+
+    async def _connect(self, *arguments: Any, **options: Any) -> Any:
+        """Connect, with each encryption that the address allows, until the server takes one."""
+        *before, last = self._address.encryption
+        for encryption in before:
+            try:
+                return await asyncpg.connect(*arguments, ssl=encryption, **options)
+            except (OSError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+                if not _is_about_encryption(error):
+                    raise
+        return await asyncpg.connect(*arguments, ssl=last, **options)
 
     @asynccontextmanager
     async def snapshot(
@@ -111,7 +137,7 @@ class Database:
         use no parallel workers.
         """
         async with self._connection() as connection:
-            await connection.execute(self._begin[plan] + (WITHOUT_WORKERS if considerate else ""))
+            await self._begin_on(connection, plan, WITHOUT_WORKERS if considerate else "")
             yield Snapshot(connection)
 
     async def alone(
@@ -124,8 +150,16 @@ class Database:
         """
         async with self._connection() as connection:
             if not connection.is_own:
-                await connection.execute(self._begin[GENERIC])
+                await self._begin_on(connection, GENERIC)
             return await Snapshot(connection).rows(statement, parameters)
+
+    async def _begin_on(self, connection: _Connection, plan: str, more: str = "") -> None:
+        """Begin a transaction with our settings."""
+        if _has_transaction_timeout(connection):
+            # A timer that runs is not set anew, but only ended by 0.
+            limit = "SET LOCAL transaction_timeout = "
+            more += f"; {limit}0; {limit}{LONGEST_TRANSACTION}"
+        await connection.execute(self._begin[plan] + more)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[_Connection]:
@@ -139,6 +173,7 @@ class Database:
         connection: _Connection = lent.itself  # the pool's proxy forgets it when it is closed
         try:
             yield connection
+            connection.used_at = monotonic()
             await pool.release(lent)
         except BaseException as error:
             is_lost = _is_lost(error, connection)
@@ -155,7 +190,13 @@ class Database:
     async def _acquire(self, pool: asyncpg.Pool) -> Any:
         try:
             async with asyncio.timeout(self._acquire_timeout) as limit:
-                return await pool.acquire()
+                while True:
+                    lent = await pool.acquire()
+                    if await _answers(lent.itself):
+                        return lent
+                    # A firewall drops all connections that are idle as long.
+                    await pool.expire_connections()
+                    await pool.release(lent)
         except TimeoutError:
             if not limit.expired():
                 raise  # of the connection that was opened for this
@@ -168,6 +209,7 @@ class Database:
         Behind a pooler, the server process is not the one that the client was told when it
         connected. A server that hangs is given up after the time for connecting.
         """
+        self._keep_alive(connection)
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await connection.execute("BEGIN")  # a pooler keeps one connection until COMMIT
@@ -175,12 +217,30 @@ class Database:
                 connection.is_own = await process.fetchval() == connection.get_server_pid()
                 if connection.is_own:
                     await connection.execute(self._session_settings)
+                    if _has_transaction_timeout(connection):
+                        await connection.execute("SET transaction_timeout = 0")
                 await connection.execute("COMMIT")
         except BaseException as error:
             await _close(connection)  # the pool would do so, and wait without a limit
             if isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError)):
                 raise ConnectionError(brief(error)) from error  # the server closed it in between
             raise
+
+    def _keep_alive(self, connection: _Connection) -> None:
+        """Let the operating system notice a dead connection, as libpq's parameters say."""
+        own = {name.removeprefix("keepalives_"): n for name, n in self._address.keepalives.items()}
+        if own.pop("keepalives", 1) == 0:
+            return
+        if "tcp_user_timeout" in own:
+            own["user_timeout"] = own.pop("tcp_user_timeout")
+        raw = connection._transport.get_extra_info("socket")  # noqa: SLF001 - asyncpg has no option
+        if raw is None or raw.family == socket.AF_UNIX:
+            return
+        options = keepalive_options(**{name: n for name, n in own.items() if n})
+        with suppress(OSError):  # it is closed already, which its first use will tell
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in options.items():
+                raw.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def lookup(self, turn: Callable[[], None]) -> "DatabaseLookup":
         """Return the view of the database that handlers get.
@@ -268,6 +328,31 @@ _CLOSING = (
     asyncpg.PostgresError,
 )
 """Errors of a connection that is closed or given back after another error."""
+
+
+def _is_about_encryption(error: Exception) -> bool:
+    """Say whether another kind of encryption may succeed: what `allow` and `prefer` ask for."""
+    is_login = isinstance(error, asyncpg.InvalidAuthorizationSpecificationError)
+    return is_login or isinstance(error, ssl.SSLError) or REJECTED in str(error)
+
+
+def _has_transaction_timeout(connection: _Connection) -> bool:
+    return bool(connection.get_server_version().major >= HAS_TRANSACTION_TIMEOUT)
+
+
+async def _answers(connection: _Connection) -> bool:
+    """Say whether a connection that was idle still leads to the server; end it if not."""
+    if monotonic() - connection.used_at < IDLE:
+        return True
+    try:
+        async with asyncio.timeout(PING_TIMEOUT):
+            await connection.execute("SELECT 1")
+    except (*_CLOSING, asyncio.CancelledError) as error:
+        connection.terminate()
+        if isinstance(error, asyncio.CancelledError):
+            raise
+        return False
+    return True
 
 
 async def _close(connection: _Connection) -> None:

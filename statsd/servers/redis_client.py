@@ -6,11 +6,10 @@ from typing import Any
 
 import redis
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.typing import EncodableT
 
+from statsd.addresses.redis_clients import async_client, with_checks
 from statsd.errors import SettingsError
 from statsd.servers.outages import brief, sqlstate
 
@@ -34,20 +33,20 @@ async def redis_client(url: str, *, block: float = 0.0) -> AsyncIterator[Redis]:
     With `block`, it is for reads that wait so many seconds. It retries nothing by itself: a
     command that was sent twice may have been executed twice.
     """
-    client = Redis.from_url(
+    client = async_client(
         url,
-        protocol=2,
-        socket_timeout=block + READ_MARGIN if block else COMMAND_TIMEOUT,
-        socket_connect_timeout=COMMAND_TIMEOUT,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
+        {
+            "socket_timeout": block + READ_MARGIN if block else COMMAND_TIMEOUT,
+            "socket_connect_timeout": COMMAND_TIMEOUT,
+        },
     )
-    pool = client.connection_pool
-    pool.connection_class = type("Connection", (_PacksQuickly, pool.connection_class), {})
+    with_checks(client, _PacksQuickly)
+    sentinels = getattr(client.connection_pool, "sentinel_manager", None)
     try:
         yield client
     finally:
-        await client.aclose()
+        for each in [client, *(sentinels.sentinels if sentinels else ())]:
+            await each.aclose()
 
 
 class _PacksQuickly:

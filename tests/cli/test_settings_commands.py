@@ -34,7 +34,7 @@ def test_the_command_lists_the_settings_in_force_without_passwords() -> None:
     code, output, errors = command("settings", **DATABASE, STATSD_LEASE="12.5")
     assert (code, errors) == (0, "")
     assert "STATSD_LEASE=12.5 seconds" in output
-    assert "DATABASE_URL=postgresql+asyncpg://web:***@db/ctfd" in output
+    assert "DATABASE_URL=postgresql://web:***@db/ctfd" in output
 
 
 def test_the_command_lists_the_settings_without_a_database_url() -> None:

@@ -9,7 +9,7 @@ import redis
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from statsd import keys, urls
+from statsd import keys
 from statsd.calculators import dojo_stats
 from statsd.calculators.activity import Activity
 from statsd.calculators.dojo_arrays import Boards
@@ -375,7 +375,7 @@ async def test_one_value_that_takes_too_long_does_not_stop_the_audit(  # noqa: P
 ) -> None:
     """The limit is the time-out of a statement or of the audit, whichever is shorter."""
     monkeypatch.setattr(drift_audit, "LONGEST_COMPARISON", limit)
-    url = urls.database_url(database)
+    url = database
     # Without prepared statements, as the tables change.
     limited = Database(url, pool_size=4, statement_timeout=longest, prepared_statements=False)
     site = Site(async_cache, limited, webapp)

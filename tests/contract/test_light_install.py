@@ -31,6 +31,7 @@ NOT_INSTALLED = {
 
 BOTH_HALVES = {
     "statsd",
+    "statsd.addresses",
     "statsd.calculators",
     "statsd.client",
     "statsd.definitions",

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import sessionmaker
 
 from statsd import keys, schema
+from statsd.addresses.redis_clients import sync_client
 from statsd.client import listen
-from statsd.client.publisher import sync_client
 from statsd.dev import embedded
 from tests.faults.figures import (
     Figures,

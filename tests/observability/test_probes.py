@@ -2,7 +2,6 @@
 
 import pytest
 
-from statsd import urls
 from statsd.dev import embedded
 from statsd.observability.probes import Probes, failing
 from statsd.servers.database import Database
@@ -10,7 +9,7 @@ from tests.support.processes import DEADLINE
 
 
 async def test_a_refused_connection_is_an_answer(postgres: embedded.Postgres) -> None:
-    url = urls.database_url(postgres.url_of("no_such_database"))
+    url = postgres.url_of("no_such_database")
     database = Database(url, pool_size=1, statement_timeout=59, prepared_statements=True)
     reason = await failing("PostgreSQL", database.ping, DEADLINE)
     await database.close()

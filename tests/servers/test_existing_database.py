@@ -97,7 +97,6 @@ def test_for_a_pooler_that_loses_prepared_statements_the_error_names_the_setting
 READS_PAGES = """
 import asyncio, sys
 import sqlalchemy as sa
-from statsd import urls
 from statsd.servers.database import Database
 
 NUMBERS = sa.select(sa.func.generate_series(1, 5000).label("number"))
@@ -110,7 +109,7 @@ async def read(database):
                 assert [len(await groups.of(number)) for groups in both] == [1, 1]
 
 async def main():
-    url = urls.database_url(sys.argv[1])
+    url = sys.argv[1]
     database = Database(url, pool_size=3, statement_timeout=30, prepared_statements=False)
     await asyncio.gather(*(read(database) for _ in range(3)))
     await database.close()

@@ -9,7 +9,6 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 
-from statsd import urls
 from statsd.servers import database as database_module
 from statsd.servers.database import Database
 from statsd.servers.outages import is_outage
@@ -20,9 +19,7 @@ PROCESS = sa.text("SELECT pg_backend_pid()")
 @pytest.fixture
 async def pair(database: str) -> AsyncIterator[Database]:
     """A database with two connections in its pool."""
-    pair = Database(
-        urls.database_url(database), pool_size=2, statement_timeout=2, prepared_statements=True
-    )
+    pair = Database(database, pool_size=2, statement_timeout=2, prepared_statements=True)
     yield pair
     await pair.close()
 
@@ -100,7 +97,7 @@ async def test_a_pool_that_was_never_used_can_be_closed(pair: Database) -> None:
 async def test_a_connection_that_fails_to_open_is_not_reported_as_a_full_pool() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        url = urls.database_url(f"postgresql://web@127.0.0.1:{port}/web?connect_timeout=1")
+        url = f"postgresql://web@127.0.0.1:{port}/web?connect_timeout=1"
         unreachable = Database(url, pool_size=1, statement_timeout=1, prepared_statements=True)
         with pytest.raises(TimeoutError) as caught:
             await unreachable.ping()
@@ -141,7 +138,7 @@ async def test_a_server_that_hangs_during_the_setup_is_given_up(database: str) -
     port = server.sockets[0].getsockname()[1]
     url = target.set(port=port, query={"connect_timeout": "1"})
     hanging = Database(
-        urls.database_url(url.render_as_string(hide_password=False)),
+        url.render_as_string(hide_password=False),
         pool_size=1,
         statement_timeout=600,
         prepared_statements=True,

@@ -8,7 +8,6 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
-from statsd import urls
 from statsd.calculators.counted import among
 from statsd.dev import embedded
 from statsd.schema import users
@@ -35,9 +34,7 @@ OURS = ("repeatable read", "on", "2s", "off", "force_generic_plan")
 @pytest.fixture
 async def single(database: str) -> AsyncIterator[Database]:
     """A database with one connection in its pool."""
-    single = Database(
-        urls.database_url(database), pool_size=1, statement_timeout=2, prepared_statements=True
-    )
+    single = Database(database, pool_size=1, statement_timeout=2, prepared_statements=True)
     yield single
     await single.close()
 
@@ -142,9 +139,7 @@ async def test_a_statement_alone_leaves_no_settings_on_the_connection_of_a_poole
     pgbouncer: str, database: str
 ) -> None:
     """The pooler gives the same server connection to the next client."""
-    shared = Database(
-        urls.database_url(pgbouncer), pool_size=1, statement_timeout=2, prepared_statements=False
-    )
+    shared = Database(pgbouncer, pool_size=1, statement_timeout=2, prepared_statements=False)
     for _ in range(2):
         [found] = await shared.alone(sa.text(SETTINGS))
         assert tuple(found) == OURS
@@ -240,7 +235,7 @@ async def test_a_wrong_use_of_the_connection_is_no_outage(single: Database) -> N
 
 async def test_a_cancelled_statement_frees_its_place_in_the_pool(database: str) -> None:
     with_long_timeout = Database(
-        urls.database_url(database), pool_size=1, statement_timeout=59, prepared_statements=True
+        database, pool_size=1, statement_timeout=59, prepared_statements=True
     )
 
     async def hang() -> None:

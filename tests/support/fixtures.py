@@ -11,7 +11,6 @@ import redis.asyncio
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
-from statsd import urls
 from statsd.client import Publisher, Reader, listen
 from statsd.dev import embedded
 from statsd.jobs.queue import Queue
@@ -95,9 +94,7 @@ def webapp(engine: sa.Engine) -> WebApp:
 @pytest.fixture
 async def snapshots(database: str) -> AsyncIterator[Database]:
     """A daemon's access to `database`."""
-    snapshots = Database(
-        urls.database_url(database), pool_size=4, statement_timeout=30, prepared_statements=True
-    )
+    snapshots = Database(database, pool_size=4, statement_timeout=30, prepared_statements=True)
     yield snapshots
     await snapshots.close()
 

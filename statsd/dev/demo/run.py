@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import DeclarativeBase
 
-from statsd import keys, schema, urls
+from statsd import keys, schema
 from statsd.calculators import dojo_stats, fetch_with
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.client import AsyncPublisher
@@ -122,7 +122,9 @@ async def _run(servers: embedded.EmbeddedServers, seconds: float, students: int,
 
 @asynccontextmanager
 async def _engine(servers: embedded.EmbeddedServers, students: int) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(urls.database_url(servers.database_url), pool_size=students)
+    engine = create_async_engine(
+        sa.make_url(servers.database_url).set(drivername="postgresql+asyncpg"), pool_size=students
+    )
     try:
         yield engine
     finally:

@@ -1,0 +1,1 @@
+"""Addresses of servers: parsed and checked before anything connects, for both halves."""

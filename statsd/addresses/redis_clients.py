@@ -1,0 +1,141 @@
+"""Clients of Redis for both halves. Every call takes a bounded time, on dead connections too.
+
+A firewall may drop a connection that is idle, without a word to either end. The operating system
+therefore probes each connection, and a client pings one that was idle before it uses it.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from statsd.addresses import redis as addresses
+from statsd.addresses.redis import RedisAddress
+from statsd.errors import SettingsError
+
+log = logging.getLogger("statsd.client")
+
+C = TypeVar("C", redis.Redis, redis.asyncio.Redis)
+
+DEFAULT_URL = "redis://cache:6379"
+CONNECT_TIMEOUT = 0.5  # seconds
+ANSWER_TIMEOUT = 0.5  # seconds
+
+IDLE = 5.0  # seconds after which a connection is pinged before it is used
+PING_TIMEOUT = 1.0  # seconds; the daemon's commands may take longer
+
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 10, 5, 3  # seconds, seconds, probes
+USER_TIMEOUT = 15_000  # milliseconds for which sent data may lack an acknowledgement
+
+TROUBLE = (RedisError, OSError)
+"""The errors of a Redis that cannot be reached or does not answer, timeouts included."""
+
+ASYNC_TROUBLE = (*TROUBLE, RuntimeError)
+"""The same with asyncio, where uvloop raises RuntimeError for a write to a lost connection."""
+
+
+def keepalive_options(
+    *,
+    idle: int = KEEPALIVE_IDLE,
+    interval: int = KEEPALIVE_INTERVAL,
+    count: int = KEEPALIVE_COUNT,
+    user_timeout: int = USER_TIMEOUT,
+) -> dict[int, int]:
+    """Return the options of a TCP socket by which the system notices a dead connection."""
+    named = {
+        "TCP_KEEPIDLE": idle,
+        "TCP_KEEPINTVL": interval,
+        "TCP_KEEPCNT": count,
+        "TCP_USER_TIMEOUT": user_timeout,
+    }
+    return {getattr(socket, name): value for name, value in named.items() if hasattr(socket, name)}
+
+
+_BOUNDS: Mapping[str, Any] = {
+    "socket_timeout": ANSWER_TIMEOUT,
+    "socket_connect_timeout": CONNECT_TIMEOUT,
+    "socket_keepalive": True,
+    "socket_keepalive_options": keepalive_options(),
+    "health_check_interval": IDLE,
+    # With RESP3, redis-py 8 listens for maintenance of the server. Its asynchronous client then
+    # uses connections that the server has closed.
+    "protocol": 2,
+}
+
+
+class _Checked:
+    """A connection that is replaced where it does not answer a ping after it was idle."""
+
+    def check_health(self) -> None:
+        if self.next_health_check <= 0:  # type: ignore[attr-defined]
+            return  # it is new: the command itself will tell
+        try:
+            super().check_health()  # type: ignore[misc]
+        except TROUBLE:
+            self.disconnect()  # type: ignore[attr-defined]
+            self.connect_check_health(check_health=False)  # type: ignore[attr-defined]
+
+
+class _AsyncChecked:
+    """As `_Checked`, for asyncio."""
+
+    async def check_health(self) -> None:
+        if self.next_health_check <= 0:  # type: ignore[attr-defined]
+            return
+        try:
+            async with asyncio.timeout(PING_TIMEOUT):
+                await super().check_health()  # type: ignore[misc]
+        except ASYNC_TROUBLE:
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            await self.connect_check_health(check_health=False)  # type: ignore[attr-defined]
+
+
+def sync_client(url: str | None, options: Mapping[str, Any]) -> redis.Redis:
+    """Return a client whose calls take a bounded time. The first call connects.
+
+    `url` defaults to `REDIS_URL`, and that to `redis://cache:6379`. `options`, of `redis.Redis`,
+    override the timeouts. Raises SettingsError for an invalid URL. An invalid `REDIS_URL` must not
+    stop a web application: it is logged, and the client's calls fail as without a server.
+    """
+    settings = {"retry": Retry(NoBackoff(), 0), **_BOUNDS, **options}
+    client: redis.Redis = _address(url).client(redis, **settings)
+    return with_checks(client, _Checked)
+
+
+def async_client(url: str | None, options: Mapping[str, Any]) -> redis.asyncio.Redis:
+    """As `sync_client`, for asyncio."""
+    settings = {"retry": AsyncRetry(NoBackoff(), 0), **_BOUNDS, **options}
+    client: redis.asyncio.Redis = _address(url).client(redis.asyncio, **settings)
+    return with_checks(client, _AsyncChecked)
+
+
+def with_checks(client: C, *kinds: type) -> C:
+    """Let the connections of a client have the behaviour of some classes."""
+    pool: Any = client.connection_pool
+    pool.connection_class = type("Connection", (*kinds, pool.connection_class), {})
+    return client
+
+
+def _address(url: str | None) -> RedisAddress:
+    """Parse an address, or that in the environment."""
+    text = url or os.environ.get("REDIS_URL") or DEFAULT_URL
+    try:
+        return addresses.parse(text)
+    except ValueError as error:
+        sentence = f"REDIS_URL: {error}"
+        if url:
+            raise SettingsError(sentence) from None
+        # Without a traceback: the operator needs the sentence.
+        log.error(  # noqa: TRY400
+            "%s; nothing is published, and nothing is read from the cache", sentence
+        )
+        return RedisAddress({"unix_socket_path": "/dev/null/REDIS_URL-is-wrong"})
