@@ -41,10 +41,12 @@ from statsd.observability.liveness import Liveness, limits_of
 from statsd.observability.probes import Probes
 from statsd.observability.progress import FillProgress
 from statsd.observability.reporter import Reporter
+from statsd.servers import redis_fitness
 from statsd.servers.database import Database
 from statsd.servers.docker import Containers, Engines
-from statsd.servers.outages import OutageWaiter, is_outage, wait_for
-from statsd.servers.redis_client import checked, redis_client
+from statsd.servers.errors import is_outage
+from statsd.servers.outages import OutageWaiter, checked, wait_for
+from statsd.servers.redis_client import redis_client
 from statsd.settings import Settings, declared
 from statsd.stream.consumer import Consumer
 from statsd.stream.consumer_name import ConsumerName
@@ -77,17 +79,19 @@ class Daemon:
         self._switch = ExportsSwitch(cache, exports=settings.exports)
         self._counters = Counters()
         self._needs: dict[str, Callable[[], Awaitable[object]]] = {
-            "Redis": cache.ping,
+            "Redis": partial(redis_fitness.probe, cache, reader),
             "PostgreSQL": database.check,
         }
-        servers = OutageWaiter(self._needs, self._stopping)
-        self._runner = LoopRunner(servers, self._stopping, self._counters)
-        self._probes = Probes({"Redis": cache.ping, "PostgreSQL": database.ping})
-        self._liveness = Liveness(limits_of(settings), lambda: servers.waiting)
+        self._servers = OutageWaiter(self._needs, self._stopping)
+        self._served: set[str] = set()
+        self._runner = LoopRunner(self._servers, self._stopping, self._counters)
+        self._probes = Probes({"Redis": self._needs["Redis"], "PostgreSQL": database.ping})
+        self._liveness = Liveness(limits_of(settings), self._is_waiting)
         self._health = Health(
             self._liveness,
             self._probes,
-            is_waiting=lambda: servers.waiting,
+            is_waiting=self._is_waiting,
+            failing=lambda: self._runner.failing,
             pool_in_use=lambda: database.pool_in_use,
             pool_size=settings.pool_size,
         )
@@ -105,13 +109,24 @@ class Daemon:
                         await self._work()
 
     async def _wait_for_servers(self) -> None:
-        """Wait until both servers answer, and the tables exist."""
+        """Wait until both servers can be used.
+
+        Before a server's first success, a setting that is wrong ends the daemon.
+        """
         addresses = {
             "Redis": without_password(self._settings.redis_url),
             "PostgreSQL": without_password(self._settings.database_url),
         }
         for name, probe in self._needs.items():
-            await wait_for(name, checked(probe), self._stopping, addresses[name])
+            first = name not in self._served
+            await wait_for(
+                name, checked(probe) if first else probe, self._stopping, addresses[name]
+            )
+            self._served.add(name)
+
+    def _is_waiting(self) -> bool:
+        """Whether the work waits for a server, or for a right on it."""
+        return self._servers.waiting or self._runner.is_denied
 
     async def _start(self) -> bool:
         """Take the name, build the parts and enqueue the first jobs; False if a server was lost."""
@@ -165,7 +180,9 @@ class Daemon:
                 ]
                 for loops in (self._main_loops, self._side_loops)
             )
-            with self._liveness.consuming(lambda: self._consumer.last_turn):
+            with self._liveness.consuming(
+                lambda: self._consumer.last_turn, lambda: self._consumer.last_finished
+            ):
                 await self._stopping.wait()
             log.info("stopping", extra={"deadline": self._settings.drain_deadline})
             _, unfinished = await asyncio.wait(main, timeout=self._settings.drain_deadline)

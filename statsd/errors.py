@@ -16,8 +16,8 @@ class InvalidEventError(StatsdError):
     """A stream entry is not an event of the contract; it goes to the dead letters."""
 
 
-class MissingTableError(StatsdError):
-    """A table or column of the contract is missing; the web application has to create it."""
+class UnfitServerError(StatsdError):
+    """A server answers, but cannot be used as it is; the work waits until somebody mends it."""
 
 
 class DuplicateError(StatsdError):

@@ -31,6 +31,8 @@ ACKNOWLEDGED_SOLVES = f"{INTERNAL}acknowledged_solves"
 WATERMARK = f"{INTERNAL}watermark"
 AUDIT = f"{INTERNAL}audit"
 KNOWN_SOLVES = f"{INTERNAL}known_solves"
+PROBE = f"{INTERNAL}probe"
+"""Written by the daemon to see that it can write."""
 DAEMONS = f"{INTERNAL}daemons"
 
 BOARDS = "stats:boards:4:"

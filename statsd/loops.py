@@ -7,7 +7,8 @@ from time import monotonic
 from typing import Any, Protocol
 
 from statsd.observability.counters import Counters
-from statsd.servers.outages import OutageWaiter, brief, is_transient, pause_unless
+from statsd.servers.errors import advice, brief, is_denied, is_transient
+from statsd.servers.outages import OutageWaiter, pause_unless
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,22 @@ class LoopRunner:
         self._stopping = stopping
         self._counters = counters
         self._logged = -QUIET
+        self._failing: dict[str, tuple[float, Exception]] = {}
+
+    @property
+    def failing(self) -> list[str]:
+        """Why loops have failed for some seconds, without the servers' own texts."""
+        found = (
+            f"the loop {name!r} fails ({type(error).__name__}); {advice(error)}"
+            for name, (since, error) in self._failing.copy().items()
+            if monotonic() - since >= QUIET
+        )
+        return list(found)
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether a loop cannot go on before somebody grants a right."""
+        return any(is_denied(error) for _, error in self._failing.copy().values())
 
     async def repeat(self, name: str, loop: Loop) -> None:
         """Repeat a loop's step. Raises the errors that are not transient."""
@@ -47,12 +64,15 @@ class LoopRunner:
                     await loop.recover()
                 await loop.step()
                 failures = 0
+                self._failing.pop(name, None)
             except Exception as error:
                 if not is_transient(error):
                     # The task group cancels the other loops; a client may lose that cancellation.
                     self._stopping.set()
                     raise
                 failures += 1
+                since, _ = self._failing.get(name, (monotonic(), error))
+                self._failing[name] = since, error
                 self.lost_server(name, error)
 
     def lost_server(self, loop: str, error: Exception) -> None:
@@ -63,7 +83,7 @@ class LoopRunner:
         log.log(
             logging.DEBUG if quiet else logging.WARNING,
             "lost a server",
-            extra={"loop": loop, "error": brief(error)},
+            extra={"loop": loop, "error": brief(error), "advice": advice(error)},
         )
 
 

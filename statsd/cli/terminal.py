@@ -4,12 +4,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import redis
 import typer
 
 from statsd import settings as declarations
 from statsd.errors import StatsdError
-from statsd.servers.outages import brief, is_transient
+from statsd.servers.errors import advice, brief, is_of_redis, is_transient, wrong_setting
 from statsd.settings import Settings
 
 FAILED, WRONG_USE = 1, 2  # exit codes
@@ -32,9 +31,11 @@ def errors_on_stderr() -> Iterator[None]:
         # The framework handles a pipe that its reader has closed.
         if isinstance(error, BrokenPipeError) or not is_transient(error):
             raise
-        is_redis = isinstance(error, redis.RedisError)
-        server = "Redis (REDIS_URL)" if is_redis else "PostgreSQL (DATABASE_URL)"
-        sentence = f"{server} does not serve: {brief(error)}; `statsd doctor` checks both"
+        if wrong := wrong_setting(error):
+            typer.echo(f"statsd: {wrong}", err=True)
+            raise typer.Exit(WRONG_USE) from None
+        server = "Redis (REDIS_URL)" if is_of_redis(error) else "PostgreSQL (DATABASE_URL)"
+        sentence = f"{server} does not serve: {brief(error)}; {advice(error)}"
         typer.echo(f"statsd: {sentence}", err=True)
         raise typer.Exit(FAILED) from None
 

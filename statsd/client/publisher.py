@@ -18,6 +18,7 @@ import redis.asyncio
 import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import keys
 from statsd.addresses.redis_clients import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
+from statsd.addresses.redis_errors import is_moved
 from statsd.events import Event, encode
 from statsd.switches import read_switch
 
@@ -104,14 +105,24 @@ class Publisher(_Counts):
         entries = self.entries(events)
         if not entries:
             return 0
+        replies = self._sent(entries)
+        if any(map(is_moved, replies)):
+            # After a failover the URL leads to another server, but old connections do not.
+            self._client.connection_pool.disconnect()
+            refused = [i for i, reply in enumerate(replies) if is_moved(reply)]
+            for i, reply in zip(refused, self._sent([entries[i] for i in refused]), strict=True):
+                replies[i] = reply
+        return self.count(events, replies)
+
+    def _sent(self, entries: Sequence[dict[Any, Any]]) -> list[Any]:
+        """Send entries; return the reply to each, or the error."""
         try:
             with self._client.pipeline(transaction=False) as pipeline:
                 for entry in entries:
                     pipeline.xadd(keys.STREAM, entry)
-                replies = pipeline.execute(raise_on_error=False)
+                return pipeline.execute(raise_on_error=False)
         except TROUBLE as error:
-            return self.lose(events, error)
-        return self.count(events, replies)
+            return [error] * len(entries)
 
     def close(self) -> None:
         """Close the client's connections. Publishing opens them again."""
@@ -137,17 +148,27 @@ class AsyncPublisher(_Counts):
         entries = self.entries(events)
         if not entries:
             return 0
+        replies = await self._sent(entries)
+        if any(map(is_moved, replies)):
+            await self._client.connection_pool.disconnect()
+            refused = [i for i, reply in enumerate(replies) if is_moved(reply)]
+            again = await self._sent([entries[i] for i in refused])
+            for i, reply in zip(refused, again, strict=True):
+                replies[i] = reply
+        return self.count(events, replies)
+
+    async def _sent(self, entries: Sequence[dict[Any, Any]]) -> list[Any]:
+        """As `Publisher._sent`."""
         try:
             async with (
-                asyncio.timeout(TOTAL_TIMEOUT * (1 + len(events) // TOTAL_EVENTS)),
+                asyncio.timeout(TOTAL_TIMEOUT * (1 + len(entries) // TOTAL_EVENTS)),
                 self._client.pipeline(transaction=False) as pipeline,
             ):
                 for entry in entries:
                     pipeline.xadd(keys.STREAM, entry)
-                replies = await pipeline.execute(raise_on_error=False)
+                return await pipeline.execute(raise_on_error=False)
         except ASYNC_TROUBLE as error:
-            return self.lose(events, error)
-        return self.count(events, replies)
+            return [error] * len(entries)
 
     async def aclose(self) -> None:
         """Close the client's connections. Publishing opens them again."""

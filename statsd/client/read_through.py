@@ -21,6 +21,7 @@ from redis.exceptions import NoScriptError
 import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import scripts
 from statsd.addresses.redis_clients import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
+from statsd.addresses.redis_errors import is_moved
 from statsd.calculators import Values, fetch_with
 from statsd.client.cache_items import CacheItem, Source, crews_of, item_of, scoreboard_of
 from statsd.client.live_crews import GARBLED, CrewsReading
@@ -250,6 +251,8 @@ class ReadThrough(_Common):
             self._enqueue_script(args=[self.request(job)])
         except TROUBLE as error:
             self.trouble(error)
+            if is_moved(error):  # only a write tells that the server is a replica by now
+                self._client.connection_pool.disconnect()
 
     def close(self) -> None:
         """Close the client's connections. Reading opens them again."""
@@ -378,6 +381,8 @@ class AsyncReadThrough(_Common):
             await self._enqueue_script(args=[self.request(job)])
         except ASYNC_TROUBLE as error:
             self.trouble(error)
+            if is_moved(error):
+                await self._client.connection_pool.disconnect()
 
     async def aclose(self) -> None:
         """Close the client's connections. Reading opens them again."""

@@ -43,7 +43,7 @@ from statsd.job import SECOND, Job, Priority, known, register_kind
 from statsd.jobs.attempt import Answer, Attempt
 from statsd.jobs.pending import PendingJob
 from statsd.servers.database import Database
-from statsd.servers.outages import is_outage
+from statsd.servers.errors import is_outage
 
 log = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ from statsd.jobs.bisect import bisect
 from statsd.jobs.pending import AcknowledgedSolve, Consequence, PendingJob
 from statsd.schema import CORRECT, submissions
 from statsd.servers.database import Database
-from statsd.servers.outages import brief
+from statsd.servers.errors import brief
 from statsd.servers.snapshot import Row, Snapshot
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ caused it.
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from statsd.servers.outages import is_outage
+from statsd.servers.errors import is_outage
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -21,7 +21,7 @@ from statsd.jobs.replies import Leased
 from statsd.jobs.retry import with_jitter
 from statsd.jobs.wakeup import Wakes, WakeUp
 from statsd.observability.counters import Counters
-from statsd.servers.outages import brief, is_transient
+from statsd.servers.errors import brief, is_transient
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,8 @@ class Health:
     probes: Probes
     is_waiting: Callable[[], bool]
     """Whether the work waits for a server or for a table."""
+    failing: Callable[[], list[str]]
+    """Why loops fail, a sentence each."""
     pool_in_use: Callable[[], int]
     """The number of connections to PostgreSQL in use."""
     pool_size: int
@@ -27,7 +29,7 @@ class Health:
 
     def troubles(self) -> list[str]:
         """Return the problems of this daemon and of its servers, a sentence each."""
-        found = [*self.liveness.problems(), *self.probes.failures.values()]
+        found = [*self.liveness.problems(), *self.probes.failures.values(), *self.failing()]
         if self.is_waiting() and not found:
             found.append("it waits for a server or for a table; its log names it")
         return found

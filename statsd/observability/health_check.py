@@ -1,5 +1,6 @@
 """The health check of this host's daemon, for containers."""
 
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -8,8 +9,10 @@ from statsd import keys
 from statsd.job import SECOND
 from statsd.observability import daemon_report
 from statsd.observability.probes import failing
+from statsd.servers import redis_fitness
 from statsd.servers.database import Database
-from statsd.servers.redis_client import checked, redis_client
+from statsd.servers.outages import checked
+from statsd.servers.redis_client import redis_client
 from statsd.settings import Settings
 
 TIMEOUT = 5.0  # seconds for each server
@@ -24,7 +27,7 @@ async def trouble(settings: Settings) -> list[str]:
     try:
         async with redis_client(settings.redis_url) as cache:
             reasons = [
-                await failing("Redis", checked(cache.ping), TIMEOUT),
+                await failing("Redis", checked(partial(redis_fitness.probe, cache)), TIMEOUT),
                 await failing("PostgreSQL", checked(database.check), TIMEOUT),
             ]
             if not reasons[0]:

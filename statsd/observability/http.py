@@ -17,7 +17,7 @@ from threading import Thread
 from statsd.observability import metrics
 from statsd.observability.counters import Counters
 from statsd.observability.health import Health
-from statsd.servers.outages import brief
+from statsd.servers.errors import brief
 
 log = logging.getLogger(__name__)
 

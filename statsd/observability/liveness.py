@@ -81,6 +81,7 @@ class Liveness:
         self._pulsed = monotonic()
         self._waited = -math.inf
         self._last_turn: Callable[[], float] | None = None
+        self._last_finished: Callable[[], float] | None = None
         self._worst_lag = 0.0
         self.recent_lag = 0.0
         """The longest delay in seconds, as `take_lag` last returned it."""
@@ -97,16 +98,19 @@ class Liveness:
             self._waited = self._pulsed
 
     @contextmanager
-    def consuming(self, last_turn: Callable[[], float]) -> Iterator[None]:
+    def consuming(
+        self, last_turn: Callable[[], float], last_finished: Callable[[], float]
+    ) -> Iterator[None]:
         """Watch the consumer too while the context is open.
 
-        `last_turn` says when it last ran (monotonic). A wait for a server counts as a turn.
+        They say when it last ran, and when it last finished a step (monotonic). A wait for a server
+        counts as both.
         """
-        self._last_turn = last_turn
+        self._last_turn, self._last_finished = last_turn, last_finished
         try:
             yield
         finally:
-            self._last_turn = None
+            self._last_turn = self._last_finished = None
 
     @property
     def loop_silence(self) -> float:
@@ -116,8 +120,15 @@ class Liveness:
     @property
     def consumer_silence(self) -> float:
         """Seconds since the consumer last ran; 0 while it is not watched."""
-        last_turn = self._last_turn
-        return max(0.0, monotonic() - max(last_turn(), self._waited)) if last_turn else 0.0
+        return self._since(self._last_turn)
+
+    @property
+    def unfinished(self) -> float:
+        """Seconds since the consumer last finished a step; 0 while it is not watched."""
+        return self._since(self._last_finished)
+
+    def _since(self, last: Callable[[], float] | None) -> float:
+        return max(0.0, monotonic() - max(last(), self._waited)) if last else 0.0
 
     def take_lag(self) -> float:
         """Return the longest delay of the loop since the last call, in seconds."""
@@ -126,11 +137,13 @@ class Liveness:
 
     def problems(self) -> list[str]:
         """Return why the daemon should be restarted, a sentence each."""
-        loop, consumer = self.loop_silence, self.consumer_silence
+        loop, consumer, step = self.loop_silence, self.consumer_silence, self.unfinished
         if loop > self._limits.blocked:  # then the consumer is silent as well
             return [f"the event loop has been blocked for {loop:.0f} seconds"]
         if consumer > self._limits.silent:
             return [f"the consumer has been silent for {consumer:.0f} seconds"]
+        if step > self._limits.silent:
+            return [f"the consumer has finished nothing for {step:.0f} seconds; the log says why"]
         return []
 
     def __enter__(self) -> Self:

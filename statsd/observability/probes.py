@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from statsd.errors import StatsdError
-from statsd.servers.outages import brief, is_transient
+from statsd.servers.errors import brief, is_transient
 
 log = logging.getLogger(__name__)
 

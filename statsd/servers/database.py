@@ -13,11 +13,12 @@ from typing import Any
 import asyncpg
 import sqlalchemy as sa
 
-from statsd import schema
 from statsd.addresses import postgres
 from statsd.addresses.redis_clients import keepalive_options
-from statsd.errors import MissingTableError, SettingsError
-from statsd.servers.outages import brief, sqlstate
+from statsd.errors import SettingsError, UnfitServerError
+from statsd.servers import postgres_fitness
+from statsd.servers.errors import brief
+from statsd.servers.finding import demand
 from statsd.servers.snapshot import Row, Snapshot, Statement
 
 POOL_TIMEOUT = 10.0  # seconds to wait for a free connection of the pool
@@ -33,7 +34,6 @@ HAS_TRANSACTION_TIMEOUT = 17  # the first version
 WITHOUT_WORKERS = "; SET LOCAL max_parallel_workers_per_gather = 0"
 CUSTOM, GENERIC = "force_custom_plan", "force_generic_plan"
 REJECTED = "rejected SSL upgrade"  # the words of asyncpg
-UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
 # A migration has changed the result of a statement that the connection has prepared.
 OUT_OF_DATE = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
 
@@ -64,12 +64,19 @@ class Database:
     """The primary, through a pool. Every transaction is REPEATABLE READ, READ ONLY."""
 
     def __init__(
-        self, url: str, *, pool_size: int, statement_timeout: float, prepared_statements: bool
+        self,
+        url: str,
+        *,
+        pool_size: int,
+        statement_timeout: float,
+        prepared_statements: bool,
+        any_role: bool = False,
     ) -> None:
         """Make the pool; no connection is opened yet. `statement_timeout` is in seconds.
 
-        It belongs to the running event loop.
+        It belongs to the running event loop. A standby is refused, unless it may have `any_role`.
         """
+        self._any_role = any_role
         self._address = postgres.parse(url)
         options: dict[str, Any] = {
             "timeout": CONNECT_TIMEOUT,
@@ -84,7 +91,7 @@ class Database:
             options["statement_cache_size"] = 0
         self._prepared_statements = prepared_statements
         self.server_version = ""
-        """The version of PostgreSQL, set by `check`."""
+        """The version of PostgreSQL, as of the newest connection."""
         self._connect_timeout = float(options["timeout"])
         self._acquire_timeout = POOL_TIMEOUT + self._connect_timeout
         self._pool = asyncpg.create_pool(
@@ -210,11 +217,14 @@ class Database:
         connected. A server that hangs is given up after the time for connecting.
         """
         self._keep_alive(connection)
+        self.server_version = connection.get_settings().server_version
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await connection.execute("BEGIN")  # a pooler keeps one connection until COMMIT
-                process = await connection.prepare("SELECT pg_backend_pid()", name="")
-                connection.is_own = await process.fetchval() == connection.get_server_pid()
+                about = "SELECT pg_backend_pid(), pg_is_in_recovery()"
+                process, is_standby = await (await connection.prepare(about, name="")).fetchrow()
+                _demand_primary(is_standby=is_standby and not self._any_role)
+                connection.is_own = process == connection.get_server_pid()
                 if connection.is_own:
                     await connection.execute(self._session_settings)
                     if _has_transaction_timeout(connection):
@@ -255,20 +265,18 @@ class Database:
         return int(self._pool.get_size() - self._pool.get_idle_size())
 
     async def ping(self) -> None:
-        """Fail unless the server answers; its tables are not looked at."""
+        """Fail unless the server answers and is the primary; its tables are not looked at."""
         async with self._connection() as connection:
-            await connection.execute("SELECT 1")
+            _demand_primary(is_standby=await connection.fetchval("SELECT pg_is_in_recovery()"))
 
     async def check(self) -> None:
-        """Fail unless the server answers and has the tables with the columns we read.
+        """Fail unless the server can be used: it is the primary, and we can read our tables.
 
-        Raises SettingsError where prepared statements are on and the pooler in front of
-        PostgreSQL loses them.
+        Raises UnfitServerError where it cannot be used. Raises SettingsError where prepared
+        statements are on and the pooler in front of PostgreSQL loses them.
         """
         async with self.snapshot() as snapshot:
-            for table, probe in _PROBES.items():
-                await _check_table(snapshot, table, probe)
-            [self.server_version] = await snapshot.scalars(_VERSION)
+            await demand(postgres_fitness.findings(snapshot))
         if self._prepared_statements:
             await self.check_prepared_statements()
 
@@ -336,6 +344,12 @@ def _is_about_encryption(error: Exception) -> bool:
     return is_login or isinstance(error, ssl.SSLError) or REJECTED in str(error)
 
 
+def _demand_primary(*, is_standby: bool) -> None:
+    """Raise UnfitServerError for a standby: it lags, and what it lacks would be missing."""
+    if is_standby:
+        raise UnfitServerError(str(postgres_fitness.role(is_standby=True)))
+
+
 def _has_transaction_timeout(connection: _Connection) -> bool:
     return bool(connection.get_server_version().major >= HAS_TRANSACTION_TIMEOUT)
 
@@ -359,19 +373,3 @@ async def _close(connection: _Connection) -> None:
     """Close a connection, and have the server cancel its statement."""
     with suppress(*_CLOSING):
         await asyncio.shield(connection.close(timeout=CLOSE_TIMEOUT))
-
-
-_VERSION = sa.select(sa.func.current_setting("server_version"))
-_PROBES = {table: sa.select(*table.columns).limit(0) for table in schema.metadata.sorted_tables}
-
-
-async def _check_table(snapshot: Snapshot, table: sa.Table, probe: sa.Select[Any]) -> None:
-    try:
-        await snapshot.rows(probe)
-    except asyncpg.PostgresError as error:
-        if sqlstate(error) in {UNDEFINED_TABLE, UNDEFINED_COLUMN}:
-            columns = ", ".join(column.name for column in table.columns)
-            raise MissingTableError(
-                f"{brief(error)}; wanted: table {table.name} with {columns}"
-            ) from error
-        raise

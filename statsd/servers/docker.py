@@ -14,7 +14,7 @@ import orjson
 from statsd import keys
 from statsd.job import Job, register_kind
 from statsd.jobs.attempt import Answer, Attempt
-from statsd.servers.outages import brief
+from statsd.servers.errors import brief
 
 try:
     import aiodocker

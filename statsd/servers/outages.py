@@ -1,4 +1,4 @@
-"""Tell an outage from a failure, and wait for servers that are away.
+"""Wait for servers that are away.
 
 An outage is no fault of the job or the event. The work under way is put back, and no attempt is
 counted. The daemon waits without limit, logs this once and then at intervals, and continues when
@@ -9,65 +9,17 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
+from typing import TypeVar
 
-import redis
-import sqlalchemy.exc
+from statsd.errors import SettingsError
+from statsd.servers.errors import advice, brief, is_outage, wrong_setting
 
-from statsd.errors import MissingTableError, SettingsError
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 PAUSE = (0.1, 2.0)  # seconds between two probes: the first pause, the longest pause
-REMINDER = 30.0  # seconds between two log lines about the same outage
-
-_REDIS = (
-    redis.ConnectionError,  # refused, lost, loading
-    redis.TimeoutError,
-    redis.exceptions.ReadOnlyError,  # a replica, during a failover
-    redis.exceptions.MasterDownError,  # a replica that lost its primary
-    redis.exceptions.OutOfMemoryError,
-)
-# SQLSTATEs of a server, or of a pooler in front of it, that serves no client now: connection
-# exceptions, too many connections, shutdown and start-up. During a restore, the database may be
-# missing and authentication may fail.
-_OUTAGE_SQLSTATES = ("08", "53300", "57P", "3D000", "28")
-# SQLSTATEs of a statement that fails only now: a lock timeout, a full disk or memory, a table
-# that a migration or a restore removed for a moment.
-_TRANSIENT_SQLSTATES = ("53", "57014", "55P03", "40", "42P01", "42703", "3F000")
-# Temporary errors of Redis: the stream or its group was deleted (both are made anew), another
-# client's script is running, saving fails so that writes are refused, replicas are missing.
-_OUTAGE_REPLIES = ("NOGROUP", "UNBLOCKED", "BUSY ", "MISCONF", "NOREPLICAS")
-_CLOSED = "the handler is closed"
-_POSTGRES = (
-    OSError,  # refused, reset, no such host; TimeoutError is one too
-    sqlalchemy.exc.TimeoutError,  # an engine's pool had no free connection
-)
-
-
-def sqlstate(error: BaseException | None) -> str | None:
-    """Return the SQLSTATE of an error of PostgreSQL or of its causes; None if there is none."""
-    while error is not None:
-        state = getattr(error, "sqlstate", None)
-        if isinstance(state, str):
-            return state
-        error = error.__cause__ or getattr(error, "orig", None)
-    return None
-
-
-def is_outage(error: BaseException) -> bool:
-    """Return whether an error means that a server is away for now."""
-    if isinstance(error, SettingsError):
-        return False  # whatever its cause: waiting does not correct a setting
-    if isinstance(error, (*_REDIS, *_POSTGRES, MissingTableError)):
-        return True
-    if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
-        return True
-    if isinstance(error, redis.ResponseError) and str(error).startswith(_OUTAGE_REPLIES):
-        return True
-    # From uvloop, on a write to a connection that the other side has closed.
-    if isinstance(error, RuntimeError) and str(error).endswith(_CLOSED):
-        return True
-    return (sqlstate(error) or "").startswith(_OUTAGE_SQLSTATES)
+REMINDER = 60.0  # seconds between two log lines about the same outage
 
 
 async def wait_for(
@@ -90,7 +42,12 @@ async def wait_for(
             if logged is None or monotonic() - logged >= REMINDER:
                 logged = monotonic()
                 where = {"address": address} if address else {}
-                fields = {"server": name, "error": brief(error), **where}
+                fields = {
+                    "server": name,
+                    "error": brief(error),
+                    "advice": advice(error),
+                    **where,
+                }
                 log.warning("waiting for %s", name, extra=fields)
         else:
             if logged is not None:
@@ -101,6 +58,21 @@ async def wait_for(
         pause = min(pause * 2, longest)
 
 
+def checked(probe: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+    """Make `probe` raise SettingsError where waiting does not help, as for a wrong password."""
+
+    async def check() -> T:
+        try:
+            return await probe()
+        except Exception as error:
+            reason = wrong_setting(error)
+            if reason is None:
+                raise
+            raise SettingsError(reason) from error
+
+    return check
+
+
 async def pause_unless(stopping: asyncio.Event, seconds: float | None) -> None:
     """Return after so many seconds (None: never), or as soon as `stopping` is set."""
     try:
@@ -108,15 +80,6 @@ async def pause_unless(stopping: asyncio.Event, seconds: float | None) -> None:
             await stopping.wait()
     except TimeoutError:
         return
-
-
-def is_transient(error: BaseException) -> bool:
-    """Return whether the same work is likely to succeed later, without any correction.
-
-    This holds for outages, and for errors of PostgreSQL that depend on the moment and not on the
-    statement. A statement timeout is one of these, although a smaller batch may be what it needs.
-    """
-    return is_outage(error) or (sqlstate(error) or "").startswith(_TRANSIENT_SQLSTATES)
 
 
 class OutageWaiter:
@@ -144,10 +107,3 @@ class OutageWaiter:
     async def _wait_for_all(self) -> None:
         for name, probe in self._probes.items():
             await wait_for(name, probe, self._stopping)
-
-
-def brief(error: BaseException) -> str:
-    """Return one line about an error, without the statement that SQLAlchemy adds."""
-    original = getattr(error, "orig", None) or error
-    lines = str(original).splitlines() or [""]
-    return f"{type(original).__name__}: {lines[0][:300]}"

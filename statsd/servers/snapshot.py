@@ -46,6 +46,12 @@ class Snapshot:
         rows: list[Row] = await self._connection.fetch(text, *arguments)
         return rows
 
+    async def types(self, statement: Statement) -> list[str]:
+        """Return the names of the types of a statement's columns; it is not run."""
+        text, _ = _text_and_arguments(statement, None)
+        prepared = await self._connection.prepare(text, name="")
+        return [column.type.name for column in prepared.get_attributes()]
+
     async def groups(
         self, statement: Statement, parameters: Mapping[str, Any], *, page: int
     ) -> "Groups":

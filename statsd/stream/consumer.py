@@ -19,7 +19,7 @@ from statsd.jobs.queue import Queue
 from statsd.jobs.wakeup import Wakes
 from statsd.observability.counters import Counters
 from statsd.servers.database import Database
-from statsd.servers.outages import brief, is_outage, is_transient
+from statsd.servers.errors import brief, is_outage, is_transient
 from statsd.stream.cursor import StreamCursor
 from statsd.stream.event_stream import DeadEntry, Entry, Stream
 
@@ -54,8 +54,8 @@ class Consumer:
         self._cursor = StreamCursor(batch_size)
         self._suspect = False
         self._checked = 0.0
-        self.last_turn = monotonic()
-        """When the loop last made progress (monotonic); the liveness check uses it."""
+        self.last_turn = self.last_finished = monotonic()
+        """When the loop last tried something, and when it last finished a step (monotonic)."""
 
     def _turn(self) -> None:
         self.last_turn = monotonic()
@@ -104,6 +104,7 @@ class Consumer:
         if entries := self._cursor.select(page):
             await self._accept(entries)
         self._cursor.done()
+        self.last_finished = monotonic()
 
     def _is_transient(self, error: BaseException) -> bool:
         """As `is_transient`; notes whether the events of this batch may have caused the error."""

@@ -56,7 +56,7 @@ def has_watchdog() -> bool:
 
 def test_a_hanging_consumer_ends_the_process() -> None:
     end, began = ProcessEnd(), monotonic()
-    with watching(end, hanging=0.2) as liveness, liveness.consuming(lambda: began):
+    with watching(end, hanging=0.2) as liveness, liveness.consuming(lambda: began, monotonic):
         assert end.called.wait(DEADLINE)
     assert monotonic() - began > 0.2
     assert end.codes == [1]
@@ -69,7 +69,7 @@ def test_a_running_consumer_does_not_end_the_process() -> None:
         checks.release()
         return monotonic()
 
-    with watching(end, hanging=0.2) as liveness, liveness.consuming(last_run):
+    with watching(end, hanging=0.2) as liveness, liveness.consuming(last_run, monotonic):
         for _ in range(50):
             assert checks.acquire(timeout=DEADLINE)
     assert not end.codes
@@ -77,7 +77,7 @@ def test_a_running_consumer_does_not_end_the_process() -> None:
 
 def test_the_watchdog_ends_with_its_context() -> None:
     end = ProcessEnd()
-    with watching(end, hanging=0.01) as liveness, liveness.consuming(monotonic):
+    with watching(end, hanging=0.01) as liveness, liveness.consuming(monotonic, monotonic):
         assert has_watchdog()
     assert not has_watchdog()
     assert not end.codes
@@ -86,7 +86,7 @@ def test_the_watchdog_ends_with_its_context() -> None:
 def test_a_draining_consumer_is_not_silent() -> None:
     began = monotonic() - LONG
     liveness = watching(ProcessEnd(), silent=1)
-    with liveness.consuming(lambda: began):
+    with liveness.consuming(lambda: began, monotonic):
         eventually(lambda: liveness.consumer_silence > 0, "the consumer is watched")
     assert liveness.consumer_silence == 0
     assert not liveness.problems()
@@ -97,7 +97,7 @@ async def test_a_consumer_waiting_for_a_server_is_not_silent() -> None:
     for is_waiting in (True, False):
         liveness = watching(ProcessEnd(), is_waiting=is_waiting)
         await liveness.step()
-        with liveness.consuming(lambda: began):
+        with liveness.consuming(lambda: began, monotonic):
             assert (liveness.consumer_silence < LONG / 2) == is_waiting
 
 
@@ -109,7 +109,7 @@ def test_a_blocked_log_does_not_keep_a_hanging_process_alive() -> None:
     try:
         with (
             watching(end, silent=0.05, hanging=0.2) as liveness,
-            liveness.consuming(lambda: began),
+            liveness.consuming(lambda: began, monotonic),
         ):
             assert log.reached.wait(DEADLINE)  # while logging that the consumer is silent
             assert end.called.wait(DEADLINE)
@@ -130,7 +130,8 @@ def test_the_silence_of_the_consumer_and_its_end_are_logged_once_each(
     def events() -> list[str]:
         return [record.getMessage() for record in caplog.records]
 
-    with watching(ProcessEnd(), silent=0.5) as liveness, liveness.consuming(lambda: last_run):
+    watchdog = watching(ProcessEnd(), silent=0.5)
+    with watchdog as liveness, liveness.consuming(lambda: last_run, monotonic):
         eventually(lambda: "the consumer is silent" in events(), "the silence is logged")
         sleep(0.05)  # several checks
         last_run = monotonic() + LONG

@@ -10,13 +10,15 @@ import pytest
 import redis
 import sqlalchemy.exc
 import uvloop
+from redis import Redis
 from redis._parsers import BaseParser
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-from statsd.errors import InvalidEventError, MissingTableError, SettingsError, StatsdError
+from statsd.errors import InvalidEventError, SettingsError, StatsdError, UnfitServerError
 from statsd.servers import outages
-from statsd.servers.outages import OutageWaiter, brief, is_outage, pause_unless, sqlstate, wait_for
+from statsd.servers.errors import brief, is_outage, sqlstate
+from statsd.servers.outages import OutageWaiter, pause_unless, wait_for
 from tests.support.processes import DEADLINE
 
 driver = PGDialect_asyncpg.import_dbapi()  # type: ignore[no-untyped-call]
@@ -39,6 +41,14 @@ def answered(text: str) -> Exception:
     """Return the error that the client raises for this reply of Redis."""
     error = BaseParser.parse_error(text)  # type: ignore[no-untyped-call]
     assert isinstance(error, redis.RedisError)
+    return error
+
+
+def in_pipeline(text: str) -> Exception:
+    """Return the error of a reply as a pipeline raises it."""
+    error = answered(text)
+    command = ["EVALSHA", "BUSY of pipeline caused error: x"]
+    Redis().pipeline().annotate_exception(error, 1, command)  # type: ignore[no-untyped-call]
     return error
 
 
@@ -85,6 +95,26 @@ OUTAGES = [
     answered("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."),
     answered("NOREPLICAS Not enough good replicas to write."),
     answered("ERR max number of clients reached"),
+    answered("NOPERM this user has no permissions to run the 'eval' command"),
+    answered("ERR The user executing the script can't run this command or subcommand script: 1"),
+    answered("TRYAGAIN Multiple keys request during rehashing of slot"),
+    answered("CLUSTERDOWN Hash slot not served"),
+    answered("MOVED 1234 127.0.0.1:6381"),
+    redis.InvalidResponse("Protocol Error: b'HTTP/1.1 400 Bad Request'"),
+    *(
+        in_pipeline(reply)
+        for reply in (
+            "BUSY Redis is busy running a script. You can only call SCRIPT KILL",
+            "LOADING Redis is loading the dataset in memory",
+            "MASTERDOWN Link with MASTER is down",
+            "TRYAGAIN Multiple keys request",
+            "MISCONF Redis is configured to save RDB snapshots",
+            "NOREPLICAS Not enough good replicas to write.",
+            "NOGROUP No such key",
+            "NOPERM No permissions to access a key",
+            "READONLY You can't write against a read only replica.",
+        )
+    ),
     ConnectionRefusedError(111, "Connect call failed"),
     ConnectionResetError(),
     BrokenPipeError(),
@@ -92,8 +122,8 @@ OUTAGES = [
     TimeoutError(),
     sqlalchemy.exc.TimeoutError("QueuePool limit reached"),
     closed(),
-    MissingTableError(),
-    caused(MissingTableError(), wrapped(asyncpg.UndefinedTableError("no such table"))),
+    UnfitServerError(),
+    caused(UnfitServerError(), wrapped(asyncpg.UndefinedTableError("no such table"))),
     *(
         form(error("gone"))
         for form in (wrapped, lambda error: error)
@@ -108,6 +138,7 @@ OUTAGES = [
             asyncpg.InvalidCatalogNameError,  # 3D000
             asyncpg.InvalidPasswordError,  # 28P01
             asyncpg.InvalidAuthorizationSpecificationError,  # 28000
+            asyncpg.InsufficientPrivilegeError,  # 42501
         )
     ),
     wrapped(asyncpg.DataError("any error, with the connection lost"), invalidated=True),
@@ -124,8 +155,9 @@ FAILURES = [
     answered("ERR wrong number of arguments for 'get' command"),
     answered("WRONGTYPE Operation against a key holding the wrong kind of value"),
     answered("ERR it has NOGROUP further on in the text"),
+    in_pipeline("ERR unknown command, with args beginning with: BUSY"),
+    in_pipeline("WRONGTYPE Operation against a key holding the wrong kind of value"),
     answered("BUSYGROUP Consumer Group name already exists"),
-    answered("NOPERM this user has no permissions to run the 'eval' command"),
     redis.DataError("Invalid input of type"),
     NoScriptError("No matching script"),
     sqlalchemy.exc.ArgumentError("a bug"),
@@ -137,7 +169,6 @@ FAILURES = [
             asyncpg.UndefinedTableError,  # 42P01
             asyncpg.UndefinedColumnError,  # 42703
             asyncpg.PostgresSyntaxError,  # 42601
-            asyncpg.InsufficientPrivilegeError,  # 42501
             asyncpg.QueryCanceledError,  # 57014: the statement took too long
             asyncpg.DivisionByZeroError,  # 22012
             asyncpg.NumericValueOutOfRangeError,  # 22003

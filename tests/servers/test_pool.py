@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from statsd.servers import database as database_module
 from statsd.servers.database import Database
-from statsd.servers.outages import is_outage
+from statsd.servers.errors import is_outage
 
 PROCESS = sa.text("SELECT pg_backend_pid()")
 

@@ -12,7 +12,7 @@ from statsd.calculators.counted import among
 from statsd.dev import embedded
 from statsd.schema import users
 from statsd.servers.database import Database
-from statsd.servers.outages import is_outage, is_transient
+from statsd.servers.errors import is_outage, is_transient
 from statsd.servers.snapshot import Snapshot
 from tests.support.processes import DEADLINE, eventually
 from tests.support.webapp import WebApp

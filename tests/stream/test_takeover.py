@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from statsd import keys
 from statsd.jobs.attempt import Answer
 from statsd.jobs.queue import LeaseRequest, Queue
-from statsd.servers.outages import is_transient
+from statsd.servers.errors import is_transient
 from statsd.stream.event_stream import Stream
 from statsd.stream.takeover import PAGE, Takeover
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from redis.asyncio import Redis
 
 from statsd.cli.doctor import clocks, postgres, redis, stream
-from statsd.cli.doctor.finding import Finding, Level
 from statsd.cli.doctor.server_probe import ServerProbe
 from statsd.servers.database import Database
+from statsd.servers.finding import Finding, Level
 from statsd.servers.redis_client import redis_client
 from statsd.settings import Settings, unknown
 from statsd.urls import credentials
@@ -33,6 +33,7 @@ async def examine(
         pool_size=POOL_SIZE,
         statement_timeout=time_limit,
         prepared_statements=False,
+        any_role=True,
     )
     try:
         async with redis_client(settings.redis_url) as client:
@@ -69,8 +70,6 @@ def configuration(settings: Settings, environ: Mapping[str, str]) -> Iterator[Fi
 
 def _of_redis(client: Redis) -> Iterator[Check]:
     yield "Redis", redis.server(client)
-    yield "role of Redis", redis.role(client)
-    yield "cluster mode", redis.cluster(client)
     yield "memory", redis.memory(client)
     yield "persistence", redis.persistence(client)
     yield "acknowledging", redis.acknowledging(client)
@@ -84,7 +83,5 @@ def _of_redis(client: Redis) -> Iterator[Check]:
 
 def _of_postgres(database: Database, *, prepared: bool) -> Iterator[Check]:
     yield "PostgreSQL", postgres.server(database)
-    yield "role of PostgreSQL", postgres.role(database)
-    yield "tables", postgres.tables(database)
     yield "indexes", postgres.indexes(database)
     yield "prepared statements", postgres.prepared_statements(database, wanted=prepared)

@@ -10,8 +10,8 @@ from time import time
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from statsd.cli.doctor.finding import Finding, Level
 from statsd.servers.database import Database
+from statsd.servers.finding import Finding, Level
 
 SKEW = 1.0  # seconds
 NOW = sa.text("SELECT extract(epoch FROM clock_timestamp())::float8")

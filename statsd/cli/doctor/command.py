@@ -8,8 +8,8 @@ import orjson
 import typer
 
 from statsd import settings as declarations
-from statsd.cli.doctor.finding import Finding, Level
 from statsd.cli.terminal import FAILED, errors_on_stderr
+from statsd.servers.finding import Finding, Level
 
 COLOURS = {
     Level.OK: typer.colors.GREEN,

@@ -4,16 +4,12 @@ from collections.abc import AsyncIterator
 
 import sqlalchemy as sa
 
-from statsd.cli.doctor.finding import Finding, Level
 from statsd.errors import SettingsError
 from statsd.servers.database import Database
-from statsd.servers.redis_client import checked
+from statsd.servers.finding import Finding, Level
+from statsd.servers.outages import checked
+from statsd.servers.postgres_fitness import findings
 
-OLDEST, NEWEST = 15, 18
-VERSION = sa.text(
-    "SELECT current_setting('server_version'), current_setting('server_version_num')::int"
-)
-IN_RECOVERY = sa.text("SELECT pg_is_in_recovery()")
 INDEXES = sa.text(
     "SELECT table_name, indisunique,"
     " pg_get_indexdef(indexrelid, 1, true), pg_get_indexdef(indexrelid, 2, true)"
@@ -23,48 +19,17 @@ INDEXES = sa.text(
 
 
 async def server(database: Database) -> AsyncIterator[Finding]:
-    """Check that it serves, and that its version is supported."""
-    found: list[tuple[str, int]] = []
-
-    async def ask() -> None:
-        async with database.snapshot() as snapshot:
-            [(text, number)] = await snapshot.rows(VERSION)
-            found.append((text, number // 10_000))
-
-    await checked(ask)()
-    [(text, major)] = found
-    yield version(text.split()[0], major)
-
-
-def version(text: str, major: int) -> Finding:
-    """Judge a version, by its text and its major number."""
-    sentence = f"version {text}"
-    if major < OLDEST:
-        advice = f"upgrade to a version from {OLDEST} to {NEWEST}; older ones are not tested"
-        return Finding(Level.WARNING, "PostgreSQL", sentence, advice)
-    untested = f"; newer than {NEWEST} is not tested" if major > NEWEST else ""
-    return Finding(Level.OK, "PostgreSQL", sentence + untested)
-
-
-async def role(database: Database) -> AsyncIterator[Finding]:
-    """Check that it is the primary: on a replica, a solve may appear after its event is handled."""
-    async with database.snapshot() as snapshot:
-        [is_replica] = await snapshot.scalars(IN_RECOVERY)
-    if is_replica:
-        sentence = "it is a replica, which lags behind the events"
-        advice = "let DATABASE_URL name the primary"
-        yield Finding(Level.DANGER, "role of PostgreSQL", sentence, advice)
-    else:
-        yield Finding(Level.OK, "role of PostgreSQL", "it is the primary")
-
-
-async def tables(database: Database) -> AsyncIterator[Finding]:
-    """Check that all columns of the contract can be read.
+    """Check that it serves, its version and role, and that the tables of the contract can be read.
 
     `database` must not use prepared statements, since a pooler may lose them.
     """
-    await checked(database.check)()
-    yield Finding(Level.OK, "tables", "all tables and columns exist and can be read")
+
+    async def found() -> list[Finding]:
+        async with database.snapshot() as snapshot:
+            return [each async for each in findings(snapshot)]
+
+    for finding in await checked(found)():
+        yield finding
 
 
 async def indexes(database: Database) -> AsyncIterator[Finding]:

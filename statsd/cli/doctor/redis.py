@@ -6,11 +6,11 @@ from typing import Any
 from redis import ResponseError
 from redis.asyncio import Redis
 
-from statsd.cli.doctor.finding import Finding, Level
-from statsd.servers.redis_client import checked
+from statsd.servers.finding import Finding, Level
+from statsd.servers.outages import checked
+from statsd.servers.redis_fitness import judged
 from statsd.stream.event_stream import UNSAFE_ACKDEL, knows_ackdel
 
-OLDEST = (7, 0)
 FULL = 0.9  # part of maxmemory
 MIB = 2**20
 
@@ -19,26 +19,16 @@ Info = Mapping[str, Any]
 
 
 async def server(redis: Redis) -> AsyncIterator[Finding]:
-    """Check that it serves, and that its version is new enough."""
+    """Check that it serves, and that it is of a kind, a version and a role that can be used."""
     await checked(redis.ping)()
     try:
-        info = await redis.info("server")
+        info = await redis.info()
     except ResponseError:
-        advice = "allow INFO: the daemon needs it at its start, and ends without it"
+        advice = "allow INFO: the daemon needs it, and waits without it"
         yield Finding(Level.DANGER, "Redis", "INFO is refused", advice)
     else:
-        yield version(info)
-
-
-def version(info: Info) -> Finding:
-    """Judge the version. Valkey also reports the version of Redis that it is compatible with."""
-    redis_version = str(info["redis_version"])
-    valkey = info.get("valkey_version")
-    sentence = f"Valkey {valkey}" if valkey else f"version {redis_version}"
-    if tuple(int(part) for part in redis_version.split(".")[:2]) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        return Finding(Level.DANGER, "Redis", sentence, f"upgrade to {oldest} or newer")
-    return Finding(Level.OK, "Redis", sentence)
+        for finding in judged(info):
+            yield finding
 
 
 async def acknowledging(redis: Redis) -> AsyncIterator[Finding]:
@@ -53,24 +43,6 @@ def strategy(redis_version: str, *, knows: bool) -> Finding:
         sentence = f"XACK and XDEL, as the XACKDEL of {redis_version} can crash the server"
         return Finding(Level.WARNING, "acknowledging", sentence, "upgrade Redis to 8.2.3 or newer")
     return Finding(Level.OK, "acknowledging", "XACKDEL" if knows else "XACK and XDEL")
-
-
-async def role(redis: Redis) -> AsyncIterator[Finding]:
-    """Check that it is the primary: a replica cannot be written to."""
-    if (await redis.info("replication"))["role"] == "master":
-        yield Finding(Level.OK, "role of Redis", "it is the primary")
-    else:
-        advice = "let REDIS_URL name the primary"
-        yield Finding(Level.DANGER, "role of Redis", "it is a replica", advice)
-
-
-async def cluster(redis: Redis) -> AsyncIterator[Finding]:
-    """Check that cluster mode is off: the scripts build names of keys themselves."""
-    if (await redis.info("cluster")).get("cluster_enabled"):
-        sentence = "it is on, and the daemon's scripts need all keys on one server"
-        yield Finding(Level.DANGER, "cluster mode", sentence, "use a Redis without cluster mode")
-    else:
-        yield Finding(Level.OK, "cluster mode", "it is off")
 
 
 async def memory(redis: Redis) -> AsyncIterator[Finding]:

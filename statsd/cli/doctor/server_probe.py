@@ -8,9 +8,9 @@ from asyncpg import InterfaceError, PostgresError
 from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from statsd.cli.doctor.finding import Finding, Level
-from statsd.errors import MissingTableError, StatsdError
-from statsd.servers.outages import brief, is_outage
+from statsd.errors import StatsdError
+from statsd.servers.errors import advice, brief, is_denied, is_outage
+from statsd.servers.finding import Finding, Level
 
 _SERVER_ERRORS = (OSError, RedisError, PostgresError, InterfaceError, SQLAlchemyError, StatsdError)
 _ACCOUNT = re.compile(r"""\b(user|role)(:? )(?:"[^"]*"|'[^']*'|\S+(?= has no))""", re.IGNORECASE)
@@ -41,25 +41,27 @@ class ServerProbe:
         except _SERVER_ERRORS as error:
             return [self._failed(subject, error)]
         self._has_answered = True
+        self.is_gone = any(each.is_setting for each in findings)
         return findings
 
     def _failed(self, subject: str, error: Exception) -> Finding:
-        if isinstance(error, MissingTableError):
-            advice = "let the web application create it; the daemon waits for it"
-            return Finding(Level.DANGER, subject, self._masked(str(error)), advice)
+        if is_denied(error):
+            sentence = f"a right is missing: {self._masked(brief(error))}"
+            return Finding(Level.DANGER, subject, sentence, advice(error))
         if isinstance(error, StatsdError):  # waiting does not help
             self.is_gone = not self._has_answered
-            advice = "correct the setting, or the rights on the server"
-            return Finding(Level.DANGER, subject, self._masked(str(error)), advice)
+            mend = "correct the setting, or the rights on the server"
+            return Finding(Level.DANGER, subject, self._masked(str(error)), mend)
         timed_out = f"no answer within {self._timeout:g} s"
         reason = timed_out if isinstance(error, TimeoutError) else self._masked(brief(error))
         if is_outage(error):
             self.is_gone = True
             server = "" if subject == self._name else f"{self._name} "
-            advice = "repair it; the daemon waits, and continues by itself"
-            return Finding(Level.DANGER, subject, f"{server}does not serve: {reason}", advice)
-        advice = "check it yourself, or give the user in the URL the right to"
-        return Finding(Level.WARNING, subject, f"could not be checked: {reason}", advice)
+            return Finding(
+                Level.DANGER, subject, f"{server}does not serve: {reason}", advice(error)
+            )
+        mend = "check it yourself, or give the user in the URL the right to"
+        return Finding(Level.WARNING, subject, f"could not be checked: {reason}", mend)
 
     def _masked(self, text: str) -> str:
         """Return a server's message without the names of its users."""

@@ -7,8 +7,8 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.cli.doctor.clocks import redis_time
-from statsd.cli.doctor.finding import Finding, Level
 from statsd.observability.status import duration
+from statsd.servers.finding import Finding, Level
 from statsd.stream.takeover import GONE
 
 MANY = 10_000  # entries not accepted; a daemon accepts as many within seconds

@@ -21,7 +21,7 @@ from statsd import schema, settings
 from statsd.dev.sample.history import History, make_history, make_submissions
 from statsd.dev.sample.rows import SampleRow, Shape, make_awards, make_dojos, make_users
 from statsd.errors import StatsdError
-from statsd.servers.outages import brief
+from statsd.servers.errors import brief
 
 Progress = Callable[[int, int], None]
 """Called after each part with the number of loaded solves and the number of all solves."""

@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 
 from statsd import keys, settings
 from statsd.cli.doctor.checks import examine
-from statsd.cli.doctor.finding import Finding, Level
 from statsd.dev import embedded
+from statsd.servers.finding import Finding, Level
 from statsd.stream.event_stream import Stream
 from tests.support.commands import Run, run_with
 from tests.support.daemon_parts import Parts
@@ -28,8 +28,6 @@ FIVE_MINUTES = 285  # seconds; up to 329 seconds are said to be five minutes
 NOBODY = "redis://127.0.0.1:1"
 NOWHERE = "postgresql://web:secret@127.0.0.1:1/ctfd"
 SUBJECTS_OF_REDIS = (
-    "role of Redis",
-    "cluster mode",
     "memory",
     "persistence",
     "acknowledging",
@@ -174,9 +172,9 @@ async def test_forbidden_commands_of_a_managed_redis_are_reported_and_all_others
     found = await examined({"DATABASE_URL": database, "REDIS_URL": url})
     assert found["Redis"].level is DANGER
     assert "INFO" in found["Redis"].sentence
-    for subject in ("role of Redis", "cluster mode", "memory", "persistence", "acknowledging"):
-        assert found[subject].level is WARNING
-        assert found[subject].sentence.startswith("could not be checked: NoPermissionError")
+    for subject in ("memory", "persistence", "acknowledging"):
+        assert found[subject].level is DANGER
+        assert found[subject].sentence.startswith("a right is missing: NoPermissionError")
     for subject in ("events", "pending entries", "consumers", "dead letters"):
         assert found[subject].level is OK
     assert not any(word in str(found) for word in ("watcher", "secret"))
@@ -323,7 +321,7 @@ def test_without_postgresql_all_other_checks_are_made(run: Run, cache: "redis.Re
     assert "\nok       Redis: version " in output
     assert "\ndanger   PostgreSQL: does not serve: " in output
     assert (
-        output.count("not checked, as PostgreSQL does not serve -> repair PostgreSQL first\n") == 5
+        output.count("not checked, as PostgreSQL does not serve -> repair PostgreSQL first\n") == 3
     )
     assert not any(word in output for word in ("web", "secret"))
 
@@ -343,7 +341,7 @@ async def test_each_hanging_server_is_waited_for_once(
         assert found[server].level is DANGER
         assert found[server].sentence == "does not serve: no answer within 2 s"
     assert found["memory"].sentence == "not checked, as Redis does not serve"
-    assert found["tables"].sentence == "not checked, as PostgreSQL does not serve"
+    assert found["indexes"].sentence == "not checked, as PostgreSQL does not serve"
 
 
 async def test_a_refused_login_is_reported_without_the_user_s_name(
@@ -357,7 +355,7 @@ async def test_a_refused_login_is_reported_without_the_user_s_name(
     nobody = variables["DATABASE_URL"].replace("//postgres@", "//watcher:secret@")
     found |= await examined(variables, DATABASE_URL=nobody)
     assert found["PostgreSQL"].level is DANGER
-    assert found["tables"].sentence == "not checked, as PostgreSQL does not serve"
+    assert found["indexes"].sentence == "not checked, as PostgreSQL does not serve"
     assert not any(word in str(found) for word in ("watcher", "secret"))
 
 

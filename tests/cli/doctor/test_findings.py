@@ -2,24 +2,25 @@
 
 import pytest
 
-from statsd.cli.doctor import clocks, postgres, redis, stream
-from statsd.cli.doctor.finding import Level
+from statsd.cli.doctor import clocks, redis, stream
 from statsd.cli.doctor.stream import ConsumerInfo
 from statsd.observability.status import duration
+from statsd.servers import postgres_fitness, redis_fitness
+from statsd.servers.finding import Level
 from statsd.urls import credentials
 
 
 @pytest.mark.parametrize(
     ("info", "level", "sentence"),
     [
-        ({"redis_version": "6.2.14"}, Level.DANGER, "version 6.2.14"),
+        ({"redis_version": "6.2.14"}, Level.WARNING, "version 6.2.14"),
         ({"redis_version": "7.0.0"}, Level.OK, "version 7.0.0"),
         ({"redis_version": "10.0.1"}, Level.OK, "version 10.0.1"),
         ({"redis_version": "7.2.4", "valkey_version": "8.1.0"}, Level.OK, "Valkey 8.1.0"),
     ],
 )
-def test_an_old_redis_is_a_danger(info: dict[str, str], level: Level, sentence: str) -> None:
-    finding = redis.version(info)
+def test_an_old_redis_is_a_warning(info: dict[str, str], level: Level, sentence: str) -> None:
+    finding = redis_fitness.version(info)
     assert (finding.level, finding.sentence) == (level, sentence)
 
 
@@ -46,7 +47,7 @@ def test_other_servers_use_xackdel_if_they_know_it(
     ("major", "level"), [(14, Level.WARNING), (15, Level.OK), (18, Level.OK), (19, Level.OK)]
 )
 def test_an_old_postgresql_is_a_warning(major: int, level: Level) -> None:
-    finding = postgres.version(f"{major}.3", major)
+    finding = postgres_fitness.version(f"{major}.3", major)
     assert finding.level is level
     assert finding.sentence.startswith(f"version {major}.3")
     assert ("not tested" in finding.sentence) == (major > 18)

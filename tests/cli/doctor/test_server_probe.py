@@ -7,9 +7,9 @@ import pytest
 import redis
 from redis.exceptions import NoPermissionError
 
-from statsd.cli.doctor.finding import Finding, Level
 from statsd.cli.doctor.server_probe import ServerProbe
-from statsd.errors import MissingTableError, SettingsError
+from statsd.errors import SettingsError
+from statsd.servers.finding import Finding, Level
 
 DENIED = "User bob has no permissions to run the 'info' command"
 FINE = Finding(Level.OK, "memory", "there is some")
@@ -31,10 +31,6 @@ def probe() -> ServerProbe:
 @pytest.mark.parametrize(
     ("error", "masked"),
     [
-        (
-            NoPermissionError(DENIED),
-            "User *** has no permissions to run the 'info' command",
-        ),
         (redis.ResponseError('no such user "bob"'), "no such user ***"),
         (redis.ResponseError("no such user: web."), "no such user: ***"),
         (redis.ResponseError("web and p@ss! and webs"), "*** and *** and webs"),
@@ -49,15 +45,23 @@ async def test_a_failed_check_is_reported_without_names_of_users(
     assert finding.sentence == f"could not be checked: {type(error).__name__}: {masked}"
 
 
+async def test_a_missing_right_is_told_without_the_name_of_the_user() -> None:
+    denied = NoPermissionError(DENIED, status_code="NOPERM")
+    [finding] = await probe().run("memory", failing(denied))
+    wanted = "NoPermissionError: User *** has no permissions to run the 'info' command"
+    assert finding.sentence == f"a right is missing: {wanted}"
+    assert "docs/deployment.md" in finding.advice
+
+
 @pytest.mark.parametrize(
     ("error", "level", "is_gone"),
     [
         (redis.ResponseError("unknown command"), Level.WARNING, False),
-        (asyncpg.InsufficientPrivilegeError("denied"), Level.WARNING, False),
+        (asyncpg.InsufficientPrivilegeError("denied"), Level.DANGER, False),
+        (NoPermissionError(DENIED, status_code="NOPERM"), Level.DANGER, False),
         (redis.ConnectionError("refused"), Level.DANGER, True),
         (TimeoutError(), Level.DANGER, True),
         (asyncpg.CannotConnectNowError("starting up"), Level.DANGER, True),
-        (MissingTableError("no table"), Level.DANGER, False),
         (SettingsError("a wrong password"), Level.DANGER, True),
     ],
 )

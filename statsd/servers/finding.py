@@ -1,0 +1,44 @@
+"""Findings about the servers: `statsd doctor` prints them, and the daemon acts on them."""
+
+from collections.abc import AsyncIterable
+from enum import StrEnum
+from typing import NamedTuple
+
+from statsd.errors import SettingsError, UnfitServerError
+
+
+class Level(StrEnum):
+    """The severity of a finding."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """It works, but slowly or perhaps not for long; or it could not be checked."""
+    DANGER = "danger"
+    """Values are not computed, or events may be lost."""
+
+
+class Finding(NamedTuple):
+    """The result of one check."""
+
+    level: Level
+    subject: str
+    """What was checked, in a word or two."""
+    sentence: str
+    advice: str = ""
+    """What to do next; empty if nothing is to be done."""
+    is_setting: bool = False
+    """Whether only another setting of the daemon mends it, so that waiting is of no use."""
+
+    def __str__(self) -> str:
+        """Return it as a sentence."""
+        return f"{self.subject}: {self.sentence}; {self.advice}".rstrip("; ")
+
+
+async def demand(findings: AsyncIterable[Finding]) -> None:
+    """Raise the first danger among some findings.
+
+    Raises SettingsError where only another setting mends it, and else UnfitServerError.
+    """
+    async for finding in findings:
+        if finding.level is Level.DANGER:
+            raise (SettingsError if finding.is_setting else UnfitServerError)(str(finding))
