@@ -83,7 +83,8 @@ class RedisGroup:
     def __init__(self, nodes: list[RedisNode], sentinels: list[_Sentinel]) -> None:
         self.nodes = nodes
         self.sentinels = sentinels
-        self._manager = SentinelClient([("127.0.0.1", each.port) for each in sentinels])
+        addresses = [("127.0.0.1", each.port) for each in sentinels]
+        self._manager: Any = SentinelClient(addresses)  # type: ignore[no-untyped-call]
 
     @property
     def url(self) -> str:
@@ -94,7 +95,8 @@ class RedisGroup:
     @property
     def client(self) -> "redis.Redis":
         """A client that asks the sentinels for the primary at each new connection."""
-        return self._manager.master_for(SERVICE)
+        client: redis.Redis = self._manager.master_for(SERVICE)
+        return client
 
     @property
     def primary(self) -> RedisNode:
@@ -187,7 +189,7 @@ class Standby(embedded.Postgres):
         source = f"host=127.0.0.1 port={self._primary.port} user=postgres {name}"
         options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
         with self.log.open("ab") as log:
-            command = [program, "-D", self.data, "-d", source, *options]
+            command = [str(program), "-D", str(self.data), "-d", source, *options]
             if self._spawn(command, log.fileno()).wait() != 0:
                 raise self._failure("could not copy the primary")
 
@@ -205,7 +207,7 @@ class Standby(embedded.Postgres):
                 " WHERE application_name = %s AND state = 'streaming'",
                 (self.directory.name,),
             )
-            return cursor.fetchone() == (True,)
+            return bool(cursor.fetchone() == (True,))
 
 
 @contextmanager
