@@ -199,6 +199,18 @@ class Standby(embedded.Postgres):
             cursor.execute("SELECT pg_promote(wait => true)")
             assert cursor.fetchone() == (True,)
 
+    def disconnect(self) -> None:
+        """Receive nothing more from the primary; return when the receiver has ended."""
+        with _connected(self) as cursor:
+            cursor.execute("ALTER SYSTEM SET primary_conninfo = ''")
+            cursor.execute("SELECT pg_reload_conf()")
+
+            def has_no_receiver() -> bool:
+                cursor.execute("SELECT count(*) FROM pg_stat_wal_receiver")
+                return bool(cursor.fetchone() == (0,))
+
+            eventually(has_no_receiver, "the receiver has ended")
+
     def is_in_step(self) -> bool:
         """Return whether it has applied all that the primary has written."""
         with _connected(self._primary) as cursor:

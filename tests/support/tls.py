@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 import pytest
 
@@ -48,10 +48,10 @@ class TlsPostgres(embedded.Postgres):
             if self._account:
                 shutil.chown(path, self._account.pw_uid, self._account.pw_gid)
 
-    def tls_url(self, user: str, *, host: str = HOST, **parameters: str) -> str:
+    def tls_url(self, user: str, *, host: str = HOST, **parameters: str | None) -> str:
         """Return a URL in libpq's form, which verifies the server and shows a certificate.
 
-        `parameters` replace or add some of the URL.
+        `parameters` replace or add some of the URL, or remove some (None).
         """
         own = self._authority.client(user)
         query: Mapping[str, object] = {
@@ -70,10 +70,10 @@ class TlsRedis(NamedTuple):
     port: int
     authority: Authority
 
-    def tls_url(self, *, host: str = HOST, **parameters: str) -> str:
+    def tls_url(self, *, host: str = HOST, **parameters: str | None) -> str:
         """Return a URL in redis-py's form, which verifies the server and shows a certificate.
 
-        `parameters` replace or add some of the URL.
+        `parameters` replace or add some of the URL, or remove some (None).
         """
         own = self.authority.client("statsd")
         query: Mapping[str, object] = {
@@ -134,4 +134,5 @@ def _missing(program: str) -> str:
 
 
 def _query(parameters: Mapping[str, object]) -> str:
-    return "&".join(f"{name}={quote(str(value), safe='/')}" for name, value in parameters.items())
+    given = {name: str(value) for name, value in parameters.items() if value is not None}
+    return urlencode(given, safe="/")
