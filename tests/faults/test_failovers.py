@@ -7,10 +7,11 @@ from statsd.dev import embedded
 from statsd.errors import SettingsError
 from tests.faults.conftest import SiteOn
 from tests.faults.form import pass_time, sized
-from tests.faults.harness import DAEMON, Site, direct
+from tests.faults.harness import DAEMON, Addresses, Site, direct
 from tests.support import poolers, replicas
-from tests.support.moving_names import moving_name
-from tests.support.replicas import RedisNode
+from tests.support.moving_names import MovingName, moving_name
+from tests.support.processes import eventually
+from tests.support.replicas import RedisNode, Standby
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -23,11 +24,16 @@ SEVERAL_HOSTS = pytest.mark.xfail(
 DEMOTED_IN_PLACE = pytest.mark.xfail(
     strict=True, reason="the daemon and the publisher keep their connections to a replica"
 )
+LOST_COMMITS = pytest.mark.xfail(
+    strict=True, reason="only the audit finds what a promoted standby lacks"
+)
 """Each is to be removed with the first version that can do it: then the test passes, and says so.
 """
 
 LOAD = sized(1.0, 10.0)  # seconds before and after a fault
-RECOVERED = 25.0  # seconds until all values are exact
+WithStandby = tuple[embedded.EmbeddedServers, Addresses]
+
+RECOVERED = 20.0  # seconds until all values are exact
 SYNCHRONOUS = {"synchronous_standby_names": "*"}  # a failover loses no commit
 
 
@@ -83,11 +89,11 @@ def fail_over(site: Site, group: replicas.RedisGroup) -> RedisNode:
     return now
 
 
-@DEMOTED_IN_PLACE
-def test_redis_is_demoted_in_place_and_connections_are_kept(site_on: SiteOn) -> None:
-    """The other server is promoted and gets the name, but old connections stay with the replica.
+@pytest.mark.parametrize("connections", ["closed", pytest.param("kept", marks=DEMOTED_IN_PLACE)])
+def test_redis_is_demoted_in_place(site_on: SiteOn, connections: str) -> None:
+    """The other server is promoted and gets the name.
 
-    Such a replica answers PING and refuses writes.
+    Connections that are kept stay with the replica, which answers PING and refuses writes.
     """
     with (
         embedded.postgres() as database,
@@ -103,12 +109,33 @@ def test_redis_is_demoted_in_place_and_connections_are_kept(site_on: SiteOn) -> 
             after.promote()
             name.move_to(after.port)
             before.follow(after)
+            if connections == "closed":
+                before.client.client_kill_filter(_type="normal", skipme=True)
             site.faults["demotions"] += 1
             pass_time(LOAD)
         site.finish(heals=True, within=RECOVERED)
 
 
 # --- PostgreSQL
+
+
+def with_standby(primary: embedded.Postgres, cache: embedded.Redis, port: int) -> WithStandby:
+    """Return the servers, and addresses that lead to PostgreSQL by a name's port."""
+    servers = embedded.EmbeddedServers(primary.url, cache.url, primary, cache)
+    moving = sa.make_url(primary.url).set(port=port)
+    addresses = direct(servers)._replace(
+        daemon_database=moving.set(username=DAEMON).render_as_string(),
+        web_database=moving.render_as_string(),
+    )
+    return servers, addresses
+
+
+def promote(site: Site, standby: Standby, name: MovingName) -> None:
+    """Kill the primary, promote its standby and move the name."""
+    site.servers.postgres.stop(site.servers.postgres.immediate)
+    standby.promote()
+    name.move_to(standby.port)
+    site.faults["promotions"] += 1
 
 
 @pytest.mark.parametrize("address", ["name", pytest.param("several hosts", marks=SEVERAL_HOSTS)])
@@ -120,55 +147,40 @@ def test_a_standby_of_postgresql_is_promoted(site_on: SiteOn, address: str) -> N
         embedded.redis() as cache,
         moving_name(primary.port) as name,
     ):
-        servers = embedded.EmbeddedServers(primary.url, cache.url, primary, cache)
-        moving = sa.make_url(primary.url).set(port=name.port)
-        hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
-        urls = {
-            "name": moving.set(username=DAEMON).render_as_string(),
-            "several hosts": f"postgresql://{DAEMON}@{hosts}/postgres?target_session_attrs=primary",
-        }
-        addresses = direct(servers)._replace(
-            daemon_database=urls[address], web_database=moving.render_as_string()
-        )
+        servers, addresses = with_standby(primary, cache, name.port)
+        if address == "several hosts":
+            hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+            url = f"postgresql://{DAEMON}@{hosts}/postgres?target_session_attrs=primary"
+            addresses = addresses._replace(daemon_database=url)
         site = site_on(servers, addresses=addresses)
         site.start().started()
         with site.load.running():
             pass_time(LOAD)
-            primary.stop(primary.immediate)
-            standby.promote()
-            name.move_to(standby.port)
-            site.faults["promotions"] += 1
+            promote(site, standby, name)
             pass_time(LOAD)
         site.finish(within=RECOVERED)
 
 
-def test_a_standby_that_lacks_the_last_commits_is_promoted(site_on: SiteOn) -> None:
-    """The values contain the lost changes, and no event says that these are undone."""
+@LOST_COMMITS
+def test_a_standby_that_lacks_the_last_commit_is_promoted(site_on: SiteOn) -> None:
+    """A value contains the lost solve, and no event says that it is undone.
+
+    The audit, which would find that after a while, is off.
+    """
     with (
         embedded.postgres() as primary,
         replicas.standby(primary) as standby,
         embedded.redis() as cache,
         moving_name(primary.port) as name,
     ):
-        servers = embedded.EmbeddedServers(primary.url, cache.url, primary, cache)
-        moving = sa.make_url(primary.url).set(port=name.port)
-        addresses = direct(servers)._replace(
-            daemon_database=moving.set(username=DAEMON).render_as_string(),
-            web_database=moving.render_as_string(),
-        )
+        servers, addresses = with_standby(primary, cache, name.port)
         site = site_on(servers, addresses=addresses)
-        site.start().started()
-        with site.load.running(replace_dojo=0, replace_user=0):
-            pass_time(LOAD)
-            standby.disconnect()
-            changes = len(site.publisher.notes)
-            pass_time(LOAD)
-            primary.stop(primary.immediate)
-            site.losses += len(site.publisher.notes) - changes
-            standby.promote()
-            name.move_to(standby.port)
-            site.faults["promotions"] += 1
-            pass_time(LOAD)
+        site.start(STATSD_AUDIT_INTERVAL="0").started()
+        site.complete()
+        eventually(standby.is_in_step, "the standby is in step")
+        standby.disconnect()
+        site.probe()
+        promote(site, standby, name)
         site.finish(heals=True, within=RECOVERED)
 
 
