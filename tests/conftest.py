@@ -95,7 +95,7 @@ def redis_servers() -> Iterator[Callable[[str], embedded.Redis]]:
 
         @cache
         def running(kind: str) -> embedded.Redis:
-            return stack.enter_context(embedded.redis(binary=_program(kind)))
+            return stack.enter_context(embedded.redis(binary=redis_program(kind)))
 
         yield running
 
@@ -107,7 +107,7 @@ def redis_server(
     return redis_servers(getattr(request, "param", "default"))
 
 
-def _program(kind: str) -> Path | str | None:
+def redis_program(kind: str) -> Path | str | None:
     """Return the program of a kind of Redis; if it is not installed, skip, or fail in CI."""
     if kind == "default":
         return None

@@ -105,7 +105,7 @@ class Server:
     def start_on_free_port(self) -> None:
         """Start for the first time, on a free port that later starts use again."""
         for attempt in range(1, PORT_ATTEMPTS + 1):
-            self.port = _free_port()
+            self.port = free_port()
             try:
                 self.start()
             except StatsdError as error:  # another process may have opened the port meanwhile
@@ -181,7 +181,10 @@ class Postgres(Server):
             shutil.chown(self.data.parent, self._account.pw_uid, self._account.pw_gid)
         if self._cluster:
             copy_cluster(self._cluster, self.data)
-            return
+        else:
+            self._create_cluster()
+
+    def _create_cluster(self) -> None:
         options = ["--no-sync", "--auth=trust", "--username=postgres", "--no-instructions"]
         options += ["--encoding=UTF8", "--locale=C"]  # every system has this locale
         with self.log.open("ab") as log:
@@ -278,7 +281,7 @@ def postgres(
     does not start.
     """
     program = Path(binary) if binary else binaries.find_postgres()
-    return _run(lambda directory: Postgres(program, directory, settings or {}, cluster))
+    return running(lambda directory: Postgres(program, directory, settings or {}, cluster))
 
 
 def redis(
@@ -290,11 +293,11 @@ def redis(
     MissingExtraError where there is none, StatsdError when the server does not start.
     """
     program = Path(binary) if binary else binaries.find_redis()
-    return _run(lambda directory: Redis(program, directory, arguments))
+    return running(lambda directory: Redis(program, directory, arguments))
 
 
 @contextmanager
-def _run(create: Callable[[Path], AnyServer]) -> Iterator[AnyServer]:
+def running(create: Callable[[Path], AnyServer]) -> Iterator[AnyServer]:
     """Create a server in a scratch directory, run it, and delete everything at the end."""
     with scratch.directory() as directory:
         server = create(directory)
@@ -317,8 +320,8 @@ def copy_cluster(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", "--", source, target], check=True)  # noqa: S607 - from the PATH
 
 
-def _free_port() -> int:
-    """Return a port of 127.0.0.1 that is free at this moment."""
+def free_port() -> int:
+    """Return a port of 127.0.0.1, of those for servers, that is free at this moment."""
     while True:
         port = PORTS[randbelow(len(PORTS))]
         with socket.socket() as probe, suppress(OSError):

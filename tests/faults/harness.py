@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from random import Random
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import redis
@@ -35,6 +35,8 @@ from tests.support.webapp import WebApp
 
 COMPLETE = 180.0  # seconds until every job is answered, on a busy machine
 HEAL = 240.0  # seconds until every change without an event is found
+
+DAEMON = "statsd"  # the daemon's role
 
 # The daemon has a role of its own, which identifies its sessions and may only read.
 ROLE = """
@@ -76,6 +78,29 @@ FROM challenges, others
 """
 
 
+class Addresses(NamedTuple):
+    """The URLs by which the programs under test reach the servers."""
+
+    daemon_database: str
+    daemon_redis: str
+    web_database: str
+    web_redis: str
+
+
+def direct(servers: embedded.EmbeddedServers) -> Addresses:
+    """Return the servers' own addresses; the daemon has its role."""
+    role = sa.make_url(servers.database_url).set(username=DAEMON)
+    database = role.render_as_string(hide_password=False)
+    return Addresses(database, servers.redis_url, servers.database_url, servers.redis_url)
+
+
+class Rights(NamedTuple):
+    """Statements that create the daemon's role, before and after the tables are created."""
+
+    before: str
+    after: str = ""
+
+
 class Site:
     """The servers, daemons, faults and measurements of one scenario."""
 
@@ -85,8 +110,17 @@ class Site:
         folder: Path,
         scenario: str,
         say: Callable[[str], None],
+        *,
+        addresses: Addresses | None = None,
+        cache: "redis.Redis | None" = None,
+        rights: Rights = Rights(ROLE),  # noqa: B008 - it is immutable
     ) -> None:
+        """Create the tables; without `addresses`, the programs reach the servers directly.
+
+        `cache` is the test's own client of Redis.
+        """
         self.servers = servers
+        self.addresses = addresses or direct(servers)
         self.scenario = scenario
         self.chance = Random(f"{SEED} {scenario}")
         self.faults: Counter[str] = Counter()
@@ -99,16 +133,17 @@ class Site:
         self._began = monotonic()
         self._daemons: list[Daemon] = []
         self.finished = False
-        self.cache = redis.Redis.from_url(servers.redis_url)
-        self.publisher = Recorder(sync_client(servers.redis_url, {}))
+        self.cache = cache or redis.Redis.from_url(servers.redis_url)
+        self.publisher = Recorder(sync_client(self.addresses.web_redis, {}))
         self.publisher.notes = []
-        self.database_url = sa.make_url(servers.database_url)
-        url = self.database_url.set(drivername="postgresql+psycopg2")
+        url = sa.make_url(self.addresses.web_database).set(drivername="postgresql+psycopg2")
         self.webapp = WebApp(sa.create_engine(url, pool_pre_ping=True))
         self.silent = sessionmaker(self.webapp.engine, expire_on_commit=False)
         """Sessions whose commits publish no events."""
-        self.execute(ROLE)
+        self.execute(rights.before)
         schema.metadata.create_all(self.webapp.engine)
+        if rights.after:
+            self.execute(rights.after)
         self.load = Load(self.webapp, self.chance)
         self.quiet = self.webapp.create_dojo(challenges=1)
         """A dojo that the load does not change, for measurements."""
@@ -131,10 +166,9 @@ class Site:
 
     def variables(self, suffix: str = "", **settings: str) -> dict[str, str]:
         """Return a daemon's settings, with short leases and a frequent audit."""
-        role = self.database_url.set(username="statsd")
         return {
-            "DATABASE_URL": role.render_as_string(hide_password=False),
-            "REDIS_URL": self.servers.redis_url,
+            "DATABASE_URL": self.addresses.daemon_database,
+            "REDIS_URL": self.addresses.daemon_redis,
             "STATSD_CONSUMER_SUFFIX": suffix,
             "STATSD_LEASE": "2",
             "STATSD_AUDIT_INTERVAL": "1",

@@ -16,6 +16,7 @@ from statsd.dev import embedded
 from statsd.jobs.queue import Queue
 from statsd.servers.database import Database
 from tests.support import poolers
+from tests.support.certificates import Authority
 from tests.support.commands import Run, run_with
 from tests.support.daemon_parts import Parts
 from tests.support.dojo_site import DojoSite
@@ -75,6 +76,18 @@ def pgbouncer(database: str, tmp_path: Path) -> Iterator[str]:
     """The URL of `database` through pgbouncer in transaction mode."""
     with poolers.pgbouncer(database, tmp_path) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority, which makes each certificate once."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def other_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority that nobody trusts."""
+    return Authority(tmp_path_factory.mktemp("other_authority"), "other")
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ def pgbouncer(database: str, directory: Path) -> Iterator[str]:
         "[pgbouncer]\n"
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
         "auth_type = any\npool_mode = transaction\ndefault_pool_size = 4\n"
+        "server_login_retry = 1\n"  # seconds; after a crash of the server it would wait for 15
     )
     arguments = [program, str(config)]
     if account := binaries.unprivileged_account():
