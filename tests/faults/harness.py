@@ -99,6 +99,8 @@ class Site:
         self._began = monotonic()
         self._daemons: list[Daemon] = []
         self.finished = False
+        self.output: int | None = None
+        """A descriptor for the output of daemons, in place of a file for each."""
         self.cache = redis.Redis.from_url(servers.redis_url)
         self.publisher = Recorder(sync_client(servers.redis_url, {}))
         self.publisher.notes = []
@@ -146,7 +148,7 @@ class Site:
         """Start a daemon."""
         # The number makes the name unique: an earlier daemon may have had the same suffix.
         log = self._folder / f"daemon-{next(self._numbers)}-{suffix}.log"
-        daemon = Daemon(log, self.variables(suffix, **settings), program)
+        daemon = Daemon(log, self.variables(suffix, **settings), program, self.output)
         self._daemons.append(daemon)
         return daemon
 
