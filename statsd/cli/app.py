@@ -11,7 +11,7 @@ import statsd
 from statsd import settings as declarations
 from statsd.cli import dead, publish, reconcile, status, verify, why
 from statsd.cli.doctor import command
-from statsd.cli.terminal import FAILED, errors_on_stderr, load_settings
+from statsd.cli.terminal import FAILED, OUTPUT, errors_on_stderr, load_settings, tell
 from statsd.errors import StatsdError
 from statsd.observability import logs
 
@@ -50,7 +50,7 @@ def run() -> None:
     with errors_on_stderr():
         settings = load_settings()
         if not settings.enabled:
-            typer.echo("statsd: BACKGROUND_STATS_ENABLED=0, so no daemon runs")
+            tell("BACKGROUND_STATS_ENABLED=0, so no daemon runs", OUTPUT)
             return
         from statsd import daemon  # noqa: PLC0415 - the other commands start faster without it
 

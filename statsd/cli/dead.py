@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from statsd.cli.terminal import FAILED, errors_on_stderr, load_settings
+from statsd.cli.terminal import FAILED, errors_on_stderr, load_settings, tell
 from statsd.jobs.dead_letters import DeadLetters, Letter
 from statsd.servers.redis_client import redis_client
 
@@ -69,7 +69,7 @@ def show(letter_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """Show all fields of one dead letter."""
     letter = _with_dead_letters(lambda letters: letters.get(letter_id))
     if letter is None:
-        typer.echo(f"statsd: there is no dead letter {letter_id}; see `statsd dead list`", err=True)
+        tell(f"there is no dead letter {letter_id}; see `statsd dead list`")
         raise typer.Exit(FAILED)
     for field in letter.fields:
         typer.echo(f"{field}: {letter.text(field)}")

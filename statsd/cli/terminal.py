@@ -1,8 +1,9 @@
 """Shared by all commands: settings from the environment, errors on stderr, exit codes."""
 
 import os
+import select
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import typer
 
@@ -12,6 +13,16 @@ from statsd.servers.errors import advice, brief, is_of_redis, is_transient, wron
 from statsd.settings import Settings
 
 FAILED, WRONG_USE = 1, 2  # exit codes
+OUTPUT, ERRORS = 1, 2  # file descriptors
+TELL_TIMEOUT = 1.0  # seconds
+
+
+def tell(sentence: str, descriptor: int = ERRORS) -> None:
+    """Print a sentence if its reader takes it. A daemon starts and ends without a reader, too."""
+    line = f"statsd: {sentence}\n".encode(errors="backslashreplace")[: select.PIPE_BUF]
+    with suppress(OSError):
+        if select.select([], [descriptor], [], TELL_TIMEOUT)[1]:
+            os.write(descriptor, line)
 
 
 @contextmanager
@@ -25,23 +36,22 @@ def errors_on_stderr() -> Iterator[None]:
         yield
     except StatsdError as error:
         for line in str(error).splitlines():
-            typer.echo(f"statsd: {line}", err=True)
+            tell(line)
         raise typer.Exit(WRONG_USE) from None
     except Exception as error:
         # The framework handles a pipe that its reader has closed.
         if isinstance(error, BrokenPipeError) or not is_transient(error):
             raise
         if wrong := wrong_setting(error):
-            typer.echo(f"statsd: {wrong}", err=True)
+            tell(wrong)
             raise typer.Exit(WRONG_USE) from None
         server = "Redis (REDIS_URL)" if is_of_redis(error) else "PostgreSQL (DATABASE_URL)"
-        sentence = f"{server} does not serve: {brief(error)}; {advice(error)}"
-        typer.echo(f"statsd: {sentence}", err=True)
+        tell(f"{server} does not serve: {brief(error)}; {advice(error)}")
         raise typer.Exit(FAILED) from None
 
 
 def load_settings(*, complete: bool = True) -> Settings:
     """Read the settings as `settings.load` does; warn of variables that are probably misspelt."""
     for sentence in declarations.unknown(os.environ):
-        typer.echo(f"statsd: {sentence}", err=True)
+        tell(sentence)
     return declarations.load(os.environ, complete=complete)

@@ -7,7 +7,6 @@ itself may hang. Nothing is lost by that: entries stay pending, and leases expir
 """
 
 import asyncio
-import faulthandler
 import logging
 import math
 import os
@@ -16,7 +15,9 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from time import monotonic
+from types import FrameType
 from typing import NamedTuple, Self
 
 from statsd.servers.database import ANSWER_MARGIN, CONNECT_TIMEOUT, POOL_TIMEOUT
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 PULSE_INTERVAL = 0.1  # seconds
 LOOK_INTERVAL = 0.5  # seconds between two looks of the thread
-LOG_TIMEOUT = 2.0  # seconds for a log line; a full pipe may block it for ever
+LOG_TIMEOUT = 2.0  # seconds for a log line
 BLOCKED_AFTER = 3.0  # seconds without a pulse
 MARGIN = 10.0  # seconds that the consumer may be silent beyond a wait that the settings allow
 FRAMES = 5  # of the stack, the innermost
@@ -160,15 +161,17 @@ class Liveness:
         consumer = _Silence("the consumer", self._limits.silent, _log_silent)
         while not self._closed.wait(self._interval):
             if (seconds := self.consumer_silence) > self._limits.hanging:
-                _in_thread(_log_hang, seconds)
-                self._end(1)
+                try:
+                    _in_thread(_log_hang, seconds)
+                finally:
+                    self._end(1)
                 return
             loop.note(self.loop_silence)
             if self._last_turn and not loop.is_logged:
                 consumer.note(self.consumer_silence)
 
     def _log_blocked(self, seconds: float) -> None:
-        where = _stack_of(self._loop_thread)
+        where = _places(_frames().get(self._loop_thread), FRAMES)
         log.warning("the event loop is blocked", extra={"seconds": seconds, "where": where})
 
 
@@ -200,7 +203,7 @@ class _Silence:
 
 
 def _in_thread(log_line: Callable[[float], None], seconds: float) -> None:
-    """Log in a thread of its own, so that a blocked log cannot block the one that watches."""
+    """Log in a thread of its own: nothing that a line may wait for holds the watchdog up."""
     thread = threading.Thread(target=log_line, args=[round(seconds, 1)], daemon=True)
     thread.start()
     thread.join(LOG_TIMEOUT)
@@ -211,12 +214,23 @@ def _log_silent(seconds: float) -> None:
 
 
 def _log_hang(seconds: float) -> None:
-    faulthandler.dump_traceback(sys.__stderr__ or 2)
-    log.critical("the consumer hangs; ending the process", extra={"silent_seconds": seconds})
+    """Log the stacks of all threads, and wait until the line is written."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    stacks = {names.get(ident, str(ident)): _places(frame) for ident, frame in _frames().items()}
+    log.critical(
+        "the consumer hangs; ending the process",
+        extra={"silent_seconds": seconds, "stacks": stacks},
+    )
+    for handler in logging.getLogger().handlers:
+        handler.flush()
 
 
-def _stack_of(thread: int) -> list[str]:
-    """Return where a thread is, the innermost frame first."""
-    frame = sys._current_frames().get(thread)  # noqa: SLF001 - there is no other way
-    stack = traceback.extract_stack(frame) if frame else []
-    return [f"{each.filename}:{each.lineno} {each.name}" for each in reversed(stack[-FRAMES:])]
+def _frames() -> dict[int, FrameType]:
+    """Return where each thread is."""
+    return sys._current_frames()  # noqa: SLF001 - there is no other way
+
+
+def _places(frame: FrameType | None, most: int | None = None) -> list[str]:
+    """Return the places of a stack, the innermost first. Source files are not read: disks hang."""
+    stack = islice(traceback.walk_stack(frame), most) if frame else []
+    return [f"{each.f_code.co_filename}:{line} {each.f_code.co_name}" for each, line in stack]

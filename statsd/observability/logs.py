@@ -1,27 +1,56 @@
 """The log: one JSON object a line, or text for people."""
 
+import atexit
 import json
 import logging
 import sys
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from statsd.observability.log_writer import LogWriter
 from statsd.urls import masked
+
+log = logging.getLogger(__name__)
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def configure(level: str, style: str) -> None:
-    """Log to standard output from `level` on, in the style `json` or `text`."""
-    handler = logging.StreamHandler(sys.stdout)
+    """Log to standard output from `level` on, in the style `json` or `text`.
+
+    The log also gets what Python would print on standard error, which may have no reader either.
+    """
+    handler = LogWriter()
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     for noisy in ("sqlalchemy", "asyncio", "redis"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    logging.captureWarnings(True)
+    threading.excepthook = _log_failed_thread
+    sys.unraisablehook = _log_ignored_error
+    # When Python ends, it stops the writer, which may hold the lock that a later line needs.
+    atexit.register(logging.disable)
+
+
+def dropped_lines() -> int:
+    """Return how many lines the log has dropped since the start."""
+    handlers = logging.getLogger().handlers
+    return sum(each.dropped for each in handlers if isinstance(each, LogWriter))
+
+
+def _log_failed_thread(failed: threading.ExceptHookArgs) -> None:
+    name = failed.thread.name if failed.thread else ""
+    log.error("a thread failed", exc_info=failed.exc_value, extra={"thread_name": name})
+
+
+def _log_ignored_error(ignored: "sys.UnraisableHookArgs") -> None:
+    """Log an error for which Python has no caller, such as one of `__del__`."""
+    log.error("an error was ignored", exc_info=ignored.exc_value)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import statsd
 from statsd.observability.counters import Counters
 from statsd.observability.health import Health
 from statsd.observability.histogram import Histogram
+from statsd.observability.logs import dropped_lines
 
 BUCKETS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -104,6 +105,12 @@ def _daemon(health: Health) -> Iterator[Metric]:
         "queue_stats_age_seconds",
         "Age of the figures from Redis.",
         monotonic() - health.queue_stats_at,
+    )
+    yield _counter(
+        "dropped_log_lines",
+        "Lines that the log dropped, since nobody read it.",
+        [],
+        {(): dropped_lines()},
     )
     yield _gauge(
         "pool_connections_in_use", "Connections to PostgreSQL in use.", health.pool_in_use()

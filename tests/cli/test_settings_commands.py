@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from statsd.cli.app import app
 from statsd.settings import table
+from tests.support.commands import run_with
 from tests.support.processes import OUR_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +61,7 @@ def test_a_closed_pipe_is_not_reported_as_a_lost_server() -> None:
 
 
 def test_wrong_settings_are_reported_without_a_traceback() -> None:
-    code, output, errors = command("run", STATSD_LEASE="long", STATSD_LEASES="12")
+    code, output, errors = run_with({})("run", STATSD_LEASE="long", STATSD_LEASES="12")
     assert (code, output) == (2, "")
     lines = errors.splitlines()
     assert [line.split(":")[0] for line in lines] == ["statsd"] * 3

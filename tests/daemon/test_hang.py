@@ -1,8 +1,7 @@
 """A daemon whose consumer hangs ends, and its events stay for the next one."""
 
-import subprocess
-import sys
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 
 import orjson
@@ -10,7 +9,8 @@ import redis
 
 from statsd import keys
 from statsd.dev import embedded
-from tests.support.processes import DEADLINE, environment
+from tests.support.pipes import pipe
+from tests.support.processes import DEADLINE, Daemon
 
 # A real daemon, except for one handler that never returns. It either awaits for ever, so that the
 # event loop still runs, or blocks the loop itself.
@@ -24,7 +24,7 @@ async def hang(events, lookup):
     {how}
 
 registry._handlers[DojoStatsUpdate] = hang
-app(["run"])
+app()
 """
 
 
@@ -34,8 +34,10 @@ HOW = ["await asyncio.Event().wait()", "time.sleep(600)"]
 def test_daemons_whose_consumer_hangs_end_and_leave_their_events(
     database: str, redis_server: embedded.Redis, cache: "redis.Redis", tmp_path: Path
 ) -> None:
+    """Half of them log into a file, and half into a full pipe that nobody reads."""
+    cases = list(product(HOW, ["file", "pipe"]))
     data = orjson.dumps({"type": "dojo_stats_update", "payload": {"dojo_id": 1}})
-    for _ in HOW:
+    for _ in cases:
         cache.xadd(keys.STREAM, {"data": data})
     variables = {
         "DATABASE_URL": database,
@@ -43,22 +45,24 @@ def test_daemons_whose_consumer_hangs_end_and_leave_their_events(
         "STATSD_STATEMENT_TIMEOUT": "1",
         "STATSD_BATCH_SIZE": "1",  # one log for each
     }
-    logs = [tmp_path / f"log{number}" for number in range(len(HOW))]
     with ExitStack() as exits:
-        processes = []
-        for number, (how, log) in enumerate(zip(HOW, logs, strict=True)):
-            output = exits.enter_context(log.open("wb"))
-            process = subprocess.Popen(
-                [sys.executable, "-c", HANGING.format(how=how)],
-                env=environment(variables | {"STATSD_CONSUMER_SUFFIX": str(number)}),
-                stdout=output,
-                stderr=output,
+        full = exits.enter_context(pipe())
+        full.fill()
+        daemons = []
+        for number, (how, output) in enumerate(cases):
+            hanging = Daemon(
+                tmp_path / f"log{number}",
+                variables | {"STATSD_CONSUMER_SUFFIX": str(number)},
+                ("-c", HANGING.format(how=how)),
+                full.writer if output == "pipe" else None,
             )
-            exits.callback(process.kill)
-            processes.append(process)
-        assert [process.wait(3 * DEADLINE) for process in processes] == [1, 1]
-    for log in logs:
-        text = log.read_text()
-        assert "the consumer hangs; ending the process" in text
-        assert "Current thread" in text  # the stacks of all threads
-    assert cache.xpending(keys.STREAM, keys.GROUP)["pending"] == len(HOW)
+            exits.callback(hanging.process.kill)
+            daemons.append(hanging)
+        assert [each.process.wait(3 * DEADLINE) for each in daemons] == [1] * len(cases)
+    for (how, output), each in zip(cases, daemons, strict=True):
+        if output == "file":
+            each.keeps_to_its_contract()
+            [line] = each.lines("the consumer hangs; ending the process")
+            assert {"MainThread", "liveness"} <= line["stacks"].keys()
+            assert ("hang" in line["stacks"]["MainThread"][0]) == ("sleep" in how)
+    assert cache.xpending(keys.STREAM, keys.GROUP)["pending"] == len(cases)

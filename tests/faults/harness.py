@@ -133,6 +133,8 @@ class Site:
         self._began = monotonic()
         self._daemons: list[Daemon] = []
         self.finished = False
+        self.output: int | None = None
+        """A descriptor for the output of daemons, in place of a file for each."""
         self.cache = cache or redis.Redis.from_url(servers.redis_url)
         self.publisher = Recorder(sync_client(self.addresses.web_redis, {}))
         self.publisher.notes = []
@@ -180,7 +182,7 @@ class Site:
         """Start a daemon."""
         # The number makes the name unique: an earlier daemon may have had the same suffix.
         log = self._folder / f"daemon-{next(self._numbers)}-{suffix}.log"
-        daemon = Daemon(log, self.variables(suffix, **settings), program)
+        daemon = Daemon(log, self.variables(suffix, **settings), program, self.output)
         self._daemons.append(daemon)
         return daemon
 

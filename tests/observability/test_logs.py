@@ -11,21 +11,44 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from statsd.observability.logs import JsonFormatter, TextFormatter
+from tests.support.log_contract import breach
 from tests.support.processes import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTROL = "".join(map(chr, range(32))) + "\x7f"
 HOSTILE = "one\ntwo\rthree\x1b[2J\x00\x0b\x0c\x85\u2028\u2029"
 PROGRAM = """
-import logging
+import logging, sys
 from statsd.observability import logs
 
-for level, style in ("INFO", "json"), ("WARNING", "text"):
-    logs.configure(level, style)
-    logging.getLogger("statsd.some").debug("quiet")
-    logging.getLogger("statsd.some").info("spoke", extra={"words": 3})
-    logging.getLogger("sqlalchemy.engine").info("chatter")
-    logging.getLogger("redis").warning("trouble")
+logs.configure(*sys.argv[1:])
+logging.getLogger("statsd.some").debug("quiet")
+logging.getLogger("statsd.some").info("spoke", extra={"words": 3})
+logging.getLogger("sqlalchemy.engine").info("chatter")
+logging.getLogger("redis").warning("trouble")
+"""
+FAULTY = """
+import asyncio, threading, warnings
+from statsd.observability import logs
+
+class Faulty:
+    def __del__(self):
+        fail()
+
+def fail(*_):
+    raise ValueError("wrong")
+
+async def main():
+    asyncio.get_running_loop().call_soon(fail)
+    await asyncio.sleep(0)
+
+logs.configure("INFO", "json")
+thread = threading.Thread(target=fail, name="faulty")
+thread.start()
+thread.join()
+Faulty()
+asyncio.run(main())
+warnings.warn("careful")
 """
 
 values = st.recursive(
@@ -184,8 +207,29 @@ def test_a_password_in_the_query_of_a_field_leaves_the_rest_of_the_text() -> Non
 
 
 def test_the_log_goes_to_standard_output_in_the_configured_form_and_level() -> None:
+    first, second = output_of(PROGRAM, "INFO", "json")
+    assert (json.loads(first)["event"], json.loads(first)["words"]) == ("spoke", 3)
+    assert json.loads(second)["event"] == "trouble"
+    [line] = output_of(PROGRAM, "WARNING", "text")
+    assert line.endswith("Z WARNING trouble")
+
+
+def test_what_python_would_print_on_standard_error_is_logged() -> None:
+    thread, ignored, task, warning = map(json.loads, output_of(FAULTY))
+    assert (thread["event"], thread["thread_name"]) == ("a thread failed", "faulty")
+    assert ignored["event"] == "an error was ignored"
+    for line in (thread, ignored):
+        assert breach(line) == ""
+    assert task["logger"] == "asyncio"
+    for line in (thread, ignored, task):
+        assert "ValueError: wrong" in line["traceback"]
+    assert "UserWarning: careful" in warning["event"]
+
+
+def output_of(program: str, *arguments: str) -> list[str]:
+    """Run a program; return the lines of its output, and assert that it prints no errors."""
     ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", program, *arguments],
         capture_output=True,
         check=True,
         cwd=ROOT,
@@ -193,7 +237,4 @@ def test_the_log_goes_to_standard_output_in_the_configured_form_and_level() -> N
         text=True,
     )
     assert not ended.stderr
-    first, second, third = ended.stdout.splitlines()
-    assert (json.loads(first)["event"], json.loads(first)["words"]) == ("spoke", 3)
-    assert json.loads(second)["event"] == "trouble"
-    assert third.endswith("Z WARNING trouble")
+    return ended.stdout.splitlines()

@@ -72,18 +72,22 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 class Daemon:
-    """A process that runs `statsd run` and logs into a file."""
+    """A process that runs `statsd run` and logs into a file, or into the descriptor `output`."""
 
     def __init__(
-        self, log: Path, variables: Mapping[str, str], program: Sequence[str] = ("-m", "statsd")
+        self,
+        log: Path,
+        variables: Mapping[str, str],
+        program: Sequence[str] = ("-m", "statsd"),
+        output: int | None = None,
     ) -> None:
         self.log = log
-        with log.open("ab") as output:
+        with log.open("ab") as file:
             self.process = subprocess.Popen(
                 [sys.executable, *program, "run"],
                 env=environment(variables),
-                stdout=output,
-                stderr=output,
+                stdout=file if output is None else output,
+                stderr=subprocess.STDOUT,
             )
 
     def all_lines(self) -> list[dict[str, Any]]:
