@@ -4,7 +4,6 @@ import pytest
 import sqlalchemy as sa
 
 from statsd.dev import embedded
-from statsd.errors import SettingsError
 from tests.faults.conftest import SiteOn
 from tests.faults.form import pass_time, sized
 from tests.faults.harness import DAEMON, Addresses, Site, direct
@@ -15,18 +14,6 @@ from tests.support.replicas import RedisNode, Standby
 
 pytestmark = pytest.mark.timeout(300)
 
-SENTINEL_URLS = pytest.mark.xfail(
-    strict=True, raises=SettingsError, reason="REDIS_URL takes no redis+sentinel:// yet"
-)
-SEVERAL_HOSTS = pytest.mark.xfail(
-    strict=True, reason="DATABASE_URL takes one host, and no target_session_attrs with several"
-)
-DEMOTED_IN_PLACE = pytest.mark.xfail(
-    strict=True, reason="the daemon and the publisher keep their connections to a replica"
-)
-LOST_COMMITS = pytest.mark.xfail(
-    strict=True, reason="only the audit finds what a promoted standby lacks"
-)
 """Each is to be removed with the first version that can do it: then the test passes, and says so.
 """
 
@@ -66,7 +53,6 @@ def test_redis_fails_over_and_its_name_moves(site_on: SiteOn) -> None:
         site.finish(heals=True, within=RECOVERED)
 
 
-@SENTINEL_URLS
 def test_redis_fails_over_and_its_sentinels_tell(site_on: SiteOn) -> None:
     with embedded.postgres() as database, replicas.redis_group() as group:
         servers = redis_servers(database, group.primary)
@@ -89,7 +75,7 @@ def fail_over(site: Site, group: replicas.RedisGroup) -> RedisNode:
     return now
 
 
-@pytest.mark.parametrize("connections", ["closed", pytest.param("kept", marks=DEMOTED_IN_PLACE)])
+@pytest.mark.parametrize("connections", ["closed", "kept"])
 def test_redis_is_demoted_in_place(site_on: SiteOn, connections: str) -> None:
     """The other server is promoted and gets the name.
 
@@ -138,7 +124,7 @@ def promote(site: Site, standby: Standby, name: MovingName) -> None:
     site.faults["promotions"] += 1
 
 
-@pytest.mark.parametrize("address", ["name", pytest.param("several hosts", marks=SEVERAL_HOSTS)])
+@pytest.mark.parametrize("address", ["name", "several hosts"])
 def test_a_standby_of_postgresql_is_promoted(site_on: SiteOn, address: str) -> None:
     """The web application follows a name; the daemon too, or it has both hosts in its URL."""
     with (
@@ -161,7 +147,6 @@ def test_a_standby_of_postgresql_is_promoted(site_on: SiteOn, address: str) -> N
         site.finish(within=RECOVERED)
 
 
-@LOST_COMMITS
 def test_a_standby_that_lacks_the_last_commit_is_promoted(site_on: SiteOn) -> None:
     """A value contains the lost solve, and no event says that it is undone.
 
