@@ -13,7 +13,8 @@ an id can be given out without a lock that would show it.
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from time import monotonic
 from typing import Any, ClassVar, NamedTuple
 
@@ -139,8 +140,7 @@ class MissedSolvesFinder:
         if not wait.is_over(position):
             suspects = _remaining_suspects(before, scan)
             return _answer(_advanced(before, scan, suspects, wait, position.moment), ())
-        consequences = await self._handle_missed(before)
-        found = {each.submission_id for each in consequences if isinstance(each, AcknowledgedSolve)}
+        found, consequences = await self._handle_missed(before)
         scan = scan._replace(
             unacknowledged=[each for each in scan.unacknowledged if each not in found]
         )
@@ -175,11 +175,11 @@ class MissedSolvesFinder:
         )
         return [solve for solve, score in zip(solves, scores, strict=True) if score is None]
 
-    async def _handle_missed(self, before: Watermark) -> list[Consequence]:
-        """Return the consequences of the suspects that are still not acknowledged."""
+    async def _handle_missed(self, before: Watermark) -> tuple[set[int], Iterable[Consequence]]:
+        """Return the suspects that are still not acknowledged, and their consequences."""
         solves = await self._unacknowledged(before.suspects) if before.suspects else []
         if not solves:
-            return []
+            return set(), ()
         async with self._database.snapshot() as snapshot:
             missed = await snapshot.rows(_SUSPECTS, {"solves": solves})
         if missed:
@@ -187,20 +187,21 @@ class MissedSolvesFinder:
                 "solves without an event", extra={"solves": len(missed), "first": missed[0].id}
             )
         handled, failed = await bisect(missed, self._handle) if missed else ([], [])
-        consequences = [consequence for part in handled for consequence in part]
+        found = {each.id for each in missed}
+        further: list[Consequence] = [*map(AcknowledgedSolve, found)]
         for solve, error in failed:
             log.error(
                 "a solve without an event cannot be handled; reconciling",
                 extra={"solve": solve.id, "error": brief(error)},
             )
-            consequences += [AcknowledgedSolve(solve.id), PendingJob(Reconcile())]
-        return consequences
+            further.append(PendingJob(Reconcile()))
+        return found, chain(*handled, further)
 
-    async def _handle(self, missed: Sequence[Row]) -> list[Consequence]:
+    async def _handle(self, missed: Sequence[Row]) -> Iterable[Consequence]:
         events = [ChallengeSolve(each.user_id, each.challenge_id) for each in missed]
         handler = handler_of(ChallengeSolve)
         lookup = self._database.lookup(lambda: None)
-        return [] if handler is None else list(await handler(events, lookup))
+        return () if handler is None else await handler(events, lookup)
 
 
 def _remaining_suspects(before: Watermark, scan: _Scan) -> tuple[int, ...]:
@@ -236,7 +237,7 @@ def _still_writing(before: Sequence[str], now: Sequence[str]) -> tuple[str, ...]
     return tuple(each for each in now if each in before or each.startswith(_PREPARED))
 
 
-def _answer(watermark: Watermark, consequences: Sequence[Consequence]) -> Answer:
+def _answer(watermark: Watermark, consequences: Iterable[Consequence]) -> Answer:
     return Answer({keys.WATERMARK: msgspec.to_builtins(watermark)}, consequences)
 
 

@@ -12,7 +12,7 @@ from statsd.jobs.queue import Queue
 log = logging.getLogger(__name__)
 
 INTERVAL = 20.0  # seconds between two sweeps; the contract promises a rebuild within a minute
-PAGE = 200  # jobs examined in one step
+PAGE = 50  # jobs examined in one step, which takes a few milliseconds for whole dojos
 
 
 class Sweep:

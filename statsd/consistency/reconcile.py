@@ -17,8 +17,6 @@ from statsd.jobs.queue import Queue
 from statsd.servers.database import Database
 from statsd.servers.docker import Containers
 
-PART = 1000  # jobs enqueued at once
-
 
 class Reconcile(Job, frozen=True):
     """Enqueue every statistic that exists in the database or in the cache."""
@@ -83,6 +81,5 @@ class Reconciler:
         names = await self._queue.jobs_with_keys()
         jobs = dict.fromkeys([*existing, *filter(_has_values, known(names))])
         pending = [PendingJob(job, priority=Priority.BACKGROUND) for job in jobs]
-        for first in range(0, len(pending), PART):
-            await self._queue.enqueue(pending[first : first + PART])
+        await self._queue.enqueue(pending)
         return dict.fromkeys(wanted, Answer({}))

@@ -24,6 +24,8 @@ class Lookup(Protocol):
 
 
 Handler = Callable[[Sequence[E], Lookup], Awaitable[Iterable[Consequence]]]
+"""It looks up ids and may fail. What it returns may be made while it is enqueued, and cannot fail:
+by then no event would be isolated."""
 
 _handlers: dict[type[Event], Handler[Any]] = {}
 

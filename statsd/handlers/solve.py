@@ -1,7 +1,7 @@
 """The handler of solves."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,33 +37,61 @@ async def challenge_solved(
         "distinct_ids": sorted(set(challenge_ids)),
     }
     found = await lookup.rows(LANDED_AND_DOJOS, parameters)
-    landed = [each for each in found if each.dojo_id is None]
-    dojos = defaultdict(list)
-    for each in found:
-        if each.dojo_id is not None:
-            dojos[each.challenge_id].append(each.dojo_id)
-    jobs: set[PendingJob] = set()
-    recheck: set[Job] = set()
-    is_landed = {(each.challenge_id, each.user_id) for each in landed}
+    landed = {
+        (each.challenge_id, each.user_id): each.submission_id
+        for each in found
+        if each.dojo_id is None
+    }
+    solvers = defaultdict(list)
     for challenge_id, user_id in pairs:
-        own = _SOLVER.jobs(user_id=user_id)
-        for dojo_id in dojos[challenge_id]:
-            own += _DOJO.jobs(dojo_id=dojo_id, user_id=user_id)
-        jobs.update(_pending(job, challenge_id) for job in own)
-        if (challenge_id, user_id) not in is_landed:
-            recheck.update(own)
-    return [
-        *(AcknowledgedSolve(each.submission_id) for each in landed),
-        *jobs,
-        *(PendingJob(job, RECHECK_DELAY) for job in recheck),
-    ]
+        solvers[challenge_id].append((user_id, (challenge_id, user_id) not in landed))
+    dojos = {each.dojo_id: each.challenge_ids for each in found if each.dojo_id is not None}
+    return _consequences(solvers, dojos, landed.values())
 
 
-def _pending(job: Job, challenge_id: int) -> PendingJob:
-    """Enqueue a job; only for the challenge where its answer can be only for that."""
-    return PendingJob(
-        job, changed=challenge_id if isinstance(job, UserEntries | Activity) else None
-    )
+Solvers = Mapping[int, Sequence[tuple[int, bool]]]
+"""By challenge, the users that solved it, and whether the solve is not in the database yet."""
+
+
+def _consequences(
+    solvers: Solvers, dojos: Mapping[int, Sequence[int]], landed: Iterable[int]
+) -> Iterator[Consequence]:
+    """Yield the jobs, those of one dojo after the other; then the solves in the database.
+
+    A challenge in all dojos, solved by a whole class, has as many jobs as there are dojos times
+    users. They are never in memory together.
+    """
+    own = {
+        each
+        for challenge_id, users in solvers.items()
+        for user_id, again in users
+        for each in _pending(_SOLVER.jobs(user_id=user_id), challenge_id, again)
+    }
+    yield from own
+    for dojo_id, challenge_ids in dojos.items():
+        in_dojo = {
+            each
+            for challenge_id in challenge_ids
+            for user_id, again in solvers[challenge_id]
+            for each in _pending(_DOJO.jobs(dojo_id=dojo_id, user_id=user_id), challenge_id, again)
+        }
+        yield from in_dojo - own
+    yield from map(AcknowledgedSolve, landed)
+
+
+def _pending(jobs: Iterable[Job], challenge_id: int, again: bool) -> Iterator[PendingJob]:
+    """Enqueue jobs, `again` a little later too.
+
+    They are enqueued for the challenge alone where their answers can be for that alone.
+    """
+    for job in jobs:
+        is_partial = isinstance(job, UserEntries | Activity)
+        yield PendingJob(job, changed=challenge_id if is_partial else None)
+        if again:
+            yield PendingJob(job, RECHECK_DELAY)
+
+
+_NO_ID = sa.cast(sa.null(), sa.Integer)
 
 
 def _landed() -> sa.Select[Any]:
@@ -85,20 +113,21 @@ def _landed() -> sa.Select[Any]:
         pair.c.challenge_id,
         pair.c.user_id,
         solve.c.submission_id,
-        sa.cast(sa.null(), sa.Integer).label("dojo_id"),
+        _NO_ID.label("dojo_id"),
+        sa.cast(sa.null(), sa.ARRAY(sa.Integer)).label("challenge_ids"),
     ).select_from(pair.join(solve, sa.true()))
 
 
 def _dojos() -> sa.Select[Any]:
-    """Select the dojos that have any of the challenges, in the same columns.
+    """Select the dojos that have any of the challenges, and which ones, in the same columns.
 
-    Optional challenges are among them: their solves are part of one statistic of a dojo.
+    Optional challenges are among them: their solves are part of one statistic of a dojo. There is
+    one row for each dojo, since rows take more time and memory than arrays.
     """
-    missing = sa.cast(sa.null(), sa.Integer)
     return (
-        sa.select(row.c.challenge_id, missing, missing, row.c.dojo_id)
+        sa.select(_NO_ID, _NO_ID, _NO_ID, row.c.dojo_id, sa.func.array_agg(row.c.challenge_id))
         .where(among(row.c.challenge_id, "distinct_ids"))
-        .distinct()
+        .group_by(row.c.dojo_id)
     )
 
 

@@ -1,13 +1,13 @@
 """The handler of changed and deleted users."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from statsd.calculators.counted import among
 from statsd.events import UserUpdate
-from statsd.handlers.effects import EFFECTS
+from statsd.handlers.effects import EFFECTS, Effect
 from statsd.handlers.registry import Lookup, handles
 from statsd.job import Job
 from statsd.jobs.pending import PendingJob, now_and_again
@@ -34,21 +34,33 @@ async def user_changed(events: Sequence[UserUpdate], lookup: Lookup) -> Iterable
     """
     user_ids = sorted({event.user_id for event in events})
     parameters = {"user_ids": user_ids}
-    jobs: set[Job] = {job for user_id in user_ids for job in _USER.jobs(user_id=user_id)}
     # The order matters: a user who is there after the solves were read had them all then.
     found = await lookup.rows(_DOJOS, parameters)
     existing = {each.id for each in await lookup.rows(_USERS, parameters)}
-    for each in found:
-        jobs.update(_DOJO.jobs(dojo_id=each.dojo_id, user_id=each.user_id))
-    if deleted := [user_id for user_id in user_ids if user_id not in existing]:
-        for each in await lookup.rows(_ALL_DOJOS, {}):
-            for user_id in deleted:
-                jobs.update(_EVERY_DOJO.jobs(dojo_id=each.dojo_id, user_id=user_id))
-    return now_and_again(jobs)
+    deleted = [user_id for user_id in user_ids if user_id not in existing]
+    every_dojo = await lookup.rows(_ALL_DOJOS, {}) if deleted else ()
+    concerned = [
+        *((_DOJO, each.dojo_id, each.user_ids) for each in found),
+        *((_EVERY_DOJO, each.dojo_id, deleted) for each in every_dojo),
+    ]
+    return now_and_again(_jobs(user_ids, concerned))
+
+
+def _jobs(
+    user_ids: Iterable[int], concerned: Iterable[tuple[Effect, int, Iterable[int]]]
+) -> Iterator[Job]:
+    """Yield the jobs of the users, then those of one dojo after the other; see the solves."""
+    own = {job for user_id in user_ids for job in _USER.jobs(user_id=user_id)}
+    yield from own
+    for effect, dojo_id, its_users in concerned:
+        in_dojo = {
+            job for user_id in its_users for job in effect.jobs(dojo_id=dojo_id, user_id=user_id)
+        }
+        yield from in_dojo - own
 
 
 def _dojos_of_users() -> sa.Select[Any]:
-    """Select the pairs of a dojo and a user with solves or a membership there.
+    """Select the dojos in which any of the users have solves or a membership, and those users.
 
     Solves of optional challenges are among them.
     """
@@ -70,7 +82,9 @@ def _dojos_of_users() -> sa.Select[Any]:
     with_membership = sa.select(membership.c.dojo_id, membership.c.user_id).where(
         among(membership.c.user_id, "user_ids")
     )
-    return sa.select(with_solves.union(with_membership).subquery())
+    pair = with_solves.union(with_membership).subquery()
+    users_of_dojo = sa.func.array_agg(pair.c.user_id).label("user_ids")
+    return sa.select(pair.c.dojo_id, users_of_dojo).group_by(pair.c.dojo_id)
 
 
 _USERS = sa.select(users.c.id).where(among(users.c.id, "user_ids"))

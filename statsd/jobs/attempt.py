@@ -1,7 +1,7 @@
 """An attempt at some jobs, the answers it gives, and what became of them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -54,6 +54,17 @@ class Attempt:
     """By job name of a user's activity, the challenges that the user may have solved in the last
     year; absent: any."""
 
+    def joined(self, further: "Attempt") -> "Attempt":
+        """Return an attempt at these jobs and at further ones, with the token of these."""
+        return replace(
+            self,
+            names=self.names + further.names,
+            events={**self.events, **further.events},
+            prefetched={**self.prefetched, **further.prefetched},
+            changed={**self.changed, **further.changed},
+            known={**self.known, **further.known},
+        )
+
     @property
     def kind(self) -> str:
         """The kind of all its jobs."""
@@ -77,7 +88,8 @@ class Answer(NamedTuple):
 
     values: Mapping[str, Any]
     """By key; bytes are JSON already."""
-    consequences: Sequence[Consequence] = ()
+    consequences: Iterable[Consequence] = ()
+    """They may be made while they are enqueued."""
     boards: Mapping[str, Any] = {}
     """Changes of the states of dojos: see `statsd/boards/lua/hooks.lua`."""
     until: datetime | None = None

@@ -1,12 +1,16 @@
 """The results of handlers: jobs to enqueue, and solves to acknowledge."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 from statsd.job import Job, Priority
 from statsd.jobs.provenance import Provenance
 
 RECHECK_DELAY = 2.0  # seconds: an event may be published a moment before its commit
+STEP = 250  # jobs enqueued by one call of a script, which then takes Redis about 10 ms
+
+T = TypeVar("T")
 
 
 class PendingJob(NamedTuple):
@@ -44,6 +48,19 @@ class AcknowledgedSolve(NamedTuple):
 
 Consequence = PendingJob | AcknowledgedSolve
 """A write to the queue, in the step that acknowledges events or completes jobs."""
+
+
+def in_steps(items: Iterable[T], size: int = STEP) -> Iterator[tuple[list[T], bool]]:
+    """Yield what each call of a script is given, and whether it is the last; there is at least one.
+
+    The items of one further step are read ahead, and no more.
+    """
+    rest = iter(items)
+    step = list(islice(rest, size))
+    while following := list(islice(rest, size)):
+        yield step, False
+        step = following
+    yield step, True
 
 
 def now_and_again(jobs: Iterable[Job], priority: Priority | None = None) -> Iterator[PendingJob]:

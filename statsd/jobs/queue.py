@@ -19,12 +19,13 @@ from redis.asyncio import Redis
 from statsd import keys, scripts
 from statsd.job import SECOND, Job, Priority, enqueue_once_request, microseconds
 from statsd.jobs.attempt import Answer, Attempt, Completion
-from statsd.jobs.pending import Consequence, PendingJob
+from statsd.jobs.pending import STEP, Consequence, PendingJob, in_steps
 from statsd.jobs.provenance import Provenance
 from statsd.jobs.replies import CompleteReply, FailReply, Leased, LeaseReply, RenewReply, SweepReply
 
 PART = 1_000_000  # bytes of values that are written at once, approximately
-MOST_ANSWERS = 100  # completed at once
+MOST_ANSWERS = 40  # completed at once
+MOST_LEASES = 250  # made, renewed or released at once
 PARTIAL = "partial"  # the outcome of a piece of an answer that more pieces follow
 LARGE = 32_768  # bytes of a value that is written before the script
 UPLOAD_TTL = 60  # seconds
@@ -84,8 +85,9 @@ class Queue:
         return msgspec.msgpack.decode(reply, type=kind)
 
     async def enqueue(self, jobs: Sequence[PendingJob]) -> None:
-        """Enqueue jobs."""
-        await self._run("jobs/enqueue", jobs=[job.packed() for job in jobs])
+        """Enqueue jobs, in steps."""
+        for step, _ in in_steps(jobs):
+            await self._run("jobs/enqueue", jobs=[job.packed() for job in step])
 
     async def enqueue_once(self, job: Job, interval: float) -> bool:
         """Enqueue a job at most once in `interval` seconds, for all daemons.
@@ -97,13 +99,33 @@ class Queue:
 
     async def lease(self, wanted: LeaseRequest) -> Leased:
         """Lease due jobs."""
-        return (await self._reply(LeaseReply, "jobs/lease", **self._packed(wanted))).leased()
+        reply = await self._reply(LeaseReply, "jobs/lease", **self._packed(wanted))
+        return await self._filled(reply.leased(), wanted)
+
+    async def _filled(self, leased: Leased, wanted: LeaseRequest) -> Leased:
+        """Lease more jobs of the kind, up to a batch, in further steps.
+
+        The attempt keeps the token of the first step, since what had changed for the jobs was read
+        then. A job that was enqueued later is answered twice.
+        """
+        attempt = leased.attempt
+        while attempt and len(attempt.names) % MOST_LEASES == 0:
+            left = wanted.batches[attempt.kind] - len(attempt.names)
+            if left <= 0:
+                break
+            request = self._packed(replace(wanted, batches={attempt.kind: left}))
+            reply = await self._reply(LeaseReply, "jobs/lease", **request, lease=attempt.lease)
+            further = reply.leased().attempt
+            if not further:
+                break
+            attempt = attempt.joined(further)
+        return leased._replace(attempt=attempt)
 
     def _packed(self, wanted: LeaseRequest) -> dict[str, Any]:
         return {
             "owner": self._owner,
             "duration": self._lease,
-            "batches": wanted.batches,
+            "batches": {kind: min(batch, MOST_LEASES) for kind, batch in wanted.batches.items()},
             "least": int(wanted.least),
             "debounce": int(wanted.debounce * SECOND),
             "strict": wanted.strict,
@@ -115,9 +137,10 @@ class Queue:
 
         What was prefetched, and what has changed, are dropped: they belong to the older token.
         """
-        renewed = await self._reply(
-            RenewReply, "jobs/renew", lease=attempt.lease, names=attempt.names, duration=self._lease
-        )
+        for names, _ in in_steps(attempt.names, MOST_LEASES):
+            renewed = await self._reply(
+                RenewReply, "jobs/renew", lease=attempt.lease, names=names, duration=self._lease
+            )
         return replace(
             attempt,
             token=renewed.token,
@@ -193,7 +216,8 @@ class Queue:
                 if outcome.status != PARTIAL:
                     completed.append(outcome.completion())
                     refused |= {answer["name"]} if "partial" in answer else set()
-            leased = reply.leased.leased() if reply.leased else None
+            if reply.leased and wanted:
+                leased = await self._filled(reply.leased.leased(), wanted)
         return completed, leased
 
     async def _upload(self, part: "_Part") -> None:
@@ -236,8 +260,18 @@ class Queue:
 
     async def release(self, names: Sequence[str] | None = None) -> int:
         """Release this owner's leases, all of them or those on `names`; return how many."""
-        request = {"owner": self._owner} | ({} if names is None else {"names": names})
-        return int(await self._run("jobs/release", **request))
+        if names is None:
+            names = await self._leased()
+        released = 0
+        for some, _ in in_steps(names, MOST_LEASES):
+            released += int(await self._run("jobs/release", owner=self._owner, names=some))
+        return released
+
+    async def _leased(self) -> list[str]:
+        """Return the names of all jobs that this owner has leased."""
+        found = self._redis.hscan_iter(keys.LEASES, count=MOST_LEASES)
+        own = f"{self._owner}/".encode()
+        return [name.decode() async for name, lease in found if lease.startswith(own)]
 
     async def sweep(self, cursor: str, count: int) -> tuple[str, int]:
         """Enqueue the jobs of which a key is missing, among about `count` from a cursor on.
@@ -258,8 +292,8 @@ class Queue:
 
     async def jobs_with_keys(self) -> list[str]:
         """Return the names of all jobs that have keys in the cache."""
-        names: list[bytes] = await self._redis.hkeys(keys.KEY_INDEX)  # type: ignore[assignment]
-        return [name.decode() for name in names]
+        found = self._redis.hscan_iter(keys.KEY_INDEX, count=MOST_LEASES)
+        return [*{name.decode(): None async for name, _ in found}]
 
 
 def timestamp() -> str:
@@ -293,8 +327,7 @@ class _Piece(NamedTuple):
 
 
 def _packed(name: str, answer: Answer, costs: Mapping[str, Any]) -> Iterator[_Piece]:
-    """Yield an answer in pieces: the values of all but the last are only written."""
-    jobs, acknowledged = packed((each, None) for each in answer.consequences)
+    """Yield an answer in pieces: all but the last only write values, or enqueue jobs."""
     common = {"name": name, "owner": answer.owner, "oldest": _ticks(answer.oldest)}
     values: list[tuple[str, bytes, int | None]] = []
     size = 0
@@ -305,12 +338,16 @@ def _packed(name: str, answer: Answer, costs: Mapping[str, Any]) -> Iterator[_Pi
         if size >= PART:
             yield _Piece({**common, "partial": True, **answer.boards}, values)
             values, size = [], 0
+    for step, is_last in in_steps(answer.consequences):
+        jobs, acknowledged = packed((each, None) for each in step)
+        following = {"jobs": jobs, "acknowledged": acknowledged}
+        if not is_last:
+            yield _Piece({**common, "partial": True, **following}, [])
     yield _Piece(
         {
             **common,
+            **following,
             "key_index": msgspec.json.encode(sorted(answer.values)).decode(),
-            "jobs": jobs,
-            "acknowledged": acknowledged,
             "changes_at": None if answer.until is None else microseconds(answer.until),
             "has_values": bool(answer.values),
             **costs,
@@ -353,12 +390,13 @@ class _Part(NamedTuple):
 
 def _in_parts(pieces: Iterable[_Piece]) -> Iterator[_Part]:
     """Yield answers in parts, since a script blocks Redis while it writes one."""
-    part, size = _Part([], [], {}), 0
+    part, size, jobs = _Part([], [], {}), 0, 0
     for piece in pieces:
         part.add(piece)
         size += sum(len(value) for _, value, _ in piece.values)
-        if size >= PART or len(part.answers) == MOST_ANSWERS:
+        jobs += len(piece.answer.get("jobs", ()))
+        if size >= PART or jobs >= STEP or len(part.answers) == MOST_ANSWERS:
             yield part
-            part, size = _Part([], [], {}), 0
+            part, size, jobs = _Part([], [], {}), 0, 0
     if part.answers:
         yield part

@@ -3,7 +3,7 @@
 import logging
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any
 
@@ -13,7 +13,7 @@ from statsd.errors import InvalidEventError
 from statsd.events import Event
 from statsd.handlers.registry import Handler, handler_of
 from statsd.jobs.bisect import bisect
-from statsd.jobs.pending import Consequence, PendingJob
+from statsd.jobs.pending import Consequence, PendingJob, in_steps
 from statsd.jobs.provenance import Provenance, joined, provenance_of
 from statsd.jobs.queue import Queue
 from statsd.jobs.wakeup import Wakes
@@ -26,10 +26,11 @@ from statsd.stream.event_stream import DeadEntry, Entry, Stream
 log = logging.getLogger(__name__)
 
 Decoded = tuple[Entry, Event]
-Planned = tuple[Iterable[Consequence], Provenance]
-"""The consequences of some events, and those events."""
+Planned = tuple[Iterable[Consequence], Provenance | None]
+"""The consequences of some events, and those events. They are made while they are enqueued."""
 
 CHECK_INTERVAL = 10.0  # seconds between two checks of group and server
+DEAD_STEP = 20  # entries, of up to LARGEST_DATA each, that one call buries
 
 
 class Consumer:
@@ -114,35 +115,21 @@ class Consumer:
     async def _accept(self, entries: Sequence[Entry]) -> None:
         began = monotonic()
         decoded, dead = _decode(entry for entry in entries if not entry.deleted)
-        provenances: dict[Consequence, Provenance | None] = {}
+        planned: list[Planned] = []
         if any(entry.deleted for entry in entries):
             log.warning("entries were deleted before they were handled; reconciling")
-            provenances[PendingJob(Reconcile())] = None
+            planned.append(([PendingJob(Reconcile())], None))
         for event_type, group in _by_type(decoded).items():
             handler = handler_of(event_type)
             if handler is not None:
                 planner = self._planner(handler, event_type.type)
-                planned, failed = await bisect(group, planner, self._is_transient)
-                for consequences, provenance in planned:
-                    _add(provenances, consequences, provenance)
+                handled, failed = await bisect(group, planner, self._is_transient)
+                planned += handled
                 dead += [_letter(entry, error, event_type) for (entry, _), error in failed]
-        jobs = sum(isinstance(consequence, PendingJob) for consequence in provenances)
-        # A worker that wakes now sends its request right after this one, and no round trip is lost.
-        woken = self._wake_up.wake() if jobs else None
-        merged = await self._stream.accept([entry.id for entry in entries], provenances, dead)
-        if woken:
-            self._wake_up.repeat(woken)  # its request may have come first, and found no job
+        await self._bury(dead)
+        jobs, merged = await self._enqueue([entry.id for entry in entries], planned)
         types = Counter(event.type for _, event in decoded)
         self._counters.accepted(types, dead=len(dead), enqueued=jobs, merged=merged)
-        for letter in dead:
-            log.error(
-                "an event went to the dead letters",
-                extra={
-                    "entry": letter.entry.id,
-                    "event_type": letter.event_type,
-                    "error": letter.error,
-                },
-            )
         log.info(
             "batch accepted",
             extra={
@@ -157,6 +144,42 @@ class Consumer:
             },
         )
 
+    async def _bury(self, dead: Sequence[DeadEntry]) -> None:
+        """Make dead letters of invalid entries; each is acknowledged in the step that buries it."""
+        for first in range(0, len(dead), DEAD_STEP):
+            self._turn()
+            some = dead[first : first + DEAD_STEP]
+            await self._stream.accept([letter.entry.id for letter in some], {}, some)
+            for letter in some:
+                log.error(
+                    "an event went to the dead letters",
+                    extra={
+                        "entry": letter.entry.id,
+                        "event_type": letter.event_type,
+                        "error": letter.error,
+                    },
+                )
+
+    async def _enqueue(self, ids: Sequence[str], planned: Sequence[Planned]) -> tuple[int, int]:
+        """Enqueue the jobs in steps; return how many, and how many were pending already.
+
+        The events are acknowledged in the last step. If it is not reached, they are handled again,
+        and jobs that were enqueued before are enqueued twice, which is once.
+        """
+        jobs = merged = 0
+        for step, is_last in in_steps(_with_provenance(planned)):
+            self._turn()
+            provenances = _joined(step)
+            enqueued = sum(isinstance(consequence, PendingJob) for consequence in provenances)
+            # A worker that wakes now sends its request right after this one, and no round trip is
+            # lost.
+            woken = self._wake_up.wake() if enqueued else None
+            merged += await self._stream.accept(ids if is_last else (), provenances, ())
+            if woken:
+                self._wake_up.repeat(woken)  # its request may have come first, and found no job
+            jobs += enqueued
+        return jobs, merged
+
     def _planner(
         self, handler: Handler[Any], event_type: str
     ) -> Callable[[Sequence[Decoded]], Awaitable[Planned]]:
@@ -168,15 +191,26 @@ class Consumer:
         return plan
 
 
-def _add(
-    provenances: dict[Consequence, Provenance | None],
-    consequences: Iterable[Consequence],
-    provenance: Provenance,
-) -> None:
-    """Add the provenance of each consequence; events of several types may lead to one."""
-    for consequence in consequences:
-        before = provenances.get(consequence)
-        provenances[consequence] = joined(before, provenance) if before else provenance
+def _with_provenance(
+    planned: Iterable[Planned],
+) -> Iterator[tuple[Consequence, Provenance | None]]:
+    for consequences, provenance in planned:
+        for consequence in consequences:
+            yield consequence, provenance
+
+
+def _joined(
+    step: Iterable[tuple[Consequence, Provenance | None]],
+) -> dict[Consequence, Provenance | None]:
+    """Return the provenance of each consequence; events of several types may lead to one.
+
+    The script joins them where such events are not in one step.
+    """
+    found: dict[Consequence, Provenance | None] = {}
+    for consequence, provenance in step:
+        before = found.get(consequence)
+        found[consequence] = joined(before, provenance) if before and provenance else provenance
+    return found
 
 
 def _decode(entries: Iterable[Entry]) -> tuple[list[Decoded], list[DeadEntry]]:

@@ -159,8 +159,8 @@ class Stream:
     ) -> int:
         """Enqueue jobs, bury dead entries and acknowledge all of `ids`, in one step.
 
-        `consequences` maps each consequence to its events. Return how many of the jobs were pending
-        already.
+        `consequences` maps each consequence to its events. A step is small (`STEP`), since Redis
+        does nothing else meanwhile. Return how many of the jobs were pending already.
         """
         jobs, acknowledged = packed(consequences.items())
         request: dict[str, Any] = {

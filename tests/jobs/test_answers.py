@@ -7,10 +7,10 @@ import pytest
 import redis
 
 from statsd import keys
-from statsd.job import SECOND
+from statsd.job import SECOND, Priority
 from statsd.jobs import queue as queues
 from statsd.jobs.attempt import Answer, Attempt
-from statsd.jobs.pending import PendingJob
+from statsd.jobs.pending import STEP, AcknowledgedSolve, Consequence, PendingJob
 from statsd.jobs.queue import Queue
 from tests.support.plain_jobs import Other, Thing, lease_due, nothing_due
 from tests.support.processes import statuses
@@ -131,3 +131,26 @@ async def test_a_large_answer_is_fenced_in_every_piece(
     assert statuses(done) == ["fenced"]
     assert cache.mget(ONE, TWO) == [None, None]
     assert cache.exists(keys.job(OWNER))
+
+
+def calls(cache: "redis.Redis") -> int:
+    found: Any = cache.info("commandstats")
+    return int(found["cmdstat_evalsha"]["calls"])
+
+
+async def test_many_consequences_are_enqueued_in_pieces_before_the_job_is_completed(
+    queue: Queue, cache: redis.Redis
+) -> None:
+    number = 2 * STEP + 1
+    await queue.enqueue([PendingJob(Thing(0))])
+    attempt = await lease_due(queue)
+    consequences: list[Consequence] = [
+        *(PendingJob(Thing(each)) for each in range(1, number)),
+        AcknowledgedSolve(7),
+    ]
+    before = calls(cache)
+    answers = {"thing:0": Answer({ONE: 1}, iter(consequences))}
+    assert statuses(await queue.complete(attempt, answers)) == ["completed"]
+    assert calls(cache) == before + 3
+    assert cache.zcard(keys.due(Priority.INTERACTIVE)) == number - 1
+    assert cache.zscore(keys.ACKNOWLEDGED_SOLVES, 7) == 7

@@ -1,6 +1,7 @@
 """The order of jobs by class with priority aging; cooldowns; unchanged values."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import redis
@@ -152,3 +153,15 @@ async def test_a_batch_may_have_thousands_of_jobs(
     assert (await lease_due(queue)).names == ("thing:1000",)
     assert (await lease_due(queue)).names == ("other:1",)
     assert await nothing_due(queue)
+
+
+async def test_delayed_jobs_become_due_in_steps(queue: Queue, cache: redis.Redis) -> None:
+    number = 500
+    await queue.enqueue([PendingJob(Thing(each), delay=3600) for each in range(number)])
+    entries: Any = cache.zrange(keys.DELAYED, 0, -1)
+    cache.zadd(keys.DELAYED, dict.fromkeys(entries, 1))  # an hour later
+    nothing = LeaseRequest({})
+    steps = [(await queue.lease(nothing)).more for _ in range(3)]
+    assert steps == [True, True, False]
+    assert cache.zcard(keys.due(Priority.INTERACTIVE)) == number
+    assert not cache.exists(keys.DELAYED)

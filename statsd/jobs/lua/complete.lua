@@ -15,13 +15,13 @@
 --            name
 --            values        array of {key, place, token}. The place is an index in ARGV or, as text, the
 --                          key that the value was written under. The token is of a value of its own.
---            partial       only write these values: more pieces will follow
+--            partial       only write these values, or enqueue these jobs: more pieces will follow
 --            has_values    whether there are values, in earlier pieces too
 --            key_index     JSON array of the keys of the job
 --            owner         the job that owns the values, if it is another one; its key index stays
 --            oldest        as above, for this answer alone
---            jobs          as `enqueue_all` takes them
---            acknowledged  ids of solves
+--            jobs          as `enqueue_all` takes them; nil in pieces with values
+--            acknowledged  ids of solves; nil with nil jobs
 --            took          microseconds
 --            cooldown      microseconds; nil: none
 --            own_cooldown  the cooldown holds without values, too
@@ -159,13 +159,15 @@ local function complete(answer)
   end
   local own = provenance
   local unchanged = hooks.may_write(answer) and write(owner, answer.values) or 0
+  if answer.jobs then
+    enqueue_all(answer.jobs)
+    acknowledge_solves(answer.acknowledged)
+  end
   if answer.partial then return 'partial', unchanged end
   if not answer.owner then
     local key_index = hooks.kept_keys(answer.key_index)
     update_key_index(name, redis.call('HGET', KEY_INDEX, name) or '[]', key_index)
   end
-  enqueue_all(answer.jobs)
-  acknowledge_solves(answer.acknowledged)
   hooks.completed(name, answer)
   set_next_change(name, answer.changes_at)
   local cooldown = answer.cooldown

@@ -2,7 +2,8 @@
 --
 -- include jobs/hooks
 
-local PAGE = 1000 -- names that are read, or written, at once
+local PAGE = 1000 -- due jobs of a class that are considered
+local STEP = 200 -- jobs enqueued at once, because they were delayed or their answers changed
 
 -- Priority aging, in microseconds: a job that has been due for this long comes before newer jobs
 -- of more urgent classes, so that no class starves.
@@ -10,20 +11,20 @@ local PRIORITY_AGING = {[MISSED] = -LARGEST, [INTERACTIVE] = 0, [ORDINARY] = 100
   [EXPORT] = 10000000, [BACKGROUND] = 60000000, [IDLE] = 300000000}
 
 -- Enqueue the delayed jobs that are due, and the jobs whose answers changed by themselves. Returns
--- whether there are more of the latter.
+-- whether there are more of them.
 local function enqueue_by_time()
-  local now = digits(clock.now)
-  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', 0, PAGE)) do
+  local delayed = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', digits(clock.now), 'LIMIT', 0, STEP)
+  for _, entry in ipairs(delayed) do
     local class, name = entry:match('^%d+|(%d+)|(.*)$')
     enqueue(name, tonumber(class))
     redis.call('ZREM', DELAYED, entry)
   end
-  local token = digits(clock.token)
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', CHANGES, '-inf', token, 'LIMIT', 0, PAGE)) do
+  local changes = redis.call('ZRANGEBYSCORE', CHANGES, '-inf', digits(clock.token), 'LIMIT', 0, STEP)
+  for _, name in ipairs(changes) do
     enqueue(name, ORDINARY, true)
     redis.call('ZREM', CHANGES, name)
   end
-  return hooks.time_passed()
+  return hooks.time_passed() or #delayed == STEP or #changes == STEP
 end
 
 -- The newest due time of a class that is leased now.
@@ -64,29 +65,23 @@ local function choose(class, wanted)
       more = true
     end
   end
-  local first = 0
-  repeat -- as long as every name of a page was chosen
-    local before = #names
-    local due = redis.call('ZRANGEBYSCORE', DUE .. class, '-inf', latest, 'WITHSCORES',
-      'LIMIT', first, PAGE)
-    for i = 1, #due, 2 do consider(due[i], tonumber(due[i + 1])) end
-    first = first + PAGE
-  until #names < before + PAGE
+  local due = redis.call('ZRANGEBYSCORE', DUE .. class, '-inf', latest, 'WITHSCORES', 'LIMIT', 0, PAGE)
+  for i = 1, #due, 2 do
+    if kind and #names == wanted.batches[kind] then return names, oldest, true end
+    consider(due[i], tonumber(due[i + 1]))
+  end
   return names, oldest, more
 end
 
--- Thousands of jobs may be leased at once, so each command writes many of them.
 local function write_leases(class, names, duration, lease)
-  local ends = digits(clock.now + duration)
-  for first = 1, #names, PAGE do
-    local due, leases = {}, {}
-    for i = first, math.min(first + PAGE - 1, #names) do
-      due[#due + 1], due[#due + 2] = ends, names[i]
-      leases[#leases + 1], leases[#leases + 2] = names[i], lease
-    end
-    redis.call('ZADD', DUE .. class, unpack(due))
-    redis.call('HSET', LEASES, unpack(leases))
+  if #names == 0 then return end
+  local ends, due, leases = digits(clock.now + duration), {}, {}
+  for _, name in ipairs(names) do
+    due[#due + 1], due[#due + 2] = ends, name
+    leases[#leases + 1], leases[#leases + 2] = name, lease
   end
+  redis.call('ZADD', DUE .. class, unpack(due))
+  redis.call('HSET', LEASES, unpack(leases))
 end
 
 -- The newest event of each job that is pending for one, and what has changed, by name. The jobs were
@@ -132,8 +127,9 @@ end
 -- wanted: owner, duration (of the lease, microseconds), least (the least urgent class that is
 --         considered), strict (the most urgent class comes first, without priority aging), shed
 --         (kind -> true: only class MISSED of it is leased), debounce (microseconds that exports
---         wait beyond their due time), batches (kind -> how many jobs are leased at once; a kind
---         that this daemon does not know is absent, and left to daemons that do)
+--         wait beyond their due time), batches (kind -> how many jobs are leased at once, fewer
+--         than PAGE; a kind that this daemon does not know is absent, and left to daemons that do),
+--         lease (an earlier lease of the same jobs' kind that these jobs are added to; or nil)
 -- Returns: token, moment (`now`), epoch, lease, names, events (array of {name, entry, type}),
 --          changed (by name, as in the job's hash; or nil),
 --          prefetched (the array from hooks.prefetch, in the order of names; or nil),
@@ -141,9 +137,10 @@ end
 --          now), wait (as `wait_for`)
 local function lease_due(wanted)
   next_token()
-  local more = enqueue_by_time()
+  -- A job that is enqueued now would be newer than the token of the lease that it is added to.
+  local more = not wanted.lease and enqueue_by_time()
   local token = next_token() -- newer than the jobs just enqueued
-  local lease = wanted.owner .. '/' .. digits(token)
+  local lease = wanted.lease or wanted.owner .. '/' .. digits(token)
   local names, oldest, class = {}, clock.now, nil
   for _, turn in ipairs(turns(wanted)) do
     if #names > 0 then

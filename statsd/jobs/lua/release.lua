@@ -1,7 +1,7 @@
 -- Release leases without an answer, so that their jobs are due at once. A daemon does so when it
 -- starts (for leases from before a crash), when it stops, and when PostgreSQL or Redis is away.
 --
--- request: owner, names (absent: all jobs that the owner has leased)
+-- request: owner, names
 -- reply: how many
 --
 -- include jobs/queue
@@ -9,16 +9,11 @@
 next_token()
 local own_prefix = request.owner .. '/'
 local released = 0
-local function release(name, lease)
+for _, name in ipairs(request.names) do
+  local lease = redis.call('HGET', LEASES, name)
   if lease and lease:sub(1, #own_prefix) == own_prefix then
     release_lease(name, 0)
     released = released + 1
   end
-end
-if request.names then
-  for _, name in ipairs(request.names) do release(name, redis.call('HGET', LEASES, name)) end
-else
-  local leases = redis.call('HGETALL', LEASES)
-  for i = 1, #leases, 2 do release(leases[i], leases[i + 1]) end
 end
 return released

@@ -1,5 +1,6 @@
--- Accept a batch of events in one step: enqueue their jobs, bury invalid entries as dead letters,
--- acknowledge all entries and remove them from the stream.
+-- Accept events, or a part of the jobs of some: enqueue jobs, bury invalid entries as dead letters,
+-- acknowledge entries and remove them from the stream. The events of many jobs take several calls, of
+-- which the last one has the entries.
 --
 -- KEYS[1] the stream
 -- KEYS[2] the dead letters
