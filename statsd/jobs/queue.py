@@ -282,6 +282,15 @@ class Queue:
         swept = await self._reply(SweepReply, "consistency/sweep", cursor=cursor, count=count)
         return swept.cursor, swept.missing
 
+    async def is_same_history(self, history: str) -> bool:
+        """Say whether the database has the history that it had; without an earlier one it has."""
+        known: Any = await self._redis.hget(keys.CLOCK, "history")
+        return known is None or known.decode(errors="replace") == history
+
+    async def keep_history(self, history: str) -> None:
+        """Remember the history of the database."""
+        await self._redis.hset(keys.CLOCK, "history", history)
+
     async def doubt_all(self) -> None:
         """Make the present states of all dojos doubtful."""
         await self._run("consistency/doubt", dojos=[keys.EVERY_DOJO])

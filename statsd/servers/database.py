@@ -280,6 +280,14 @@ class Database:
         if self._prepared_statements:
             await self.check_prepared_statements()
 
+    async def history(self) -> str:
+        """Return the name of the server's history: its system, and the timeline of its log.
+
+        A promoted standby and a restored server have another one, and may lack commits.
+        """
+        [name] = await self.alone(_HISTORY)
+        return str(name[0])
+
     async def check_prepared_statements(self) -> None:
         """Prepare one name through two connections, one transaction after the other.
 
@@ -303,6 +311,10 @@ class Database:
                 await (await self._pool).close()
 
 
+_HISTORY = sa.text(
+    "SELECT system_identifier || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+    " FROM pg_control_system()"
+)
 NEEDS_UNPREPARED = (
     "DATABASE_URL leads to a pooler in transaction mode that does not keep prepared statements "
     "(pgbouncer before 1.21, or max_prepared_statements = 0): set STATSD_PREPARED_STATEMENTS=0"

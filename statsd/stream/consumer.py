@@ -92,6 +92,15 @@ class Consumer:
             # Older data may have leases of this daemon for jobs that are no longer running. The
             # answers of running jobs are fenced, and those jobs are leased again.
             await self._queue.release()
+        await self._check_history()
+
+    async def _check_history(self) -> None:
+        """Reconcile where another PostgreSQL is the primary: it may lack commits with an event."""
+        history = await self._database.history()
+        if not await self._queue.is_same_history(history):
+            log.warning("PostgreSQL has another history, as after a failover; reconciling")
+            await self._queue.enqueue([PendingJob(Reconcile())])
+        await self._queue.keep_history(history)
 
     async def step(self) -> None:
         """Handle one batch."""

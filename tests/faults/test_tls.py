@@ -99,7 +99,7 @@ def test_a_redis_that_wants_a_certificate_refuses_clients_without(authority: Aut
     with tls.redis(authority) as cache:
         found = examined(NOBODY, cache.tls_url(ssl_certfile=None, ssl_keyfile=None))
     assert found.code == 1
-    assert "danger   Redis: REDIS_URL: the server" in found.output
+    assert "danger   Redis: " in found.output
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
