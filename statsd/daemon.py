@@ -90,8 +90,7 @@ class Daemon:
         self._health = Health(
             self._liveness,
             self._probes,
-            is_waiting=self._is_waiting,
-            failing=lambda: self._runner.failing,
+            failing=lambda: [*self._servers.reasons.values(), *self._runner.failing],
             pool_in_use=lambda: database.pool_in_use,
             pool_size=settings.pool_size,
         )
@@ -120,7 +119,11 @@ class Daemon:
         for name, probe in self._needs.items():
             first = name not in self._served
             await wait_for(
-                name, checked(probe) if first else probe, self._stopping, addresses[name]
+                name,
+                checked(probe) if first else probe,
+                self._stopping,
+                address=addresses[name],
+                reasons=self._servers.reasons,
             )
             self._served.add(name)
 

@@ -19,6 +19,10 @@ class InvalidEventError(StatsdError):
 class UnfitServerError(StatsdError):
     """A server answers, but cannot be used as it is; the work waits until somebody mends it."""
 
+    def __init__(self, message: str | None = None, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
+
 
 class DuplicateError(StatsdError):
     """A name was registered twice; remove one of the two."""

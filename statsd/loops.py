@@ -44,7 +44,7 @@ class LoopRunner:
         found = (
             f"the loop {name!r} fails ({type(error).__name__}); {advice(error)}"
             for name, (since, error) in self._failing.copy().items()
-            if monotonic() - since >= QUIET
+            if monotonic() - since >= QUIET or is_denied(error)
         )
         return list(found)
 

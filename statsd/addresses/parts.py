@@ -19,6 +19,11 @@ IN_PASSWORDS = "in a password, @ is %40, / is %2F, # is %23, ? is %3F, : is %3A"
 Host = tuple[str, int]
 """A name or address, and a port."""
 
+
+class ParameterError(ValueError):
+    """A parameter is wrong; the message says what would be right."""
+
+
 _FORBIDDEN = set(" \t\r\n/\\?#@%<>^`{|}\"'")
 
 
@@ -73,7 +78,7 @@ def parameters_in(query: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in pairs:
         if name in found and found[name] != value:
-            raise ValueError(f"the parameter {name} is given twice")
+            raise ParameterError(f"the parameter {name} is given twice")
         if value:
             found[name] = value
     return found
@@ -84,13 +89,13 @@ def refuse_unknown(given: Collection[str], known: Collection[str]) -> None:
     for name in sorted(set(given) - set(known)):
         near = difflib.get_close_matches(name, known, n=1)
         meant = f"; is {near[0]} meant?" if near else f"; there are {', '.join(sorted(known))}"
-        raise ValueError(f"the parameter {name[:60]!r} is not supported{meant}")
+        raise ParameterError(f"the parameter {name[:60]!r} is not supported{meant}")
 
 
 def choice(name: str, value: str, choices: Mapping[str, Any] | Collection[str]) -> str:
     """Return a value that is one of the choices."""
     if value not in choices:
-        raise ValueError(f"{name}={value[:60]!r}: want {', '.join(choices)}")
+        raise ParameterError(f"{name}={value[:60]!r}: want {', '.join(choices)}")
     return value
 
 
@@ -101,7 +106,7 @@ def number(name: str, value: str, *, least: float = 0, kind: Callable[[str], Any
     except ValueError:
         found = None
     if found is None or not least <= found < float("inf"):
-        raise ValueError(f"{name}={value[:60]!r}: want a number, {least} or more")
+        raise ParameterError(f"{name}={value[:60]!r}: want a number, {least} or more")
     return found
 
 
@@ -117,7 +122,7 @@ def readable(name: str, path: str) -> str:
             file.read(1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no such path"
-        raise ValueError(f"{name}: the file {path!r} cannot be read: {reason}") from None
+        raise ParameterError(f"{name}: the file {path!r} cannot be read: {reason}") from None
     return path
 
 
@@ -126,7 +131,7 @@ def trust(context: ssl.SSLContext, name: str, path: str) -> None:
     try:
         context.load_verify_locations(cafile=readable(name, path))
     except ssl.SSLError:
-        raise ValueError(f"{name}: the file {path!r} has no certificates in PEM form") from None
+        raise ParameterError(f"{name}: the file {path!r} has no certificates in PEM form") from None
 
 
 def identify(
@@ -143,7 +148,7 @@ def identify(
     try:
         context.load_cert_chain(certificate, key, lambda: password)
     except (ssl.SSLError, OSError):
-        raise ValueError(
+        raise ParameterError(
             f"{names[0]} and {names[1]}: the certificate and its private key do not fit together, "
             "or the key's password is wrong"
         ) from None

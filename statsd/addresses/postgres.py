@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from statsd.addresses import parts
-from statsd.addresses.parts import Host
+from statsd.addresses.parts import Host, ParameterError
 
 WANT = "want postgresql://user:password@host:5432/database"
 PORT = 5432
@@ -63,6 +63,8 @@ def parse(text: str) -> PostgresAddress:
     """Return the address in a text. Raises ValueError, which does not quote it."""
     try:
         return _parse(text.strip())
+    except ParameterError:
+        raise
     except ValueError as error:
         raise ValueError(f"{error}; {WANT}") from None
 
@@ -179,7 +181,7 @@ def _context(given: Mapping[str, str], mode: str) -> ssl.SSLContext:
     elif root:
         parts.trust(context, "sslrootcert", str(root))
     else:
-        raise ValueError(
+        raise ParameterError(
             f"sslmode={mode} wants sslrootcert=/path/of/the/CA.pem, or sslrootcert={SYSTEM}"
         )
     if revoked := given.get("sslcrl"):
@@ -192,5 +194,5 @@ def _context(given: Mapping[str, str], mode: str) -> ssl.SSLContext:
         names = ("sslcert", "sslkey")
         parts.identify(context, names, str(certificate), str(key) if key else None, password)
     elif "sslkey" in given:
-        raise ValueError("sslkey wants sslcert too")
+        raise ParameterError("sslkey wants sslcert too")
     return context

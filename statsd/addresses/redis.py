@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from statsd.addresses import parts
-from statsd.addresses.parts import Host
+from statsd.addresses.parts import Host, ParameterError
 
 WANT = (
     "want redis://host:6379/0, rediss:// (TLS), unix:///path?db=0 or "
@@ -63,6 +63,8 @@ def parse(text: str) -> RedisAddress:
     """Return the address in a text. Raises ValueError, which does not quote it."""
     try:
         return _parse(text.strip())
+    except ParameterError:
+        raise
     except ValueError as error:
         raise ValueError(f"{error}; {WANT}") from None
 
@@ -76,11 +78,11 @@ def _parse(text: str) -> RedisAddress:
         raise ValueError(f"# has no meaning here; {parts.IN_PASSWORDS}")
     given = parts.parameters_in(url.query)
     is_tls, is_sentinel = scheme.startswith("rediss"), scheme.endswith("sentinel")
-    known: tuple[str, ...] = ("db", *_LOGIN, *OURS)
-    known += (_TLS if is_tls else ()) + (_SENTINEL_LOGIN if is_sentinel else ())
+    parts.refuse_unknown(given, ("db", *_LOGIN, *_SENTINEL_LOGIN, *_TLS, *OURS))
     if not is_tls and any(name in _TLS for name in given):
-        raise ValueError("a parameter of TLS wants rediss:// or rediss+sentinel://")
-    parts.refuse_unknown(given, known)
+        raise ParameterError("a parameter of TLS wants rediss:// or rediss+sentinel://")
+    if not is_sentinel and any(name in _SENTINEL_LOGIN for name in given):
+        raise ParameterError("a login of sentinels wants redis+sentinel://")
     user, password, rest = parts.login_in(url.netloc)
     tls = _tls(given) if is_tls else {}
     options: dict[str, Any] = {
@@ -135,7 +137,7 @@ def _tls(given: Mapping[str, str]) -> dict[str, Any]:
         parts.trust(context, "ssl_ca_certs", ca)
     certificate, key = given.get("ssl_certfile"), given.get("ssl_keyfile")
     if key and not certificate:
-        raise ValueError("ssl_keyfile wants ssl_certfile too")
+        raise ParameterError("ssl_keyfile wants ssl_certfile too")
     if certificate:
         names = ("ssl_certfile", "ssl_keyfile")
         parts.identify(context, names, certificate, key, given.get("ssl_password", ""))

@@ -15,10 +15,8 @@ class Health:
 
     liveness: Liveness
     probes: Probes
-    is_waiting: Callable[[], bool]
-    """Whether the work waits for a server or for a table."""
     failing: Callable[[], list[str]]
-    """Why loops fail, a sentence each."""
+    """Why the work waits or fails, a sentence each."""
     pool_in_use: Callable[[], int]
     """The number of connections to PostgreSQL in use."""
     pool_size: int
@@ -30,9 +28,7 @@ class Health:
     def troubles(self) -> list[str]:
         """Return the problems of this daemon and of its servers, a sentence each."""
         found = [*self.liveness.problems(), *self.probes.failures.values(), *self.failing()]
-        if self.is_waiting() and not found:
-            found.append("it waits for a server or for a table; its log names it")
-        return found
+        return list(dict.fromkeys(found))
 
     def unready(self) -> list[str]:
         """Return why its values are not yet as they should be, a sentence each."""

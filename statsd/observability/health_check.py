@@ -11,6 +11,7 @@ from statsd.observability import daemon_report
 from statsd.observability.probes import failing
 from statsd.servers import redis_fitness
 from statsd.servers.database import Database
+from statsd.servers.errors import told
 from statsd.servers.outages import checked
 from statsd.servers.redis_client import redis_client
 from statsd.settings import Settings
@@ -26,15 +27,17 @@ async def trouble(settings: Settings) -> list[str]:
     )
     try:
         async with redis_client(settings.redis_url) as cache:
-            reasons = [
-                await failing("Redis", checked(partial(redis_fitness.probe, cache)), TIMEOUT),
-                await failing("PostgreSQL", checked(database.check), TIMEOUT),
-            ]
-            if not reasons[0]:
+            probes = {
+                "Redis": checked(partial(redis_fitness.probe, cache)),
+                "PostgreSQL": checked(database.check),
+            }
+            errors = {name: await failing(probe, TIMEOUT) for name, probe in probes.items()}
+            reasons = [told(name, error) for name, error in errors.items() if error]
+            if not errors["Redis"]:
                 reasons += await _troubles_of(cache, settings.consumer_name)
     finally:
         await database.close()
-    return list(dict.fromkeys(reason for reason in reasons if reason))
+    return list(dict.fromkeys(reasons))
 
 
 async def _troubles_of(cache: Redis, name: str) -> list[str]:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from statsd.errors import StatsdError
-from statsd.servers.errors import brief, is_transient
+from statsd.servers.errors import is_transient, told, told_in_public
 
 log = logging.getLogger(__name__)
 
@@ -15,20 +15,18 @@ TIMEOUT = 3.0  # seconds for each server
 Probe = Callable[[], Awaitable[object]]
 
 
-async def failing(server: str, probe: Probe, seconds: float) -> str:
-    """Return why a server does not serve, as a sentence; empty if it serves."""
+async def failing(probe: Probe, seconds: float) -> Exception | None:
+    """Return why a probe fails; None if it succeeds. Raises errors that are no server's."""
     try:
         async with asyncio.timeout(seconds):
             await probe()
-    except StatsdError as error:
-        return str(error)
     except TimeoutError:
-        return f"{server} does not serve: no answer in {seconds:g} seconds"
+        return TimeoutError(f"no answer in {seconds:g} seconds")
     except Exception as error:
-        if not is_transient(error):
+        if not isinstance(error, StatsdError) and not is_transient(error):
             raise
-        return f"{server} does not serve: {brief(error)}"
-    return ""
+        return error
+    return None
 
 
 class Probes:
@@ -43,18 +41,12 @@ class Probes:
 
     async def step(self) -> None:
         """Probe all servers at once; then sleep."""
-        found = await asyncio.gather(
-            *(failing(name, self._probes[name], TIMEOUT) for name in self.names)
-        )
-        failures = {name: reason for name, reason in zip(self.names, found, strict=True) if reason}
+        found = await asyncio.gather(*(failing(self._probes[name], TIMEOUT) for name in self.names))
+        failures = {name: error for name, error in zip(self.names, found, strict=True) if error}
         for name in failures.keys() - self.failures.keys():
-            log.warning("a server does not answer", extra={"server": name, "error": failures[name]})
+            reason = told(name, failures[name])
+            log.warning("a server does not answer", extra={"server": name, "error": reason})
         for name in self.failures.keys() - failures.keys():
             log.info("a server answers again", extra={"server": name})
-        self.failures = {name: _public(reason) for name, reason in failures.items()}
+        self.failures = {name: told_in_public(name, error) for name, error in failures.items()}
         await asyncio.sleep(INTERVAL)
-
-
-def _public(reason: str) -> str:
-    """Return a reason without the server's own text, which may name roles and addresses."""
-    return ":".join(reason.split(":")[:2])

@@ -359,7 +359,8 @@ def _is_about_encryption(error: Exception) -> bool:
 def _demand_primary(*, is_standby: bool) -> None:
     """Raise UnfitServerError for a standby: it lags, and what it lacks would be missing."""
     if is_standby:
-        raise UnfitServerError(str(postgres_fitness.role(is_standby=True)))
+        finding = postgres_fitness.role(is_standby=True)
+        raise UnfitServerError(f"{finding.subject}: {finding.sentence}", finding.advice)
 
 
 def _has_transaction_timeout(connection: _Connection) -> bool:

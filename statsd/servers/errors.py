@@ -16,7 +16,7 @@ import redis
 import sqlalchemy.exc
 
 from statsd.addresses.redis_errors import MOVED_CODES, code_of
-from statsd.errors import SettingsError, UnfitServerError
+from statsd.errors import SettingsError, StatsdError, UnfitServerError
 
 _REDIS = (
     redis.ConnectionError,  # refused, lost, loading
@@ -152,7 +152,7 @@ def _wrong_for_tls(error: BaseException, authority: str, own: str, plain: str) -
 def advice(error: BaseException) -> str:
     """Return what to look at, in a few words, for an error that did not pass by itself."""
     if isinstance(error, UnfitServerError):
-        return "see the error itself"
+        return error.advice
     if wrong := wrong_setting(error):
         return wrong.partition(" (")[0]
     for kind, sentence in _ADVICE_BY_TYPE.items():
@@ -191,6 +191,25 @@ _ADVICE = {
     "3D000": "the database is missing, perhaps for the time of a restore",
 }
 _ANY_ADVICE = "`statsd doctor` checks both servers"
+
+
+def told(server: str, error: BaseException) -> str:
+    """Return why a server does not serve, as a sentence with advice."""
+    what = str(error) if isinstance(error, StatsdError) else _does_not(server, brief(error))
+    return what if isinstance(error, SettingsError) else f"{what}; {advice(error)}"
+
+
+def told_in_public(server: str, error: BaseException) -> str:
+    """Return the same without the server's own text, which may name roles and addresses."""
+    if isinstance(error, SettingsError):
+        return str(error).partition(" (")[0]
+    if isinstance(error, StatsdError):
+        return told(server, error)
+    return f"{_does_not(server, code_of(error) or type(error).__name__)}; {advice(error)}"
+
+
+def _does_not(server: str, why: str) -> str:
+    return f"{server} does not serve: {why}"
 
 
 def brief(error: BaseException) -> str:

@@ -41,4 +41,6 @@ async def demand(findings: AsyncIterable[Finding]) -> None:
     """
     async for finding in findings:
         if finding.level is Level.DANGER:
-            raise (SettingsError if finding.is_setting else UnfitServerError)(str(finding))
+            if finding.is_setting:
+                raise SettingsError(str(finding))
+            raise UnfitServerError(f"{finding.subject}: {finding.sentence}", finding.advice)

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TypeVar
 
 from statsd.errors import SettingsError
-from statsd.servers.errors import advice, brief, is_outage, wrong_setting
+from statsd.servers.errors import advice, brief, is_outage, told_in_public, wrong_setting
 
 T = TypeVar("T")
 
@@ -23,13 +23,21 @@ REMINDER = 60.0  # seconds between two log lines about the same outage
 
 
 async def wait_for(
-    name: str, probe: Callable[[], Awaitable[object]], stopping: asyncio.Event, address: str = ""
+    name: str,
+    probe: Callable[[], Awaitable[object]],
+    stopping: asyncio.Event,
+    *,
+    address: str = "",
+    reasons: dict[str, str] | None = None,
 ) -> None:
     """Return when `probe` succeeds, or when `stopping` is set; `address` is for the log.
+
+    While it waits, `reasons` has by name why, in words for everybody.
 
     Logs the beginning of the outage, a reminder at intervals, and its end. Raises every error of
     `probe` that is no outage.
     """
+    reasons = {} if reasons is None else reasons
     began = monotonic()
     logged: float | None = None  # when
     pause, longest = PAUSE
@@ -39,6 +47,7 @@ async def wait_for(
         except Exception as error:
             if not is_outage(error):
                 raise
+            reasons[name] = told_in_public(name, error)
             if logged is None or monotonic() - logged >= REMINDER:
                 logged = monotonic()
                 where = {"address": address} if address else {}
@@ -50,12 +59,14 @@ async def wait_for(
                 }
                 log.warning("waiting for %s", name, extra=fields)
         else:
+            reasons.pop(name, None)
             if logged is not None:
                 seconds = round(monotonic() - began, 1)
                 log.info("%s is back", name, extra={"server": name, "seconds": seconds})
             return
         await pause_unless(stopping, pause)
         pause = min(pause * 2, longest)
+    reasons.pop(name, None)
 
 
 def checked(probe: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
@@ -91,12 +102,14 @@ class OutageWaiter:
         """Take, by server name, a coroutine function that fails while the server is away."""
         self._probes = probes
         self._stopping = stopping
+        self.reasons: dict[str, str] = {}
+        """Why servers do not serve, by name. Other threads may read it."""
         self._waiting: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> bool:
-        """Whether a loop is waiting for a server."""
-        return self._waiting is not None and not self._waiting.done()
+        """Whether the work is waiting for a server."""
+        return bool(self.reasons) or (self._waiting is not None and not self._waiting.done())
 
     async def wait(self) -> None:
         """Return when all servers answer, or when `stopping` is set."""
@@ -106,4 +119,4 @@ class OutageWaiter:
 
     async def _wait_for_all(self) -> None:
         for name, probe in self._probes.items():
-            await wait_for(name, probe, self._stopping)
+            await wait_for(name, probe, self._stopping, reasons=self.reasons)

@@ -70,6 +70,7 @@ def configuration(settings: Settings, environ: Mapping[str, str]) -> Iterator[Fi
 
 def _of_redis(client: Redis) -> Iterator[Check]:
     yield "Redis", redis.server(client)
+    yield "writing", redis.writing(client)
     yield "memory", redis.memory(client)
     yield "persistence", redis.persistence(client)
     yield "acknowledging", redis.acknowledging(client)

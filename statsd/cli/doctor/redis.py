@@ -6,9 +6,10 @@ from typing import Any
 from redis import ResponseError
 from redis.asyncio import Redis
 
+from statsd import keys
 from statsd.servers.finding import Finding, Level
 from statsd.servers.outages import checked
-from statsd.servers.redis_fitness import judged
+from statsd.servers.redis_fitness import PROBE_TTL, judged
 from statsd.stream.event_stream import UNSAFE_ACKDEL, knows_ackdel
 
 FULL = 0.9  # part of maxmemory
@@ -43,6 +44,12 @@ def strategy(redis_version: str, *, knows: bool) -> Finding:
         sentence = f"XACK and XDEL, as the XACKDEL of {redis_version} can crash the server"
         return Finding(Level.WARNING, "acknowledging", sentence, "upgrade Redis to 8.2.3 or newer")
     return Finding(Level.OK, "acknowledging", "XACKDEL" if knows else "XACK and XDEL")
+
+
+async def writing(redis: Redis) -> AsyncIterator[Finding]:
+    """Check that it takes writes, by one key that expires by itself."""
+    await redis.set(keys.PROBE, 1, ex=PROBE_TTL)
+    yield Finding(Level.OK, "writing", "it is possible")
 
 
 async def memory(redis: Redis) -> AsyncIterator[Finding]:

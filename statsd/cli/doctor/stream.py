@@ -7,12 +7,14 @@ from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.cli.doctor.clocks import redis_time
+from statsd.observability import daemon_report
 from statsd.observability.status import duration
 from statsd.servers.finding import Finding, Level
 from statsd.stream.takeover import GONE
 
 MANY = 10_000  # entries not accepted; a daemon accepts as many within seconds
 OLD = 60.0  # seconds; entries should be accepted sooner after their publishing
+RECENT = 10.0  # seconds; a daemon reports every two
 NAMED = 5  # consumers named in one line, at the most
 NO_GROUP = f"there is no group {keys.GROUP}"
 START = "start a daemon: `statsd run`"
@@ -70,12 +72,17 @@ async def pending(redis: Redis) -> AsyncIterator[Finding]:
 
 
 async def daemons(redis: Redis) -> AsyncIterator[Finding]:
-    """Check that a daemon consumes."""
+    """Check that a daemon consumes, and tell what each of them says of itself."""
     living = [each.name for each in await _consumers(redis) if each.is_alive]
     if living:
         yield Finding(Level.OK, "daemons", f"{len(living)}: {_listed(living)}")
     else:
         yield Finding(Level.DANGER, "daemons", "none has a heartbeat", START)
+    now = await redis_time(redis)
+    for report in await daemon_report.reports(redis):
+        if now - report.at < RECENT:
+            for trouble in report.troubles:
+                yield Finding(Level.DANGER, "daemons", f"{report.name}: {trouble}", SEE_DAEMON)
 
 
 async def orphans(redis: Redis) -> AsyncIterator[Finding]:

@@ -28,6 +28,7 @@ FIVE_MINUTES = 285  # seconds; up to 329 seconds are said to be five minutes
 NOBODY = "redis://127.0.0.1:1"
 NOWHERE = "postgresql://web:secret@127.0.0.1:1/ctfd"
 SUBJECTS_OF_REDIS = (
+    "writing",
     "memory",
     "persistence",
     "acknowledging",
