@@ -54,6 +54,17 @@ def has_watchdog() -> bool:
     return "liveness" in {thread.name for thread in threading.enumerate()}
 
 
+def test_a_consumer_that_finishes_no_step_is_a_problem() -> None:
+    """It tries all the time."""
+    began = monotonic() - 5
+    with (
+        watching(ProcessEnd(), silent=0.5) as liveness,
+        liveness.consuming(monotonic, lambda: began),
+    ):
+        [problem] = liveness.problems()
+    assert problem.startswith("the consumer has finished nothing for 5 seconds")
+
+
 def test_a_hanging_consumer_ends_the_process() -> None:
     end, began = ProcessEnd(), monotonic()
     with watching(end, hanging=0.2) as liveness, liveness.consuming(lambda: began, monotonic):

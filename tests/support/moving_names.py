@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 
 CHUNK = 65_536  # bytes
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -20,12 +20,18 @@ class MovingName:
         self._lock = Lock()
         self._open: set[socket.socket] = set()
         self._is_closed = False
+        self._forgotten = Event()
         self._acceptor = Thread(target=self._accept, name="moving name")
         self._acceptor.start()
 
     def move_to(self, target: int) -> None:
         """Forward new connections to another port."""
         self._target = target
+
+    def forget(self) -> None:
+        """Drop what is sent on open connections, without a word, as a firewall does."""
+        self._forgotten.set()
+        self._forgotten = Event()
 
     def close(self) -> None:
         """Close the port and all connections."""
@@ -60,19 +66,21 @@ class MovingName:
                 if self._is_closed:
                     return
                 self._open |= {client, server}
-            back = Thread(target=_copy, args=(server, client), daemon=True)
+            forgotten = self._forgotten
+            back = Thread(target=_copy, args=(server, client, forgotten), daemon=True)
             back.start()
-            _copy(client, server)
+            _copy(client, server, forgotten)
             back.join()
             with self._lock:
                 self._open -= {client, server}
 
 
-def _copy(source: socket.socket, target: socket.socket) -> None:
+def _copy(source: socket.socket, target: socket.socket, forgotten: Event) -> None:
     """Copy until one side ends; then neither side can go on."""
     with suppress(OSError):
         while data := source.recv(CHUNK):
-            target.sendall(data)
+            if not forgotten.is_set():
+                target.sendall(data)
     _shut(source)
     _shut(target)
 
