@@ -75,28 +75,40 @@ _BOUNDS: Mapping[str, Any] = {
 class _Checked:
     """A connection that is replaced where it does not answer a ping after it was idle."""
 
+    next_health_check: float
+    _is_checking = False
+
     def check_health(self) -> None:
-        if self.next_health_check <= 0:  # type: ignore[attr-defined]
+        if self._is_checking or self.next_health_check <= 0:
             return  # it is new: the command itself will tell
+        self._is_checking = True
         try:
             super().check_health()  # type: ignore[misc]
         except TROUBLE:
             self.disconnect()  # type: ignore[attr-defined]
-            self.connect_check_health(check_health=False)  # type: ignore[attr-defined]
+            self.connect()  # type: ignore[attr-defined] # with Sentinel, perhaps elsewhere
+        finally:
+            self._is_checking = False
 
 
 class _AsyncChecked:
     """As `_Checked`, for asyncio."""
 
+    next_health_check: float
+    _is_checking = False
+
     async def check_health(self) -> None:
-        if self.next_health_check <= 0:  # type: ignore[attr-defined]
+        if self._is_checking or self.next_health_check <= 0:
             return
+        self._is_checking = True
         try:
             async with asyncio.timeout(PING_TIMEOUT):
                 await super().check_health()  # type: ignore[misc]
         except ASYNC_TROUBLE:
             await self.disconnect(nowait=True)  # type: ignore[attr-defined]
-            await self.connect_check_health(check_health=False)  # type: ignore[attr-defined]
+            await self.connect()  # type: ignore[attr-defined]
+        finally:
+            self._is_checking = False
 
 
 def sync_client(url: str | None, options: Mapping[str, Any]) -> redis.Redis:
