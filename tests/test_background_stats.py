@@ -386,7 +386,7 @@ def test_worker_env_variables() -> None:
         text=True,
         check=True,
     ).stdout
-    assert "DATABASE_URL=postgresql+asyncpg://ctfd:***@db/ctfd" in shown
+    assert "DATABASE_URL=postgresql+psycopg2://ctfd:***@db/ctfd" in shown
     assert "REDIS_URL=redis://:***@cache:6379" in shown
     assert "STATSD_BATCH_SIZE=17 events" in shown
     assert "secret" not in shown

@@ -15,7 +15,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from statsd.addresses import redis as addresses
@@ -84,6 +84,8 @@ class _Checked:
         self._is_checking = True
         try:
             super().check_health()  # type: ignore[misc]
+        except ResponseError:
+            return  # an answer, though perhaps one that denies the ping
         except TROUBLE:
             self.disconnect()  # type: ignore[attr-defined]
             self.connect()  # type: ignore[attr-defined] # with Sentinel, perhaps elsewhere
@@ -104,6 +106,8 @@ class _AsyncChecked:
         try:
             async with asyncio.timeout(PING_TIMEOUT):
                 await super().check_health()  # type: ignore[misc]
+        except ResponseError:
+            return
         except ASYNC_TROUBLE:
             await self.disconnect(nowait=True)  # type: ignore[attr-defined]
             await self.connect()  # type: ignore[attr-defined]
