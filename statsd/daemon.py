@@ -32,7 +32,7 @@ from statsd.jobs.queue import Queue
 from statsd.jobs.recurring import RecurringJob
 from statsd.jobs.wakeup import PreferFirst, Wakes, WakeUp
 from statsd.jobs.worker import Worker
-from statsd.loops import Loop, LoopRunner, cancel
+from statsd.loops import CONSUMER, PAUSES, Loop, LoopRunner, cancel
 from statsd.observability import daemon_report
 from statsd.observability.counters import Counters
 from statsd.observability.health import Health
@@ -44,8 +44,8 @@ from statsd.observability.reporter import Reporter
 from statsd.servers import redis_fitness
 from statsd.servers.database import Database
 from statsd.servers.docker import Containers, Engines
-from statsd.servers.errors import is_outage
-from statsd.servers.outages import OutageWaiter, checked, wait_for
+from statsd.servers.errors import is_outage, is_transient
+from statsd.servers.outages import OutageWaiter, checked, pause_unless, wait_for
 from statsd.servers.redis_client import redis_client
 from statsd.settings import Settings, declared
 from statsd.stream.consumer import Consumer
@@ -102,10 +102,17 @@ class Daemon:
         """
         with self._stopped_by_signals():
             async with self._observed():
+                failures = 0
                 while not self._stopping.is_set():
                     await self._wait_for_servers()
-                    if not self._stopping.is_set() and await self._start():
+                    if self._stopping.is_set():
+                        break
+                    if await self._start():
+                        failures = 0
                         await self._work()
+                    else:
+                        failures += 1
+                        await pause_unless(self._stopping, PAUSES[min(failures, len(PAUSES)) - 1])
 
     async def _wait_for_servers(self) -> None:
         """Wait until both servers can be used.
@@ -141,10 +148,11 @@ class Daemon:
             leases_released = await self._queue.release()
             await self._enqueue_first_jobs()
         except Exception as error:
-            if not is_outage(error):
+            if not is_transient(error):
                 raise
             self._runner.lost_server("start", error)
             return False
+        self._runner.works("start")
         log.info(
             "started",
             extra={
@@ -268,7 +276,7 @@ class Daemon:
             counters=self._counters,
         )
         load_shedder = LoadShedder(settings.export_share)
-        self._main_loops: dict[str, Loop] = {"consumer": self._consumer}
+        self._main_loops: dict[str, Loop] = {CONSUMER: self._consumer}
         self._main_loops |= self._workers(general, urgent, load_shedder)
         self._side_loops = self._timed_loops(wake_up, load_shedder)
 

@@ -19,9 +19,13 @@ class InvalidEventError(StatsdError):
 class UnfitServerError(StatsdError):
     """A server answers, but cannot be used as it is; the work waits until somebody mends it."""
 
-    def __init__(self, message: str | None = None, advice: str = "") -> None:
+    def __init__(
+        self, message: str | None = None, advice: str = "", *, is_setting: bool = False
+    ) -> None:
         super().__init__(message)
         self.advice = advice
+        self.is_setting = is_setting
+        """Whether only another setting of the daemon mends it."""
 
 
 class DuplicateError(StatsdError):

@@ -12,6 +12,8 @@ from statsd.servers.outages import OutageWaiter, pause_unless
 
 log = logging.getLogger(__name__)
 
+CONSUMER = "consumer"
+"""The loop that the liveness watches."""
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)  # seconds before a step that failed is tried again
 QUIET = 5.0  # seconds after a line about a lost server; others are of level DEBUG
 CANCEL_INTERVAL = 1.0  # seconds
@@ -50,8 +52,9 @@ class LoopRunner:
 
     @property
     def is_denied(self) -> bool:
-        """Whether a loop cannot go on before somebody grants a right."""
-        return any(is_denied(error) for _, error in self._failing.copy().values())
+        """Whether the consumer cannot go on before somebody grants a right."""
+        found = self._failing.get(CONSUMER)
+        return found is not None and is_denied(found[1])
 
     async def repeat(self, name: str, loop: Loop) -> None:
         """Repeat a loop's step. Raises the errors that are not transient."""
@@ -64,19 +67,23 @@ class LoopRunner:
                     await loop.recover()
                 await loop.step()
                 failures = 0
-                self._failing.pop(name, None)
+                self.works(name)
             except Exception as error:
                 if not is_transient(error):
                     # The task group cancels the other loops; a client may lose that cancellation.
                     self._stopping.set()
                     raise
                 failures += 1
-                since, _ = self._failing.get(name, (monotonic(), error))
-                self._failing[name] = since, error
                 self.lost_server(name, error)
+
+    def works(self, loop: str) -> None:
+        """Note that a loop works again."""
+        self._failing.pop(loop, None)
 
     def lost_server(self, loop: str, error: Exception) -> None:
         """Log and count a lost server, once for all the loops that notice it."""
+        since, _ = self._failing.get(loop, (monotonic(), error))
+        self._failing[loop] = since, error
         quiet = monotonic() - self._logged < QUIET
         self._counters.lost_servers += not quiet
         self._logged = self._logged if quiet else monotonic()

@@ -35,10 +35,11 @@ def _is_engine(parts: SplitResult) -> bool:
 
 def without_password(url: str) -> str:
     """Return an address with stars for its password."""
-    scheme, separator, rest = url.partition("://")
+    before, question, query = url.partition("?")
+    scheme, separator, rest = before.partition("://")
     login, at, location = rest.rpartition("@")
     user, colon, _password = login.partition(":")
-    shown = f"{scheme}{separator}{user}{':***' if colon else ''}{at}{location}"
+    shown = f"{scheme}{separator}{user}{':***' if colon else ''}{at}{location}{question}{query}"
     return re.sub(rf"({_SECRET}=)[^&]*", r"\1***", shown)
 
 

@@ -8,11 +8,12 @@ import ssl
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from statsd.switches import WORDS
 
 LARGEST_PORT = 65_535
+LARGEST = 2**31 - 1
 LONGEST_LABEL = 63  # characters between two dots of a host name
 IN_PASSWORDS = "in a password, @ is %40, / is %2F, # is %23, ? is %3F, : is %3A"
 
@@ -43,6 +44,8 @@ def host_in(text: str, default_port: int) -> Host:
         if not bracket or (rest and not rest.startswith(":")):
             raise ValueError("an IPv6 address is written in brackets, as [::1]:5432")
         port = rest[1:]
+    elif text.count(":") > 1:
+        name, port = text, ""  # an IPv6 address in a parameter
     else:
         name, _, port = text.partition(":")
     if port and not (port.isascii() and port.isdecimal() and 0 < int(port) <= LARGEST_PORT):
@@ -69,14 +72,23 @@ def checked_host(name: str) -> str:
     return name
 
 
-def parameters_in(query: str) -> dict[str, str]:
-    """Return the parameters of a query, decoded. An empty value is as if it was not given."""
+def split(text: str) -> SplitResult:
+    """Split a URL. The errors of the library would quote a password."""
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+        return urlsplit(text)
     except ValueError:
-        raise ValueError("after ? come parameters, as name=value&name=value") from None
+        raise ValueError(f"the host is not valid; {IN_PASSWORDS}") from None
+
+
+def parameters_in(query: str, known: Collection[str]) -> dict[str, str]:
+    """Return the parameters of a query, decoded. An empty value is as if it was not given."""
+    pairs = [part.partition("=") for part in query.split("&") if part]
+    if not all(equals for _, equals, _ in pairs):
+        raise ValueError(f"after ? come parameters, as name=value&name=value; {IN_PASSWORDS}")
+    refuse_unknown([name for name, _, _ in pairs], known)
     found: dict[str, str] = {}
-    for name, value in pairs:
+    for name, _, quoted in pairs:
+        value = unquote(quoted)
         if name in found and found[name] != value:
             raise ParameterError(f"the parameter {name} is given twice")
         if value:
@@ -85,11 +97,14 @@ def parameters_in(query: str) -> dict[str, str]:
 
 
 def refuse_unknown(given: Collection[str], known: Collection[str]) -> None:
-    """Refuse parameters that are not known, with the known one that is perhaps meant."""
+    """Refuse parameters that are not known, with the known one that is perhaps meant.
+
+    Their names are not quoted: they may be parts of a password that has a question mark.
+    """
     for name in sorted(set(given) - set(known)):
         near = difflib.get_close_matches(name, known, n=1)
-        meant = f"; is {near[0]} meant?" if near else f"; there are {', '.join(sorted(known))}"
-        raise ParameterError(f"the parameter {name[:60]!r} is not supported{meant}")
+        hint = f"is {near[0]} meant?" if near else f"there are {', '.join(sorted(known))}"
+        raise ParameterError(f"a parameter is not supported; {hint} ({IN_PASSWORDS})")
 
 
 def choice(name: str, value: str, choices: Mapping[str, Any] | Collection[str]) -> str:
@@ -100,12 +115,12 @@ def choice(name: str, value: str, choices: Mapping[str, Any] | Collection[str]) 
 
 
 def number(name: str, value: str, *, least: float = 0, kind: Callable[[str], Any] = int) -> Any:
-    """Return a finite number that is not below `least`."""
+    """Return a number that is not below `least`, and of 31 bits."""
     try:
         found = kind(value) if value.isascii() else None
     except ValueError:
         found = None
-    if found is None or not least <= found < float("inf"):
+    if found is None or not least <= found <= LARGEST:
         raise ParameterError(f"{name}={value[:60]!r}: want a number, {least} or more")
     return found
 

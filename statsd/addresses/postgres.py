@@ -7,18 +7,20 @@ asyncpg could read most of these by itself. But it reports wrong ones as errors 
 and a home directory that it may not read as an outage.
 """
 
+import getpass
 import os
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from statsd.addresses import parts
 from statsd.addresses.parts import Host, ParameterError
 
 WANT = "want postgresql://user:password@host:5432/database"
 PORT = 5432
+LONGEST_CONNECT = 30.0  # seconds; the daemon's watchdog allows for it
 SYSTEM = "system"
 """The value of sslrootcert for the certificates of the operating system."""
 
@@ -75,7 +77,7 @@ def _parse(text: str) -> PostgresAddress:
         raise ValueError("the value is not a URL")
     if scheme.partition("+")[0] not in _SCHEMES:
         raise ValueError("the scheme is not that of PostgreSQL")
-    url = urlsplit(text)
+    url = parts.split(text)
     if "#" in text:
         raise ValueError(f"# has no meaning here; {parts.IN_PASSWORDS}")
     given = _parameters(url.query)
@@ -85,7 +87,7 @@ def _parse(text: str) -> PostgresAddress:
     if not database:
         raise ValueError("the database's name is missing")
     options: dict[str, Any] = {
-        "user": given.get("user", user),
+        "user": given.get("user", user) or _own_user(),
         "password": given.get("password", password),
         "database": database,
         "host": [host for host, _ in hosts],
@@ -98,15 +100,18 @@ def _parse(text: str) -> PostgresAddress:
     }
     if "passfile" in given:
         options["passfile"] = parts.readable("passfile", given["passfile"])
-    elif options["password"] is None and _home_file(".pgpass") is None:
+    elif (
+        options["password"] is None
+        and "PGPASSFILE" not in os.environ
+        and _home_file(".pgpass") is None
+    ):
         options["password"] = os.environ.get("PGPASSWORD", "")  # asyncpg would look for that file
     keepalives = {name: parts.number(name, given[name]) for name in _KEEPALIVES if name in given}
     return PostgresAddress(options, _encryption(given), keepalives)
 
 
 def _parameters(query: str) -> dict[str, str]:
-    given = parts.parameters_in(query)
-    parts.refuse_unknown(given, _KNOWN)
+    given = parts.parameters_in(query, _KNOWN)
     for name, values in _WITHOUT_EFFECT.items():
         if values and name in given:
             parts.choice(name, given[name].lower(), values)
@@ -116,7 +121,9 @@ def _parameters(query: str) -> dict[str, str]:
 def _hosts(text: str, ports: str) -> Iterator[Host]:
     """Yield hosts with ports: names, or folders of Unix sockets."""
     names = text.split(",") if text else [os.environ.get("PGHOST") or "localhost"]
-    numbers = [parts.number("port", each, least=1) for each in ports.split(",") if each] or [PORT]
+    numbers = [parts.number("port", each, least=1) for each in ports.split(",") if each] or [
+        _default_port()
+    ]
     if len(numbers) not in {1, len(names)}:
         raise ValueError("there are fewer or more ports than hosts")
     for name, port in zip(names, numbers * (len(names) // len(numbers)), strict=True):
@@ -127,11 +134,15 @@ def _hosts(text: str, ports: str) -> Iterator[Host]:
             yield parts.host_in(name, port)
 
 
+def _default_port() -> int:
+    return int(parts.number("PGPORT", os.environ.get("PGPORT") or str(PORT), least=1))
+
+
 def _timeout(given: Mapping[str, str]) -> dict[str, float]:
     """Return the timeout for connecting; as in libpq, 0 stands for the default."""
     for name in ("connect_timeout", "timeout"):
         if name in given and (seconds := parts.number(name, given[name], kind=float)):
-            return {"timeout": seconds}
+            return {"timeout": min(seconds, LONGEST_CONNECT)}
     return {}
 
 
@@ -139,6 +150,14 @@ def _target(given: Mapping[str, str], *, many: bool) -> str:
     """Return which of several hosts to use. The daemon needs the primary."""
     value = given.get("target_session_attrs", "primary" if many else "any")
     return parts.choice("target_session_attrs", value, _ATTRIBUTES)
+
+
+def _own_user() -> str:
+    """Return the user of this process, as libpq does where the URL has none."""
+    try:
+        return os.environ.get("PGUSER") or getpass.getuser()
+    except (KeyError, OSError):
+        raise ValueError("the user is missing, and the process's own user has no name") from None
 
 
 def _home_file(name: str) -> Path | None:
@@ -152,11 +171,15 @@ def _home_file(name: str) -> Path | None:
 
 
 def _encryption(given: Mapping[str, str]) -> tuple[ssl.SSLContext | bool, ...]:
+    is_system = given.get("sslrootcert") == SYSTEM
     if "ssl" in given and "sslmode" not in given:
         mode = _SSL[parts.choice("ssl", given["ssl"].lower(), _SSL)]
     else:
-        mode = given.get("sslmode") or os.environ.get("PGSSLMODE") or "prefer"
+        default = "verify-full" if is_system else "prefer"
+        mode = given.get("sslmode") or os.environ.get("PGSSLMODE") or default
         parts.choice("sslmode", mode, _MODES)
+    if is_system and mode != "verify-full":
+        raise ParameterError(f"sslrootcert={SYSTEM} wants sslmode=verify-full, as in libpq")
     if mode == "disable":
         return (False,)
     context = _context(given, mode)

@@ -8,7 +8,7 @@ redis+sentinel://user:password@host:26379,host:26379/service/0      rediss+senti
 import ssl
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from statsd.addresses import parts
 from statsd.addresses.parts import Host, ParameterError
@@ -18,6 +18,7 @@ WANT = (
     "redis+sentinel://host:26379,host:26379/service/0"
 )
 PORT, SENTINEL_PORT = 6379, 26379
+SENTINEL_TIMEOUT = 0.5  # seconds; then the next sentinel is asked
 _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 
 _CERT_REQS = {
@@ -49,14 +50,12 @@ class RedisAddress(NamedTuple):
         """Return a client of `redis` or `redis.asyncio`; `options` win over the address."""
         if not self.sentinels:
             return module.Redis(**{**self.options, **options})
-        bounded = {name: options[name] for name in _BOUNDS if name in options}
+        bounds = {"socket_timeout": SENTINEL_TIMEOUT, "socket_connect_timeout": SENTINEL_TIMEOUT}
+        bounds |= {name: options[name] for name in ("retry", "protocol") if name in options}
         sentinel = module.sentinel.Sentinel(
-            self.sentinels, sentinel_kwargs={**self.sentinel_options, **bounded}
+            self.sentinels, sentinel_kwargs={**self.sentinel_options, **bounds}
         )
         return sentinel.master_for(self.service, **{**self.options, **options})
-
-
-_BOUNDS = ("socket_timeout", "socket_connect_timeout", "retry", "protocol")
 
 
 def parse(text: str) -> RedisAddress:
@@ -73,12 +72,12 @@ def _parse(text: str) -> RedisAddress:
     scheme, separator, _ = text.partition("://")
     if not separator or scheme not in _SCHEMES:
         raise ValueError("the value is not an address of Redis")
-    url = urlsplit(text)
-    if url.fragment or "#" in text:
+    url = parts.split(text)
+    if "#" in text:
         raise ValueError(f"# has no meaning here; {parts.IN_PASSWORDS}")
-    given = parts.parameters_in(url.query)
+    known = ("db", *_LOGIN, *_SENTINEL_LOGIN, *_TLS, *OURS)
+    given = parts.parameters_in(url.query, known)
     is_tls, is_sentinel = scheme.startswith("rediss"), scheme.endswith("sentinel")
-    parts.refuse_unknown(given, ("db", *_LOGIN, *_SENTINEL_LOGIN, *_TLS, *OURS))
     if not is_tls and any(name in _TLS for name in given):
         raise ParameterError("a parameter of TLS wants rediss:// or rediss+sentinel://")
     if not is_sentinel and any(name in _SENTINEL_LOGIN for name in given):

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import redis
@@ -139,6 +140,40 @@ def with_checks(client: C, *kinds: type) -> C:
     pool: Any = client.connection_pool
     pool.connection_class = type("Connection", (*kinds, pool.connection_class), {})
     return client
+
+
+def forget_connections(client: redis.Redis) -> None:
+    """Let each connection be opened anew before its next use: the server has changed.
+
+    Connections in use are not cut: another thread may be reading from them.
+    """
+    with suppress(*TROUBLE):
+        client.connection_pool.disconnect(inuse_connections=False)
+    client.connection_pool.update_active_connections_for_reconnect()
+
+
+async def aforget_connections(client: redis.asyncio.Redis) -> None:
+    """As `forget_connections`, for asyncio."""
+    with suppress(*ASYNC_TROUBLE):
+        await client.connection_pool.disconnect(inuse_connections=False)
+    await client.connection_pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
+
+
+def close(client: redis.Redis) -> None:
+    """Close a client's connections, those to sentinels too."""
+    for each in _with_sentinels(client):
+        each.close()
+
+
+async def aclose(client: redis.asyncio.Redis) -> None:
+    """As `close`, for asyncio."""
+    for each in _with_sentinels(client):
+        await each.aclose()
+
+
+def _with_sentinels(client: Any) -> list[Any]:
+    manager = getattr(client.connection_pool, "sentinel_manager", None)
+    return [client, *(manager.sentinels if manager else ())]
 
 
 def _address(url: str | None) -> RedisAddress:

@@ -4,7 +4,8 @@ import redis
 
 MOVED_CODES = {"READONLY", "MASTERDOWN", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"}
 _PIPELINE = "of pipeline caused error: "
-_DENIED_IN_SCRIPT = "The user executing the script can't"
+# Of Redis 7.0, and of later versions; both have the code ERR.
+_DENIED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
 
 
 def code_of(error: BaseException | None) -> str:

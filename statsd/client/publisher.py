@@ -17,7 +17,16 @@ import redis.asyncio
 
 import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import keys
-from statsd.addresses.redis_clients import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
+from statsd.addresses.redis_clients import (
+    ASYNC_TROUBLE,
+    TROUBLE,
+    aclose,
+    aforget_connections,
+    async_client,
+    close,
+    forget_connections,
+    sync_client,
+)
 from statsd.addresses.redis_errors import is_moved
 from statsd.events import Event, encode
 from statsd.switches import read_switch
@@ -108,7 +117,7 @@ class Publisher(_Counts):
         replies = self._sent(entries)
         if any(map(is_moved, replies)):
             # After a failover the URL leads to another server, but old connections do not.
-            self._client.connection_pool.disconnect()
+            forget_connections(self._client)
             refused = [i for i, reply in enumerate(replies) if is_moved(reply)]
             for i, reply in zip(refused, self._sent([entries[i] for i in refused]), strict=True):
                 replies[i] = reply
@@ -126,7 +135,7 @@ class Publisher(_Counts):
 
     def close(self) -> None:
         """Close the client's connections. Publishing opens them again."""
-        self._client.close()
+        close(self._client)
 
 
 class AsyncPublisher(_Counts):
@@ -150,7 +159,7 @@ class AsyncPublisher(_Counts):
             return 0
         replies = await self._sent(entries)
         if any(map(is_moved, replies)):
-            await self._client.connection_pool.disconnect()
+            await aforget_connections(self._client)
             refused = [i for i, reply in enumerate(replies) if is_moved(reply)]
             again = await self._sent([entries[i] for i in refused])
             for i, reply in zip(refused, again, strict=True):
@@ -172,4 +181,4 @@ class AsyncPublisher(_Counts):
 
     async def aclose(self) -> None:
         """Close the client's connections. Publishing opens them again."""
-        await self._client.aclose()
+        await aclose(self._client)

@@ -20,7 +20,16 @@ from redis.exceptions import NoScriptError
 
 import statsd.identity  # noqa: F401 - says so if the other `statsd` is here
 from statsd import scripts
-from statsd.addresses.redis_clients import ASYNC_TROUBLE, TROUBLE, async_client, sync_client
+from statsd.addresses.redis_clients import (
+    ASYNC_TROUBLE,
+    TROUBLE,
+    aclose,
+    aforget_connections,
+    async_client,
+    close,
+    forget_connections,
+    sync_client,
+)
 from statsd.addresses.redis_errors import is_moved
 from statsd.calculators import Values, fetch_with
 from statsd.client.cache_items import CacheItem, Source, crews_of, item_of, scoreboard_of
@@ -252,11 +261,11 @@ class ReadThrough(_Common):
         except TROUBLE as error:
             self.trouble(error)
             if is_moved(error):  # only a write tells that the server is a replica by now
-                self._client.connection_pool.disconnect()
+                forget_connections(self._client)
 
     def close(self) -> None:
         """Close the client's connections. Reading opens them again."""
-        self._client.close()
+        close(self._client)
 
 
 class AsyncReadThrough(_Common):
@@ -382,8 +391,8 @@ class AsyncReadThrough(_Common):
         except ASYNC_TROUBLE as error:
             self.trouble(error)
             if is_moved(error):
-                await self._client.connection_pool.disconnect()
+                await aforget_connections(self._client)
 
     async def aclose(self) -> None:
         """Close the client's connections. Reading opens them again."""
-        await self._client.aclose()
+        await aclose(self._client)

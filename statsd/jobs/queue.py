@@ -17,6 +17,7 @@ import orjson
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
+from statsd.addresses.redis_clients import ASYNC_TROUBLE
 from statsd.job import SECOND, Job, Priority, enqueue_once_request, microseconds
 from statsd.jobs.attempt import Answer, Attempt, Completion
 from statsd.jobs.pending import STEP, Consequence, PendingJob, in_steps
@@ -114,7 +115,10 @@ class Queue:
             if left <= 0:
                 break
             request = self._packed(replace(wanted, batches={attempt.kind: left}))
-            reply = await self._reply(LeaseReply, "jobs/lease", **request, lease=attempt.lease)
+            try:
+                reply = await self._reply(LeaseReply, "jobs/lease", **request, lease=attempt.lease)
+            except ASYNC_TROUBLE:
+                break  # the worker has to know of the jobs that the steps before have leased
             further = reply.leased().attempt
             if not further:
                 break

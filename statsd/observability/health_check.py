@@ -46,7 +46,7 @@ async def _troubles_of(cache: Redis, name: str) -> list[str]:
         return [f"no daemon named {name} has given a heartbeat lately; does it run?"]
     own = {each.name: each for each in await daemon_report.reports(cache)}.get(name)
     if own is None:
-        return []  # it has just started
+        return [f"the daemon {name} has not reported yet: it starts, or it cannot; see its log"]
     time: Any = await cache.time()
     age = time[0] + time[1] / SECOND - own.at
     if age > OLDEST_REPORT:

@@ -20,7 +20,8 @@ from time import monotonic
 from types import FrameType
 from typing import NamedTuple, Self
 
-from statsd.servers.database import ANSWER_MARGIN, CONNECT_TIMEOUT, POOL_TIMEOUT
+from statsd.addresses.postgres import LONGEST_CONNECT
+from statsd.servers.database import ANSWER_MARGIN, POOL_TIMEOUT
 from statsd.servers.redis_client import COMMAND_TIMEOUT, READ_MARGIN
 from statsd.settings import Settings
 
@@ -52,7 +53,7 @@ def limits_of(settings: Settings) -> Limits:
     or for three commands of Redis. It hangs when it is silent for longer than each of these.
     """
     read = settings.block + READ_MARGIN
-    statement = POOL_TIMEOUT + CONNECT_TIMEOUT + settings.statement_timeout + ANSWER_MARGIN
+    statement = POOL_TIMEOUT + LONGEST_CONNECT + settings.statement_timeout + ANSWER_MARGIN
     return Limits(
         blocked=BLOCKED_AFTER,
         silent=settings.block + MARGIN,

@@ -15,9 +15,9 @@ import sqlalchemy as sa
 
 from statsd.addresses import postgres
 from statsd.addresses.redis_clients import keepalive_options
-from statsd.errors import SettingsError, UnfitServerError
+from statsd.errors import UnfitServerError
 from statsd.servers import postgres_fitness
-from statsd.servers.errors import brief
+from statsd.servers.errors import brief, is_denied, is_outage
 from statsd.servers.finding import demand
 from statsd.servers.snapshot import Row, Snapshot, Statement
 
@@ -33,6 +33,7 @@ HAS_TRANSACTION_TIMEOUT = 17  # the first version
 
 WITHOUT_WORKERS = "; SET LOCAL max_parallel_workers_per_gather = 0"
 CUSTOM, GENERIC = "force_custom_plan", "force_generic_plan"
+IN_RECOVERY = "SELECT pg_is_in_recovery()"
 REJECTED = "rejected SSL upgrade"  # the words of asyncpg
 # A migration has changed the result of a statement that the connection has prepared.
 OUT_OF_DATE = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
@@ -43,8 +44,8 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg has no ty
 
     is_own = False
     """Whether no pooler stands between, so that its settings last."""
-    used_at = inf
-    """When it was last given back (monotonic)."""
+    used_at = 0.0
+    """When it was last opened, or given back (monotonic)."""
 
     @property
     def itself(self) -> "_Connection":
@@ -128,8 +129,9 @@ class Database:
         for encryption in before:
             try:
                 return await asyncpg.connect(*arguments, ssl=encryption, **options)
-            except (OSError, asyncpg.InvalidAuthorizationSpecificationError) as error:
-                if not _is_about_encryption(error):
+            except _PERHAPS_ENCRYPTION as error:
+                # Of several hosts, the error is that of the last one.
+                if len(self._address.options["host"]) == 1 and not _is_about_encryption(error):
                     raise
         return await asyncpg.connect(*arguments, ssl=last, **options)
 
@@ -167,6 +169,8 @@ class Database:
             limit = "SET LOCAL transaction_timeout = "
             more += f"; {limit}0; {limit}{LONGEST_TRANSACTION}"
         await connection.execute(self._begin[plan] + more)
+        if not connection.is_own:  # a pooler may lead to another server by now
+            _demand_primary(is_standby=await connection.fetchval(IN_RECOVERY))
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[_Connection]:
@@ -183,6 +187,7 @@ class Database:
             connection.used_at = monotonic()
             await pool.release(lent)
         except BaseException as error:
+            connection.used_at = monotonic()
             is_lost = _is_lost(error, connection)
             if isinstance(error, OUT_OF_DATE):
                 await pool.expire_connections()
@@ -199,8 +204,12 @@ class Database:
             async with asyncio.timeout(self._acquire_timeout) as limit:
                 while True:
                     lent = await pool.acquire()
-                    if await _answers(lent.itself):
-                        return lent
+                    try:
+                        if await _answers(lent.itself):
+                            return lent
+                    except BaseException:
+                        lent.itself.terminate()  # which gives it back
+                        raise
                     # A firewall drops all connections that are idle as long.
                     await pool.expire_connections()
                     await pool.release(lent)
@@ -217,6 +226,7 @@ class Database:
         connected. A server that hangs is given up after the time for connecting.
         """
         self._keep_alive(connection)
+        connection.used_at = monotonic()
         self.server_version = connection.get_settings().server_version
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -267,32 +277,38 @@ class Database:
     async def ping(self) -> None:
         """Fail unless the server answers and is the primary; its tables are not looked at."""
         async with self._connection() as connection:
-            _demand_primary(is_standby=await connection.fetchval("SELECT pg_is_in_recovery()"))
+            _demand_primary(is_standby=await connection.fetchval(IN_RECOVERY))
 
     async def check(self) -> None:
         """Fail unless the server can be used: it is the primary, and we can read our tables.
 
-        Raises UnfitServerError where it cannot be used. Raises SettingsError where prepared
-        statements are on and the pooler in front of PostgreSQL loses them.
+        Raises UnfitServerError where it cannot be used, also where prepared statements are on and
+        the pooler in front of PostgreSQL loses them.
         """
         async with self.snapshot() as snapshot:
             await demand(postgres_fitness.findings(snapshot))
         if self._prepared_statements:
             await self.check_prepared_statements()
 
-    async def history(self) -> str:
+    async def history(self) -> str | None:
         """Return the name of the server's history: its system, and the timeline of its log.
 
-        A promoted standby and a restored server have another one, and may lack commits.
+        A promoted standby and a restored server have another one, and may lack commits. None where
+        the server does not tell.
         """
-        [name] = await self.alone(_HISTORY)
-        return str(name[0])
+        try:
+            [name] = await self.alone(_HISTORY)
+        except asyncpg.PostgresError as error:
+            if is_outage(error) and not is_denied(error):
+                raise
+            return None
+        return None if name[0] is None else str(name[0])
 
     async def check_prepared_statements(self) -> None:
         """Prepare one name through two connections, one transaction after the other.
 
         A pooler in transaction mode runs both on the same server connection, which knows the
-        name already unless the pooler keeps track. Raises SettingsError then.
+        name already unless the pooler keeps track. Raises UnfitServerError then.
         """
         name = f"statsd_{uuid.uuid4().hex}"
         async with self._connection() as first, self._connection() as second:
@@ -301,7 +317,7 @@ class Database:
                 try:
                     await connection.prepare("SELECT 1", name=name)
                 except asyncpg.DuplicatePreparedStatementError as error:
-                    raise SettingsError(NEEDS_UNPREPARED) from error
+                    raise UnfitServerError(*NEEDS_UNPREPARED, is_setting=True) from error
                 await connection.execute("ROLLBACK")
 
     async def close(self) -> None:
@@ -312,12 +328,14 @@ class Database:
 
 
 _HISTORY = sa.text(
-    "SELECT system_identifier || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+    "SELECT CASE WHEN NOT pg_is_in_recovery() THEN"
+    " system_identifier || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) END"
     " FROM pg_control_system()"
 )
+LOSES_PREPARED = "the pooler loses them (pgbouncer before 1.21, or max_prepared_statements = 0)"
 NEEDS_UNPREPARED = (
-    "DATABASE_URL leads to a pooler in transaction mode that does not keep prepared statements "
-    "(pgbouncer before 1.21, or max_prepared_statements = 0): set STATSD_PREPARED_STATEMENTS=0"
+    f"prepared statements: {LOSES_PREPARED}",
+    "set STATSD_PREPARED_STATEMENTS=0",
 )
 
 
@@ -350,6 +368,13 @@ _CLOSING = (
 """Errors of a connection that is closed or given back after another error."""
 
 
+_PERHAPS_ENCRYPTION = (
+    OSError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.TargetServerAttributeNotMatched,
+)
+
+
 def _is_about_encryption(error: Exception) -> bool:
     """Say whether another kind of encryption may succeed: what `allow` and `prefer` ask for."""
     is_login = isinstance(error, asyncpg.InvalidAuthorizationSpecificationError)
@@ -374,10 +399,8 @@ async def _answers(connection: _Connection) -> bool:
     try:
         async with asyncio.timeout(PING_TIMEOUT):
             await connection.execute("SELECT 1")
-    except (*_CLOSING, asyncio.CancelledError) as error:
+    except _CLOSING:
         connection.terminate()
-        if isinstance(error, asyncio.CancelledError):
-            raise
         return False
     return True
 

@@ -102,6 +102,8 @@ def is_transient(error: BaseException) -> bool:
 
 def wrong_setting(error: BaseException) -> str | None:
     """Return which setting is wrong, and what would be right; None for errors of other kinds."""
+    if isinstance(error, UnfitServerError):
+        return f"{error}; {error.advice}" if error.is_setting else None
     reason = _wrong_for_redis(error) if is_of_redis(error) else _wrong_for_postgres(error)
     variable = "REDIS_URL" if is_of_redis(error) else "DATABASE_URL"
     return reason and f"{variable}: {reason} ({brief(error)})"
@@ -173,7 +175,7 @@ _ADVICE_BY_TYPE: dict[type[BaseException], str] = {
 }
 _ADVICE = {
     "NOPERM": "grant the right that ACL LOG tells: docs/deployment.md has the least ACL",
-    "42501": "grant SELECT on the tables in docs/deployment.md",
+    "42501": "grant the right that the error names: docs/deployment.md has the least ones",
     "OOM": "raise maxmemory of Redis, or free memory there",
     "MISCONF": "Redis cannot save: see its log, and the space on its disk",
     "NOREPLICAS": "Redis wants more replicas: see min-replicas-to-write",

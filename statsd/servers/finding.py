@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from statsd.errors import SettingsError, UnfitServerError
+from statsd.errors import UnfitServerError
 
 
 class Level(StrEnum):
@@ -35,12 +35,8 @@ class Finding(NamedTuple):
 
 
 async def demand(findings: AsyncIterable[Finding]) -> None:
-    """Raise the first danger among some findings.
-
-    Raises SettingsError where only another setting mends it, and else UnfitServerError.
-    """
-    async for finding in findings:
+    """Raise UnfitServerError for the first danger among some findings."""
+    for finding in [each async for each in findings]:
         if finding.level is Level.DANGER:
-            if finding.is_setting:
-                raise SettingsError(str(finding))
-            raise UnfitServerError(f"{finding.subject}: {finding.sentence}", finding.advice)
+            what = f"{finding.subject}: {finding.sentence}"
+            raise UnfitServerError(what, finding.advice, is_setting=finding.is_setting)

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TypeVar
 
 from statsd.errors import SettingsError
-from statsd.servers.errors import advice, brief, is_outage, told_in_public, wrong_setting
+from statsd.servers.errors import advice, brief, is_transient, told_in_public, wrong_setting
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ async def wait_for(
         try:
             await probe()
         except Exception as error:
-            if not is_outage(error):
+            if not is_transient(error):
                 raise
             reasons[name] = told_in_public(name, error)
             if logged is None or monotonic() - logged >= REMINDER:

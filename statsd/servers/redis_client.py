@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from redis.connection import HiredisRespSerializer
 from redis.typing import EncodableT
 
-from statsd.addresses.redis_clients import async_client, with_checks
+from statsd.addresses.redis_clients import aclose, async_client, with_checks
 
 READ_MARGIN = 5.0  # seconds that a read may take beyond its BLOCK
 COMMAND_TIMEOUT = 10.0  # seconds
@@ -29,12 +29,10 @@ async def redis_client(url: str, *, block: float = 0.0) -> AsyncIterator[Redis]:
         },
     )
     with_checks(client, _PacksQuickly)
-    sentinels = getattr(client.connection_pool, "sentinel_manager", None)
     try:
         yield client
     finally:
-        for each in [client, *(sentinels.sentinels if sentinels else ())]:
-            await each.aclose()
+        await aclose(client)
 
 
 class _PacksQuickly:

@@ -6,6 +6,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from statsd import keys
+from statsd.addresses.redis_clients import aforget_connections
 from statsd.addresses.redis_errors import is_moved
 from statsd.errors import UnfitServerError
 from statsd.servers.finding import Finding, Level, demand
@@ -77,5 +78,5 @@ async def probe(redis: Redis, *others: Redis) -> None:
     except Exception as error:
         if is_moved(error) or isinstance(error, UnfitServerError):
             for each in (redis, *others):
-                await each.connection_pool.disconnect()
+                await aforget_connections(each)
         raise

@@ -97,6 +97,8 @@ class Consumer:
     async def _check_history(self) -> None:
         """Reconcile where another PostgreSQL is the primary: it may lack commits with an event."""
         history = await self._database.history()
+        if history is None:
+            return
         if not await self._queue.is_same_history(history):
             log.warning("PostgreSQL has another history, as after a failover; reconciling")
             await self._queue.enqueue([PendingJob(Reconcile())])
@@ -184,6 +186,7 @@ class Consumer:
             # lost.
             woken = self._wake_up.wake() if enqueued else None
             merged += await self._stream.accept(ids if is_last else (), provenances, ())
+            self.last_finished = monotonic()
             if woken:
                 self._wake_up.repeat(woken)  # its request may have come first, and found no job
             jobs += enqueued

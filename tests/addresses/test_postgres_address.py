@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 from hypothesis import example, given, strategies as st
 
+from statsd.addresses import redis
 from statsd.addresses.parts import ParameterError
 from statsd.addresses.postgres import WANT, PostgresAddress, parse
 from tests.support.certificates import Authority
@@ -129,7 +130,7 @@ REFUSED = {
     "postgresql://u:p@h..x/db": "host",
     f"postgresql://u:p@{'x' * 64}/db": "host",
     "postgresql://u:p@h x/db": "host",
-    "postgresql://u:p@[::1/db": "IPv6",
+    "postgresql://u:p@[::1/db": "host is not valid",
     "postgresql://u:p@h1,h2,h3/db?port=1,2": "ports",
     "postgresql://u:p@h/db?port=abc": "port",
     "postgresql://u:p@h/db?sslmode=no-verify": "sslmode='no-verify': want disable, allow",
@@ -146,8 +147,10 @@ REFUSED = {
     "postgresql://u:p@h/db?connect_timeout=1&connect_timeout=2": "twice",
     "postgresql://u:p@h/db?keepalives_idle=soon": "keepalives_idle='soon'",
     "postgresql://u:p@h/db?sslmod=require": "is sslmode meant",
-    "postgresql://u:p@h/db?teleport=1": "teleport",
-    "postgresql://u:p@h/db?service=x": "service",
+    "postgresql://u:p@h/db?teleport=1": "is port meant",
+    "postgresql://u:p@h/db?service=x": "there are application_name",
+    "postgresql://u:p@h/db?keepalives_idle=99999999999": "want a number",
+    "postgresql://u:p@h/db?sslmode=require&sslrootcert=system": "verify-full",
     "postgresql://u:p@h/db?sslmode": "name=value",
     "postgresql://u:p@h/db?channel_binding=require": "channel_binding='require'",
     "postgresql://u:p@h/db?gssencmode=require": "gssencmode='require'",
@@ -183,6 +186,35 @@ def test_no_text_makes_another_error_and_no_message_has_the_password(
             assert secret not in str(error)  # noqa: PT017 - it may also be accepted
 
 
+SECRETS = (
+    "p[s3cret]w",
+    "s3cret\u2100x",
+    "s3cret\uff1fx",
+    "s3cret?s3cret==",
+    "s3cret/s3cret",
+    "s3cret#x",
+)
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("scheme", ["postgresql", "redis", "redis+sentinel"])
+def test_a_password_that_was_not_encoded_is_not_told(scheme: str, secret: str) -> None:
+    for host in ("h", "h:1", "h,i:x"):
+        try:
+            (parse if scheme == "postgresql" else redis.parse)(f"{scheme}://u:{secret}@{host}/db")
+        except ValueError as error:
+            assert "s3cret" not in str(error)  # noqa: PT017 - it may also be accepted
+
+
+def test_a_password_in_the_query_is_kept_as_libpq_does() -> None:
+    assert options("postgresql://h/db?user=u&password=a+b%20c")["password"] == "a+b c"  # noqa: S105
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "[::1]:5432"])
+def test_an_ipv6_address_may_stand_in_the_query(host: str) -> None:
+    assert options(f"postgresql://u:p@/db?host={host}") == PLAIN | {"host": ["::1"]}
+
+
 # --- encryption
 
 
@@ -208,6 +240,7 @@ def modes(address: PostgresAddress) -> list[object]:
         ("sslmode=verify-ca&sslrootcert={ca}", [(True, False)]),
         ("sslmode=verify-full&sslrootcert={ca}", [(True, True)]),
         ("sslmode=verify-full&sslrootcert=system", [(True, True)]),
+        ("sslrootcert=system", [(True, True)]),
         ("ssl=verify-full&sslrootcert={ca}", [(True, True)]),
     ],
 )

@@ -90,7 +90,7 @@ REFUSED = {
     "rediss://cache?ssl_ca_certs=/no/ca.pem": "/no/ca.pem",
     "rediss://cache?ssl_keyfile=/no/key.pem": "ssl_certfile",
     "redis://cache?socket_timeot=1": "is socket_timeout meant",
-    "redis://cache?unknown=1": "unknown",
+    "redis://cache?unknown=1": "there are client_name",
     "redis+sentinel://one:1": "service",
     "redis+sentinel://one:1,/main": "host",
     "redis+sentinel:///main": "host",

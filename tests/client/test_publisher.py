@@ -5,6 +5,7 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
 
@@ -18,6 +19,7 @@ from statsd.client import AsyncPublisher, Publisher, listen
 from statsd.dev import embedded
 from statsd.events import BeltsUpdate, ChallengeSolve, Event, UserUpdate, decode
 from tests.client import ctfd
+from tests.support.moving_names import moving_name
 
 Publish = Callable[..., Awaitable[tuple[int, Any]]]
 
@@ -201,6 +203,43 @@ async def test_switched_off_nothing_is_published(
     assert (await publish(redis_server.url, *EVENTS, enabled=True))[0] == 3
     monkeypatch.setenv("BACKGROUND_STATS_ENABLED", "perhaps")
     assert (await publish(redis_server.url, *EVENTS))[0] == 3  # the default
+
+
+def test_threads_that_publish_to_a_demoted_redis_lose_nothing_and_raise_nothing() -> None:
+    """Each sees the refusal, and lets the connections go that others use."""
+    with (
+        embedded.redis() as before,
+        embedded.redis() as after,
+        moving_name(before.port) as name,
+        redis.Redis.from_url(before.url) as old,
+        redis.Redis.from_url(after.url) as new,
+    ):
+        publisher = Publisher.from_url(f"redis://127.0.0.1:{name.port}")
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(publisher.publish, [UserUpdate(1)] * 64))
+            name.move_to(after.port)
+            old.replicaof("127.0.0.1", after.port)
+            list(threads.map(publisher.publish, [UserUpdate(2)] * 400))
+        publisher.close()
+        assert (publisher.failed, new.xlen(keys.STREAM)) == (0, 400)
+
+
+async def test_tasks_that_publish_to_a_demoted_redis_lose_nothing_and_raise_nothing() -> None:
+    with (
+        embedded.redis() as before,
+        embedded.redis() as after,
+        moving_name(before.port) as name,
+        redis.Redis.from_url(before.url) as old,
+        redis.Redis.from_url(after.url) as new,
+    ):
+        publisher = AsyncPublisher.from_url(f"redis://127.0.0.1:{name.port}")
+        await asyncio.gather(*(publisher.publish(UserUpdate(1)) for _ in range(40)))
+        name.move_to(after.port)
+        old.replicaof("127.0.0.1", after.port)
+        for _ in range(10):
+            await asyncio.gather(*(publisher.publish(UserUpdate(2)) for _ in range(40)))
+        await publisher.aclose()
+        assert (publisher.failed, new.xlen(keys.STREAM)) == (0, 400)
 
 
 async def test_the_address_is_that_of_the_environment(

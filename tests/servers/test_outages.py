@@ -96,6 +96,9 @@ OUTAGES = [
     answered("NOREPLICAS Not enough good replicas to write."),
     answered("ERR max number of clients reached"),
     answered("NOPERM this user has no permissions to run the 'eval' command"),
+    answered(
+        "ERR ACL failure in script: User statsd has no permissions to run the 'xgroup|create'"
+    ),
     answered("ERR The user executing the script can't run this command or subcommand script: 1"),
     answered("TRYAGAIN Multiple keys request during rehashing of slot"),
     answered("CLUSTERDOWN Hash slot not served"),

@@ -69,7 +69,8 @@ async def test_a_cancelled_wait_for_a_connection_keeps_its_place_in_the_pool(
 async def test_a_new_connection_that_is_lost_at_once_is_an_outage(
     pair: Database, database: str
 ) -> None:
-    connection = await asyncpg.connect(database)
+    own = database_module._Connection
+    connection = await asyncpg.connect(database, connection_class=own)
     await connection.close()
     with pytest.raises(ConnectionError, match="closed"):
         await pair._set_up(connection)
@@ -88,6 +89,43 @@ async def test_closing_the_pool_does_not_wait_long_for_a_connection_in_use(
 
     with pytest.raises(ConnectionError):
         await close_while_in_use()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_the_primary_is_found_beside_a_host_that_is_down(database: str, order: int) -> None:
+    """Without TLS, which is tried first; the error is that of the host that is down."""
+    url = sa.make_url(database)
+    hosts = [f"{url.host}:{url.port}", "127.0.0.1:1"][::order]
+    text = f"postgresql://{url.username}@{','.join(hosts)}/{url.database}"
+    found = Database(text, pool_size=1, statement_timeout=5, prepared_statements=True)
+    await found.ping()
+    await found.close()
+
+
+async def test_a_ping_that_fails_in_any_way_gives_the_connection_back(
+    pair: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pair.ping()
+    monkeypatch.setattr(database_module, "IDLE", -1.0)
+
+    async def fail(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("the handler is closed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncpg.Connection, "execute", fail)
+        with pytest.raises(RuntimeError):
+            await pair.ping()
+    assert pair.pool_in_use == 0
+    await pair.ping()
+
+
+async def test_a_history_that_the_server_does_not_tell_is_none(
+    pair: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "/" in str(await pair.history())
+    for unknown in ("SELECT no_such_function()", "SELECT NULL", "SELECT pg_read_file('x') FROM no"):
+        monkeypatch.setattr(database_module, "_HISTORY", sa.text(unknown))
+        assert await pair.history() is None
 
 
 async def test_a_pool_that_was_never_used_can_be_closed(pair: Database) -> None:

@@ -204,12 +204,16 @@ def _other_authority(stack: ExitStack, healthy: Healthy) -> str:
     )
 
 
-def _denied(stack: ExitStack, _healthy: Healthy) -> str:
+def _denied(stack: ExitStack, _healthy: Healthy, command: str = "xreadgroup") -> str:
     server = stack.enter_context(embedded.redis())
     with redis.Redis.from_url(server.url) as client:
-        rules = {"keys": ["*"], "categories": ["+@all"], "commands": ["-xreadgroup"]}
+        rules = {"keys": ["*"], "categories": ["+@all"], "commands": [f"-{command}"]}
         client.acl_setuser("statsd", enabled=True, passwords=["+secret"], **rules)
     return server.url.replace("//", "//statsd:secret@")
+
+
+def _denied_group(stack: ExitStack, healthy: Healthy) -> str:
+    return _denied(stack, healthy, "xgroup")
 
 
 def _fill(client: "redis.Redis") -> None:
@@ -291,6 +295,12 @@ SYSTEMS: Mapping[str, Sick] = {
         "The user of Redis lacks a right",
         "Grant what `ACL LOG` shows; the least ACL is in docs/deployment.md.",
         _cache(_denied),
+        ends=False,
+    ),
+    "denied at the start": Sick(
+        "The user of Redis may not make the consumer group",
+        "As above.",
+        _cache(_denied_group),
         ends=False,
     ),
     "full": Sick(

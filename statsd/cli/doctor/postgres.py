@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import sqlalchemy as sa
 
-from statsd.errors import SettingsError
-from statsd.servers.database import Database
+from statsd.errors import UnfitServerError
+from statsd.servers.database import LOSES_PREPARED, Database
 from statsd.servers.finding import Finding, Level
 from statsd.servers.outages import checked
 from statsd.servers.postgres_fitness import findings
@@ -55,10 +55,10 @@ async def prepared_statements(database: Database, *, wanted: bool) -> AsyncItera
     subject = "prepared statements"
     try:
         await database.check_prepared_statements()
-    except SettingsError:
+    except UnfitServerError:
         if wanted:
-            lost = "the pooler loses them (pgbouncer before 1.21, or max_prepared_statements = 0)"
-            yield Finding(Level.DANGER, subject, lost, "set STATSD_PREPARED_STATEMENTS=0")
+            advice = "set STATSD_PREPARED_STATEMENTS=0"
+            yield Finding(Level.DANGER, subject, LOSES_PREPARED, advice)
         else:
             yield Finding(Level.OK, subject, "off, as the pooler requires")
     else:
