@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from statsd.errors import StatsdError
-from statsd.servers.errors import is_transient, told, told_in_public
+from statsd.servers.errors import NoAnswerError, is_transient, told, told_in_public
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ async def failing(probe: Probe, seconds: float) -> Exception | None:
         async with asyncio.timeout(seconds):
             await probe()
     except TimeoutError:
-        return TimeoutError(f"no answer in {seconds:g} seconds")
+        return NoAnswerError(f"no answer in {seconds:g} seconds")
     except Exception as error:
         if not isinstance(error, StatsdError) and not is_transient(error):
             raise

@@ -195,9 +195,15 @@ _ADVICE = {
 _ANY_ADVICE = "`statsd doctor` checks both servers"
 
 
+class NoAnswerError(TimeoutError):
+    """A probe of ours had no answer in time; the text is ours."""
+
+
 def told(server: str, error: BaseException) -> str:
     """Return why a server does not serve, as a sentence with advice."""
-    what = str(error) if isinstance(error, StatsdError) else _does_not(server, brief(error))
+    own = isinstance(error, (StatsdError, NoAnswerError))
+    why = str(error) if own else brief(error)
+    what = why if isinstance(error, StatsdError) else _does_not(server, why)
     return what if isinstance(error, SettingsError) else f"{what}; {advice(error)}"
 
 
@@ -205,7 +211,7 @@ def told_in_public(server: str, error: BaseException) -> str:
     """Return the same without the server's own text, which may name roles and addresses."""
     if isinstance(error, SettingsError):
         return str(error).partition(" (")[0]
-    if isinstance(error, StatsdError):
+    if isinstance(error, (StatsdError, NoAnswerError)):
         return told(server, error)
     return f"{_does_not(server, code_of(error) or type(error).__name__)}; {advice(error)}"
 

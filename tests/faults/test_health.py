@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from statsd import keys
 from statsd.dev import embedded
 from statsd.events import ChallengeSolve, DojoStatsUpdate
 from statsd.observability.liveness import BLOCKED_AFTER
@@ -198,13 +199,14 @@ def test_a_draining_daemon_is_not_reported_as_blocked(site: Site) -> None:
     site.finished = True  # no daemon is left to complete the jobs
 
 
-def test_an_error_in_a_probe_ends_the_daemon_like_any_other_error(
+def test_an_error_of_the_reporter_ends_the_daemon_like_any_other_error(
     site: Site, observed: ObservedDaemon
 ) -> None:
     """The exit code is 1. With 0, a supervisor might not restart the daemon."""
-    site.cache.acl_setuser("default", enabled=True, commands=["-ping"])
+    site.cache.delete(keys.DAEMONS)
+    site.cache.set(keys.DAEMONS, "no hash")
     code = observed.daemon.process.wait(SECONDS)
-    site.cache.acl_setuser("default", enabled=True, commands=["+ping"])
+    site.cache.delete(keys.DAEMONS)
     assert code == 1
     assert observed.daemon.lines("the daemon failed")
     site.finished = True

@@ -7,6 +7,7 @@ from time import monotonic
 
 import pytest
 
+from statsd import keys
 from tests.faults.harness import Site
 from tests.support.pipes import Pipe, pipe
 from tests.support.processes import DEADLINE, Daemon, environment, eventually, free_port, get
@@ -18,6 +19,7 @@ DRAIN = 2.0  # seconds
 MARGIN = 10.0  # seconds, for leaving, for the end of the log, and for a busy machine
 LINES = 3
 SMALL = f"""
+from statsd import keys
 from statsd.__main__ import main
 from statsd.observability import log_writer
 
@@ -134,9 +136,10 @@ def test_a_daemon_works_and_ends_when_its_output_is_closed(
 def test_a_daemon_that_fails_ends_while_its_output_is_full(site: Site, output: Pipe) -> None:
     output.fill()
     silent = SilentDaemon(site, output.writer)
-    site.cache.acl_setuser("default", enabled=True, commands=["-ping"])
+    site.cache.delete(keys.DAEMONS)
+    site.cache.set(keys.DAEMONS, "no hash")
     code = silent.daemon.process.wait(DEADLINE)
-    site.cache.acl_setuser("default", enabled=True, commands=["+ping"])
+    site.cache.delete(keys.DAEMONS)
     assert code == 1
     site.finished = True
 
