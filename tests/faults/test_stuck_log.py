@@ -19,7 +19,6 @@ DRAIN = 2.0  # seconds
 MARGIN = 10.0  # seconds, for leaving, for the end of the log, and for a busy machine
 LINES = 3
 SMALL = f"""
-from statsd import keys
 from statsd.__main__ import main
 from statsd.observability import log_writer
 
