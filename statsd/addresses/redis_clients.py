@@ -142,6 +142,9 @@ def with_checks(client: C, *kinds: type) -> C:
     return client
 
 
+_MARK = "update_active_connections_for_reconnect"  # redis-py 6.3 and later have it
+
+
 def forget_connections(client: redis.Redis) -> None:
     """Let each connection be opened anew before its next use: the server has changed.
 
@@ -149,14 +152,16 @@ def forget_connections(client: redis.Redis) -> None:
     """
     with suppress(*TROUBLE):
         client.connection_pool.disconnect(inuse_connections=False)
-    client.connection_pool.update_active_connections_for_reconnect()
+    if mark := getattr(client.connection_pool, _MARK, None):
+        mark()
 
 
 async def aforget_connections(client: redis.asyncio.Redis) -> None:
     """As `forget_connections`, for asyncio."""
     with suppress(*ASYNC_TROUBLE):
         await client.connection_pool.disconnect(inuse_connections=False)
-    await client.connection_pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
+    if mark := getattr(client.connection_pool, _MARK, None):
+        await mark()
 
 
 def close(client: redis.Redis) -> None:

@@ -8,6 +8,20 @@ _PIPELINE = "of pipeline caused error: "
 _DENIED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
 
 
+_BY_TYPE: dict[type[Exception], str] = {
+    redis.exceptions.MovedError: "MOVED",  # before AskError, of which it is a kind
+    redis.exceptions.AskError: "ASK",
+    redis.exceptions.BusyLoadingError: "LOADING",
+    redis.exceptions.ClusterDownError: "CLUSTERDOWN",
+    redis.exceptions.MasterDownError: "MASTERDOWN",
+    redis.exceptions.NoPermissionError: "NOPERM",
+    redis.exceptions.OutOfMemoryError: "OOM",
+    redis.exceptions.ReadOnlyError: "READONLY",
+    redis.exceptions.TryAgainError: "TRYAGAIN",
+}
+"""Codes that earlier versions of redis-py tell by the type alone."""
+
+
 def code_of(error: BaseException | None) -> str:
     """Return the code of an error reply of Redis, such as `BUSY`; empty where it has none."""
     if not isinstance(error, redis.RedisError):
@@ -18,6 +32,9 @@ def code_of(error: BaseException | None) -> str:
     code = getattr(error, "status_code", None)
     if isinstance(code, str):
         return code
+    for kind, name in _BY_TYPE.items():
+        if isinstance(error, kind):
+            return name
     first = text.split(" ", 1)[0]
     return first if first.isupper() and first.isalpha() else ""
 

@@ -35,6 +35,7 @@ log = logging.getLogger("statsd.client")
 
 TOTAL_TIMEOUT = 1.0  # seconds for each 5,000 events; only asyncio can interrupt anywhere
 TOTAL_EVENTS = 5_000
+MOST_RESENDS = 3
 
 
 class _Counts:
@@ -115,10 +116,13 @@ class Publisher(_Counts):
         if not entries:
             return 0
         replies = self._sent(entries)
-        if any(map(is_moved, replies)):
-            # After a failover the URL leads to another server, but old connections do not.
-            forget_connections(self._client)
+        # After a failover the URL leads to another server, but old connections do not. Another
+        # thread may give one back meanwhile.
+        for _ in range(MOST_RESENDS):
             refused = [i for i, reply in enumerate(replies) if is_moved(reply)]
+            if not refused:
+                break
+            forget_connections(self._client)
             for i, reply in zip(refused, self._sent([entries[i] for i in refused]), strict=True):
                 replies[i] = reply
         return self.count(events, replies)
@@ -158,9 +162,11 @@ class AsyncPublisher(_Counts):
         if not entries:
             return 0
         replies = await self._sent(entries)
-        if any(map(is_moved, replies)):
-            await aforget_connections(self._client)
+        for _ in range(MOST_RESENDS):
             refused = [i for i, reply in enumerate(replies) if is_moved(reply)]
+            if not refused:
+                break
+            await aforget_connections(self._client)
             again = await self._sent([entries[i] for i in refused])
             for i, reply in zip(refused, again, strict=True):
                 replies[i] = reply

@@ -22,9 +22,6 @@ _REDIS = (
     redis.ConnectionError,  # refused, lost, loading
     redis.TimeoutError,
     redis.InvalidResponse,  # something else answers at this port
-    redis.exceptions.ReadOnlyError,  # a replica, during a failover
-    redis.exceptions.MasterDownError,  # a replica that lost its primary
-    redis.exceptions.OutOfMemoryError,
 )
 _POSTGRES = (
     OSError,  # refused, reset, no such host; TimeoutError is one too
