@@ -6,7 +6,8 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from statsd import schema
+from statsd import keys, schema
+from statsd.calculators.dojo_arrays import Exports
 from statsd.calculators.user_entries import UserEntries, grouped
 from statsd.jobs.pending import PendingJob
 from tests.oracles.stored_boards import check, world_of
@@ -106,3 +107,25 @@ async def test_a_solve_of_a_user_who_was_hidden_meanwhile_takes_the_others_away(
     await dojo_site.solve(0, 1)
     await dojo_site.answer()
     check(cache, world_of(dojo_site.webapp.engine))
+
+
+async def test_arrays_after_an_interrupted_pass_go_with_their_dojo(
+    dojo_site: DojoSite, cache: "redis.Redis"
+) -> None:
+    """The pass has installed the state, and was killed before it wrote arrays and their index."""
+    await dojo_site.answer()
+    cache.hdel(keys.KEY_INDEX, dojo_site.whole.name)
+    cache.delete(*cache.keys("stats:scoreboard:*"), *cache.keys("stats:crews:*"))
+    await dojo_site.solve(0, 1)
+    await dojo_site.answer({UserEntries.kind, Exports.kind})
+    assert cache.keys("stats:scoreboard:*")
+    with dojo_site.webapp.engine.begin() as connection:
+        for table in reversed(schema.metadata.sorted_tables):
+            if "dojo_id" in table.columns:
+                connection.execute(sa.delete(table))
+    await dojo_site.queue.enqueue([PendingJob(dojo_site.whole)])
+    await dojo_site.answer()
+    left = [
+        key for kind in ("scoreboard", "crews", "scores") for key in cache.keys(f"stats:{kind}:*")
+    ]
+    assert left == []

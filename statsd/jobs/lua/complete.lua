@@ -121,6 +121,21 @@ local function update_key_index(name, before, now)
   end
 end
 
+-- Add keys that were written for another job to its index. A pass that was interrupted has left none.
+local function add_to_key_index(owner, values)
+  local index, missing = redis.call('HGET', KEY_INDEX, owner) or '[]', {}
+  for _, each in ipairs(values) do
+    local key = each[1]
+    if not (hooks.leaves_out(key) or index:find('"' .. key .. '"', 1, true)) then
+      missing[#missing + 1] = key
+    end
+  end
+  if #missing == 0 then return end
+  local all = cjson.decode(index)
+  for _, key in ipairs(missing) do all[#all + 1] = key end
+  redis.call('HSET', KEY_INDEX, owner, cjson.encode(all))
+end
+
 -- There is one moment for each job, from its newest answer.
 local function set_next_change(name, moment)
   if moment then
@@ -158,7 +173,11 @@ local function complete(answer)
     return 'stale', 0
   end
   local own = provenance
-  local unchanged = hooks.may_write(answer) and write(owner, answer.values) or 0
+  local unchanged = 0
+  if hooks.may_write(answer) then
+    unchanged = write(owner, answer.values)
+    if answer.owner then add_to_key_index(owner, answer.values) end
+  end
   if answer.jobs then
     enqueue_all(answer.jobs)
     acknowledge_solves(answer.acknowledged)
