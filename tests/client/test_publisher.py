@@ -24,7 +24,7 @@ from tests.support.processes import DEADLINE
 
 Publish = Callable[..., Awaitable[tuple[int, Any]]]
 
-PATIENT = {"socket_timeout": DEADLINE, "socket_connect_timeout": DEADLINE}
+PATIENT: dict[str, Any] = {"socket_timeout": DEADLINE, "socket_connect_timeout": DEADLINE}
 """For tests in which a busy machine must not cost an event."""
 EVENTS = [ChallengeSolve(1, 2), UserUpdate(1), UserUpdate(2)]
 BOUND = 20.0  # seconds; on an idle machine it is one second
