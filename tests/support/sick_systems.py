@@ -104,6 +104,7 @@ def _without_details(line: str) -> str:
     line = re.sub(r"/tmp/[^\s'\"]*/", "/…/", line)  # noqa: S108 - a pattern
     line = re.sub(r"(127\.0\.0\.1|localhost)(:|', |, )\d+", r"\1\2…", line)
     line = re.sub(r"script: \w+, on @user_script:\d+", "script", line)
+    line = re.sub(r"gaierror: \[Errno -\d+\] [\w ]*\w", "gaierror: …", line)
     line = re.sub(r"\s+", " ", line).strip()
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
 
