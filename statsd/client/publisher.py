@@ -157,7 +157,10 @@ class AsyncPublisher(_Counts):
         return cls(async_client(url, options), enabled=enabled)
 
     async def publish(self, *events: Event) -> int:
-        """As `Publisher.publish`, within one second in all (for each 5,000 events)."""
+        """As `Publisher.publish`, within one second (for each 5,000 events).
+
+        After a failover, refused events are sent up to three times more, a second each at most.
+        """
         entries = self.entries(events)
         if not entries:
             return 0
