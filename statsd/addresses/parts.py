@@ -5,7 +5,8 @@ Errors are ValueErrors. No message quotes the address, since it may hold a passw
 
 import difflib
 import ssl
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -72,8 +73,21 @@ def checked_host(name: str) -> str:
     return name
 
 
+@contextmanager
+def wanting(form: str) -> Iterator[None]:
+    """Add the form that is right to errors about the whole address, not about a parameter."""
+    try:
+        yield
+    except ParameterError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{error}; {form}") from None
+
+
 def split(text: str) -> SplitResult:
     """Split a URL. The errors of the library would quote a password."""
+    if "#" in text:
+        raise ValueError(f"# has no meaning here; {IN_PASSWORDS}")
     try:
         return urlsplit(text)
     except ValueError:

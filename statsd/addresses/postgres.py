@@ -63,12 +63,8 @@ class PostgresAddress(NamedTuple):
 
 def parse(text: str) -> PostgresAddress:
     """Return the address in a text. Raises ValueError, which does not quote it."""
-    try:
+    with parts.wanting(WANT):
         return _parse(text.strip())
-    except ParameterError:
-        raise
-    except ValueError as error:
-        raise ValueError(f"{error}; {WANT}") from None
 
 
 def _parse(text: str) -> PostgresAddress:
@@ -78,8 +74,6 @@ def _parse(text: str) -> PostgresAddress:
     if scheme.partition("+")[0] not in _SCHEMES:
         raise ValueError("the scheme is not that of PostgreSQL")
     url = parts.split(text)
-    if "#" in text:
-        raise ValueError(f"# has no meaning here; {parts.IN_PASSWORDS}")
     given = _parameters(url.query)
     user, password, rest = parts.login_in(url.netloc)
     hosts = list(_hosts(given.get("host") or unquote(rest), given.get("port", "")))

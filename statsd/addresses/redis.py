@@ -60,12 +60,8 @@ class RedisAddress(NamedTuple):
 
 def parse(text: str) -> RedisAddress:
     """Return the address in a text. Raises ValueError, which does not quote it."""
-    try:
+    with parts.wanting(WANT):
         return _parse(text.strip())
-    except ParameterError:
-        raise
-    except ValueError as error:
-        raise ValueError(f"{error}; {WANT}") from None
 
 
 def _parse(text: str) -> RedisAddress:
@@ -73,8 +69,6 @@ def _parse(text: str) -> RedisAddress:
     if not separator or scheme not in _SCHEMES:
         raise ValueError("the value is not an address of Redis")
     url = parts.split(text)
-    if "#" in text:
-        raise ValueError(f"# has no meaning here; {parts.IN_PASSWORDS}")
     known = ("db", *_LOGIN, *_SENTINEL_LOGIN, *_TLS, *OURS)
     given = parts.parameters_in(url.query, known)
     is_tls, is_sentinel = scheme.startswith("rediss"), scheme.endswith("sentinel")

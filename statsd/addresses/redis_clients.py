@@ -142,9 +142,6 @@ def with_checks(client: C, *kinds: type) -> C:
     return client
 
 
-_MARK = "update_active_connections_for_reconnect"  # redis-py 6.3 and later have it
-
-
 def forget_connections(client: redis.Redis) -> None:
     """Let each connection be opened anew before its next use: the server has changed.
 
@@ -152,16 +149,14 @@ def forget_connections(client: redis.Redis) -> None:
     """
     with suppress(*TROUBLE):
         client.connection_pool.disconnect(inuse_connections=False)
-    if mark := getattr(client.connection_pool, _MARK, None):
-        mark()
+    client.connection_pool.update_active_connections_for_reconnect()
 
 
 async def aforget_connections(client: redis.asyncio.Redis) -> None:
     """As `forget_connections`, for asyncio."""
     with suppress(*ASYNC_TROUBLE):
         await client.connection_pool.disconnect(inuse_connections=False)
-    if mark := getattr(client.connection_pool, _MARK, None):
-        await mark()
+    await client.connection_pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
 
 
 def close(client: redis.Redis) -> None:

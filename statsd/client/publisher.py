@@ -1,9 +1,10 @@
 """Publishing to the stream, from inside a web request.
 
 Publishing never breaks a request and delays it by about a second at most. The clients made by
-`from_url` wait half a second to connect and half a second for an answer, and do not retry. (The
-time in which the operating system resolves a host name comes on top.) Events that Redis did not
-take are logged and counted. The daemon finds solves without an event within seconds, by its search
+`from_url` wait half a second to connect and half a second for an answer. (The time in which the
+operating system resolves a host name comes on top.) Only events that a replica refused are sent
+again, since after a failover the URL leads to another server. Events that Redis did not take are
+logged and counted. The daemon finds solves without an event within seconds, by its search
 for missed solves, and other changes later, by the drift audit.
 """
 
@@ -73,13 +74,12 @@ class _Counts:
         self.published += accepted
         return accepted
 
-    def lose(self, events: Sequence[Event], error: Exception) -> int:
-        """Count and log events that were not published; return 0, the number of published ones."""
+    def lose(self, events: Sequence[Event], error: Exception) -> None:
+        """Count and log events that were not published."""
         self.failed += len(events)
         types = ", ".join(sorted({event.type for event in events}))
         # Only types and a count: payloads and error texts may contain names or passwords.
         log.warning("%d events not published (%s): %s", len(events), types, type(error).__name__)
-        return 0
 
 
 class Publisher(_Counts):

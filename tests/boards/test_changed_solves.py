@@ -11,8 +11,8 @@ from statsd.calculators.dojo_arrays import Exports
 from statsd.calculators.user_entries import UserEntries, grouped
 from statsd.jobs.pending import PendingJob
 from tests.oracles.stored_boards import check, world_of
-from tests.support.dojo_site import DojoSite, accept
-from tests.support.webapp import Submission, User
+from tests.support.dojo_site import DojoSite
+from tests.support.webapp import User
 
 
 def job_of(site: DojoSite, user: User) -> UserEntries:
@@ -55,14 +55,7 @@ async def test_a_deleted_solve_takes_only_its_own_entries_away(
     for challenge in (1, 2):
         await dojo_site.solve(0, challenge)
     await dojo_site.answer()
-    with dojo_site.webapp.sessions.begin() as session:
-        own = sa.and_(
-            schema.submissions.c.user_id == dojo_site.users[0].id,
-            schema.submissions.c.challenge_id == dojo_site.challenges[1],
-        )
-        for solve in session.scalars(sa.select(Submission).where(own)):
-            session.delete(solve)
-    await accept(dojo_site)
+    await dojo_site.delete_solve(0, 1)
     assert await looked_up(dojo_site) == {job_of(dojo_site, dojo_site.users[0]): []}
     await dojo_site.answer()
     check(cache, world_of(dojo_site.webapp.engine))

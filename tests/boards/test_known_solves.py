@@ -12,8 +12,8 @@ from statsd.calculators.activity import Activity
 from statsd.jobs.pending import PendingJob
 from tests.oracles.naive_awards import activity as naive_activity
 from tests.oracles.stored_boards import value_of, world_of
-from tests.support.dojo_site import DojoSite, accept
-from tests.support.webapp import Submission, now
+from tests.support.dojo_site import DojoSite
+from tests.support.webapp import now
 
 
 async def answered(site: DojoSite) -> tuple[int, ...] | None:
@@ -58,14 +58,7 @@ async def test_the_next_solve_is_looked_up_with_the_known_ones(
 
 
 async def test_a_deleted_solve_is_no_longer_known(site: DojoSite, cache: "redis.Redis") -> None:
-    with site.webapp.sessions.begin() as session:
-        own = sa.and_(
-            schema.submissions.c.user_id == site.users[0].id,
-            schema.submissions.c.challenge_id == site.challenges[1],
-        )
-        for solve in session.scalars(sa.select(Submission).where(own)):
-            session.delete(solve)
-    await accept(site)
+    await site.delete_solve(0, 1)
     assert await answered(site) is None  # an event of the activity is published too
     check(site, cache)
     await site.solve(0, 2)

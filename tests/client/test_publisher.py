@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import redis
@@ -208,8 +208,17 @@ async def test_switched_off_nothing_is_published(
     assert (await publish(redis_server.url, *EVENTS))[0] == 3  # the default
 
 
-def test_threads_that_publish_to_a_demoted_redis_lose_nothing_and_raise_nothing() -> None:
-    """Each sees the refusal, and lets the connections go that others use."""
+class Demotion(NamedTuple):
+    """A Redis that becomes a replica of another one, which then has its name."""
+
+    url: str
+    happens: Callable[[], object]
+    primary: "redis.Redis"
+    """A client of the Redis that has the name in the end."""
+
+
+@pytest.fixture
+def demotion() -> Iterator[Demotion]:
     with (
         embedded.redis() as before,
         embedded.redis() as after,
@@ -217,35 +226,38 @@ def test_threads_that_publish_to_a_demoted_redis_lose_nothing_and_raise_nothing(
         redis.Redis.from_url(before.url) as old,
         redis.Redis.from_url(after.url) as new,
     ):
-        publisher = Publisher.from_url(f"redis://127.0.0.1:{name.port}", **PATIENT)
-        with ThreadPoolExecutor(8) as threads:
-            list(threads.map(publisher.publish, [UserUpdate(1)] * 64))
+
+        def happens() -> None:
             name.move_to(after.port)
             old.replicaof("127.0.0.1", after.port)
-            list(threads.map(publisher.publish, [UserUpdate(2)] * 400))
-        publisher.close()
-        assert (publisher.failed, new.xlen(keys.STREAM)) == (0, 400)
+
+        yield Demotion(f"redis://127.0.0.1:{name.port}", happens, new)
+
+
+def test_threads_that_publish_to_a_demoted_redis_lose_nothing_and_raise_nothing(
+    demotion: Demotion,
+) -> None:
+    """Each sees the refusal, and lets the connections go that others use."""
+    publisher = Publisher.from_url(demotion.url, **PATIENT)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(publisher.publish, [UserUpdate(1)] * 64))
+        demotion.happens()
+        list(threads.map(publisher.publish, [UserUpdate(2)] * 400))
+    publisher.close()
+    assert (publisher.failed, demotion.primary.xlen(keys.STREAM)) == (0, 400)
 
 
 async def test_tasks_that_publish_to_a_demoted_redis_lose_nothing_and_raise_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+    demotion: Demotion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publisher_module, "TOTAL_TIMEOUT", DEADLINE)
-    with (
-        embedded.redis() as before,
-        embedded.redis() as after,
-        moving_name(before.port) as name,
-        redis.Redis.from_url(before.url) as old,
-        redis.Redis.from_url(after.url) as new,
-    ):
-        publisher = AsyncPublisher.from_url(f"redis://127.0.0.1:{name.port}", **PATIENT)
-        await asyncio.gather(*(publisher.publish(UserUpdate(1)) for _ in range(40)))
-        name.move_to(after.port)
-        old.replicaof("127.0.0.1", after.port)
-        for _ in range(10):
-            await asyncio.gather(*(publisher.publish(UserUpdate(2)) for _ in range(40)))
-        await publisher.aclose()
-        assert (publisher.failed, new.xlen(keys.STREAM)) == (0, 400)
+    publisher = AsyncPublisher.from_url(demotion.url, **PATIENT)
+    await asyncio.gather(*(publisher.publish(UserUpdate(1)) for _ in range(40)))
+    demotion.happens()
+    for _ in range(10):
+        await asyncio.gather(*(publisher.publish(UserUpdate(2)) for _ in range(40)))
+    await publisher.aclose()
+    assert (publisher.failed, demotion.primary.xlen(keys.STREAM)) == (0, 400)
 
 
 async def test_the_address_is_that_of_the_environment(

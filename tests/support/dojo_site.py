@@ -3,9 +3,10 @@
 from datetime import timedelta
 
 import redis
+import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from statsd import keys
+from statsd import keys, schema
 from statsd.calculators.dojo_arrays import Boards, Exports
 from statsd.calculators.dojo_stats import DojoStats
 from statsd.calculators.user_entries import UserEntries
@@ -18,7 +19,7 @@ from tests.oracles import naive
 from tests.oracles.naive import Row
 from tests.oracles.stored_boards import prefix_of, value_of, world_of
 from tests.support.daemon_parts import Parts
-from tests.support.webapp import Dojo, User, WebApp, now
+from tests.support.webapp import Dojo, Submission, User, WebApp, now
 
 QUICK = {UserEntries.kind, DojoStats.kind}
 
@@ -63,6 +64,17 @@ class DojoSite(Parts):
         self.webapp.solve(self.users[user], self.challenges[challenge], **options)
         while await self.cache.xlen(keys.STREAM):
             await self.consumer.step()
+
+    async def delete_solve(self, user: int, challenge: int) -> None:
+        """Delete a solve and consume the events."""
+        with self.webapp.sessions.begin() as session:
+            own = sa.and_(
+                schema.submissions.c.user_id == self.users[user].id,
+                schema.submissions.c.challenge_id == self.challenges[challenge],
+            )
+            for solve in session.scalars(sa.select(Submission).where(own)):
+                session.delete(solve)
+        await accept(self)
 
     def check_stats(self, cache: "redis.Redis") -> None:
         """Assert that the cached statistics of the dojo agree with the definition."""
