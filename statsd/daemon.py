@@ -6,7 +6,7 @@ import logging
 import platform
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 
@@ -45,6 +45,7 @@ from statsd.servers import redis_fitness
 from statsd.servers.database import Database
 from statsd.servers.docker import Containers, Engines
 from statsd.servers.errors import is_outage, is_transient
+from statsd.servers.finding import Finding, Level
 from statsd.servers.outages import OutageWaiter, checked, pause_unless, wait_for
 from statsd.servers.redis_client import redis_client
 from statsd.settings import Settings, declared
@@ -147,12 +148,24 @@ class Daemon:
             await self._consumer.recover()
             leases_released = await self._queue.release()
             await self._enqueue_first_jobs()
+            found = [
+                *redis_fitness.judged(await self._cache.info()),
+                *await self._database.findings(),
+            ]
         except Exception as error:
             if not is_transient(error):
                 raise
             self._runner.lost_server("start", error)
             return False
         self._runner.works("start")
+        self._log_start(leases_released, found)
+        return True
+
+    def _log_start(self, leases_released: int, findings: Sequence[Finding]) -> None:
+        for each in findings:
+            if each.level is Level.WARNING:
+                fields = {"server": each.subject, "found": [each.sentence], "advice": each.advice}
+                log.warning("a server is not as it should be", extra=fields)
         log.info(
             "started",
             extra={
@@ -166,7 +179,6 @@ class Daemon:
                 "settings": {item.variable: item.value for item in declared(self._settings)},
             },
         )
-        return True
 
     async def _enqueue_first_jobs(self) -> None:
         """Search for missed solves, then enqueue the reconcile.

@@ -18,7 +18,7 @@ from statsd.addresses.redis_clients import keepalive_options
 from statsd.errors import UnfitServerError
 from statsd.servers import postgres_fitness
 from statsd.servers.errors import brief, is_denied, is_outage
-from statsd.servers.finding import demand
+from statsd.servers.finding import Finding, demand, unfit
 from statsd.servers.snapshot import Row, Snapshot, Statement
 
 POOL_TIMEOUT = 10.0  # seconds to wait for a free connection of the pool
@@ -105,17 +105,8 @@ class Database:
             init=self._set_up,
             **options,
         )
-        # SET LOCAL, as a pooler gives the server connection to other clients afterwards, and
-        # refuses these settings as startup parameters.
         timeout = f"statement_timeout = {int(statement_timeout * 1000)}"
-        # A role may have shorter limits, which would end our longest work at each attempt.
-        pause = f"idle_in_transaction_session_timeout = {LONGEST_PAUSE}"
-        self._begin = {
-            plan: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-            f" SET LOCAL {timeout}; SET LOCAL {pause};"
-            f" SET LOCAL jit = off; SET LOCAL plan_cache_mode = {plan}"
-            for plan in (CUSTOM, GENERIC)
-        }
+        self._begin = {plan: _begin(timeout, plan) for plan in (CUSTOM, GENERIC)}
         # The same for statements outside transactions, on a connection without a pooler.
         self._session_settings = (
             "SET default_transaction_isolation = 'repeatable read';"
@@ -170,7 +161,12 @@ class Database:
             more += f"; {limit}0; {limit}{LONGEST_TRANSACTION}"
         await connection.execute(self._begin[plan] + more)
         if not connection.is_own:  # a pooler may lead to another server by now
-            _demand_primary(is_standby=await connection.fetchval(IN_RECOVERY))
+            self._demand_primary(is_standby=await connection.fetchval(IN_RECOVERY))
+
+    def _demand_primary(self, *, is_standby: bool) -> None:
+        """Raise UnfitServerError for a standby: it lags, and what it lacks would be missing."""
+        if is_standby and not self._any_role:
+            raise unfit(postgres_fitness.role(is_standby=True))
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[_Connection]:
@@ -233,7 +229,7 @@ class Database:
                 await connection.execute("BEGIN")  # a pooler keeps one connection until COMMIT
                 about = "SELECT pg_backend_pid(), pg_is_in_recovery()"
                 process, is_standby = await (await connection.prepare(about, name="")).fetchrow()
-                _demand_primary(is_standby=is_standby and not self._any_role)
+                self._demand_primary(is_standby=is_standby)
                 connection.is_own = process == connection.get_server_pid()
                 if connection.is_own:
                     await connection.execute(self._session_settings)
@@ -277,7 +273,12 @@ class Database:
     async def ping(self) -> None:
         """Fail unless the server answers and is the primary; its tables are not looked at."""
         async with self._connection() as connection:
-            _demand_primary(is_standby=await connection.fetchval(IN_RECOVERY))
+            self._demand_primary(is_standby=await connection.fetchval(IN_RECOVERY))
+
+    async def findings(self) -> list[Finding]:
+        """Return what the server is, and whether our tables can be read."""
+        async with self.snapshot() as snapshot:
+            return [each async for each in postgres_fitness.findings(snapshot)]
 
     async def check(self) -> None:
         """Fail unless the server can be used: it is the primary, and we can read our tables.
@@ -285,8 +286,7 @@ class Database:
         Raises UnfitServerError where it cannot be used, also where prepared statements are on and
         the pooler in front of PostgreSQL loses them.
         """
-        async with self.snapshot() as snapshot:
-            await demand(postgres_fitness.findings(snapshot))
+        demand(await self.findings())
         if self._prepared_statements:
             await self.check_prepared_statements()
 
@@ -352,6 +352,20 @@ class DatabaseLookup:
         return await self._database.alone(statement, parameters)
 
 
+def _begin(timeout: str, plan: str) -> str:
+    """Return the statements that begin a transaction with our settings.
+
+    They are SET LOCAL, as a pooler gives the server connection to other clients afterwards, and
+    refuses them as startup parameters. A role may have shorter limits, which would end our longest
+    work at each attempt.
+    """
+    return (
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+        f" SET LOCAL {timeout}; SET LOCAL idle_in_transaction_session_timeout = {LONGEST_PAUSE};"
+        f" SET LOCAL jit = off; SET LOCAL plan_cache_mode = {plan}"
+    )
+
+
 def _is_lost(error: BaseException, connection: _Connection) -> bool:
     """Say whether the connection failed and not the statement."""
     return isinstance(error, (asyncpg.InternalClientError, *OUT_OF_DATE)) or (
@@ -379,13 +393,6 @@ def _is_about_encryption(error: Exception) -> bool:
     """Say whether another kind of encryption may succeed: what `allow` and `prefer` ask for."""
     is_login = isinstance(error, asyncpg.InvalidAuthorizationSpecificationError)
     return is_login or isinstance(error, ssl.SSLError) or REJECTED in str(error)
-
-
-def _demand_primary(*, is_standby: bool) -> None:
-    """Raise UnfitServerError for a standby: it lags, and what it lacks would be missing."""
-    if is_standby:
-        finding = postgres_fitness.role(is_standby=True)
-        raise UnfitServerError(f"{finding.subject}: {finding.sentence}", finding.advice)
 
 
 def _has_transaction_timeout(connection: _Connection) -> bool:

@@ -1,6 +1,6 @@
 """Findings about the servers: `statsd doctor` prints them, and the daemon acts on them."""
 
-from collections.abc import AsyncIterable
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -29,14 +29,15 @@ class Finding(NamedTuple):
     is_setting: bool = False
     """Whether only another setting of the daemon mends it, so that waiting is of no use."""
 
-    def __str__(self) -> str:
-        """Return it as a sentence."""
-        return f"{self.subject}: {self.sentence}; {self.advice}".rstrip("; ")
 
-
-async def demand(findings: AsyncIterable[Finding]) -> None:
+def demand(findings: Iterable[Finding]) -> None:
     """Raise UnfitServerError for the first danger among some findings."""
-    for finding in [each async for each in findings]:
+    for finding in findings:
         if finding.level is Level.DANGER:
-            what = f"{finding.subject}: {finding.sentence}"
-            raise UnfitServerError(what, finding.advice, is_setting=finding.is_setting)
+            raise unfit(finding)
+
+
+def unfit(finding: Finding) -> UnfitServerError:
+    """Return a danger as an error."""
+    what = f"{finding.subject}: {finding.sentence}"
+    return UnfitServerError(what, finding.advice, is_setting=finding.is_setting)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from statsd import keys, schema
 from statsd.dev import embedded
-from tests.support.processes import DEADLINE, daemon, environment, eventually
+from tests.support.processes import DEADLINE, Daemon, daemon, environment, eventually
 from tests.support.webapp import WebApp, cached, publish, solves_of, webapp_of
 
 
@@ -63,6 +63,27 @@ def test_a_wrong_password_of_postgresql_is_refused_in_one_line(
     assert output.count("\n") == 1
     assert "DATABASE_URL: the password is wrong" in output
     assert "secret" not in output
+
+
+OLD_REDIS = """
+from statsd.__main__ import main
+from statsd.servers import redis_fitness
+
+redis_fitness.OLDEST = (99, 0)
+main()
+"""
+
+
+def test_a_version_that_is_not_tested_is_a_warning_at_the_start(
+    database: str, redis_server: embedded.Redis, tmp_path: Path
+) -> None:
+    variables = {"DATABASE_URL": database, "REDIS_URL": redis_server.url}
+    process = Daemon(tmp_path / "log", variables, ("-c", OLD_REDIS)).started()
+    assert process.stop() == 0
+    [warning] = process.lines("a server is not as it should be")
+    assert (warning["level"], warning["server"]) == ("warning", "Redis")
+    assert "99.0 or newer" in warning["advice"]
+    process.keeps_to_its_contract()
 
 
 def test_a_wrong_password_of_redis_is_refused_in_one_line(database: str) -> None:

@@ -8,7 +8,6 @@ from statsd.errors import UnfitServerError
 from statsd.servers.database import LOSES_PREPARED, Database
 from statsd.servers.finding import Finding, Level
 from statsd.servers.outages import checked
-from statsd.servers.postgres_fitness import findings
 
 INDEXES = sa.text(
     "SELECT table_name, indisunique,"
@@ -23,12 +22,7 @@ async def server(database: Database) -> AsyncIterator[Finding]:
 
     `database` must not use prepared statements, since a pooler may lose them.
     """
-
-    async def found() -> list[Finding]:
-        async with database.snapshot() as snapshot:
-            return [each async for each in findings(snapshot)]
-
-    for finding in await checked(found)():
+    for finding in await checked(database.findings)():
         yield finding
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -21,6 +22,7 @@ from statsd.servers.finding import Finding, Level
 from statsd.stream.event_stream import Stream
 from tests.support.commands import Run, run_with
 from tests.support.daemon_parts import Parts
+from tests.support.poolers import pgbouncer
 from tests.support.processes import daemon, eventually
 
 OK, WARNING, DANGER = Level
@@ -266,12 +268,16 @@ async def test_prepared_statements_must_be_off_behind_a_pooler_that_does_not_kee
     assert "STATSD_PREPARED_STATEMENTS=1 is faster" in direct.sentence
 
 
-async def test_a_standby_is_a_danger(redis_server: embedded.Redis) -> None:
+@pytest.mark.parametrize("is_pooled", [False, True], ids=["direct", "pooler"])
+async def test_a_standby_is_a_danger(
+    redis_server: embedded.Redis, tmp_path: Path, is_pooled: bool
+) -> None:
     with embedded.postgres() as server:
         server.stop()
         (server.data / "standby.signal").touch()
         server.start()
-        found = await examined({"DATABASE_URL": server.url, "REDIS_URL": redis_server.url})
+        with pgbouncer(server.url, tmp_path) if is_pooled else nullcontext(server.url) as url:
+            found = await examined({"DATABASE_URL": url, "REDIS_URL": redis_server.url})
     assert found["role of PostgreSQL"].level is DANGER
     assert "DATABASE_URL" in found["role of PostgreSQL"].advice
 
