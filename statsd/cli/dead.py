@@ -8,7 +8,7 @@ import typer
 
 from statsd.cli.terminal import FAILED, errors_on_stderr, load_settings, tell
 from statsd.jobs.dead_letters import DeadLetters, Letter
-from statsd.servers.redis_client import redis_client
+from statsd.servers.redis_fitness import usable_redis
 
 app = typer.Typer(
     help="List, show, replay and drop dead letters: events and jobs that failed for good.",
@@ -36,7 +36,7 @@ def _with_dead_letters(work: Callable[[DeadLetters], Awaitable[T]]) -> T:
     """Run a coroutine function with the dead letters; show errors without a traceback."""
 
     async def connected() -> T:
-        async with redis_client(load_settings(complete=False).redis_url) as client:
+        async with usable_redis(load_settings(complete=False).redis_url) as client:
             return await work(DeadLetters(client))
 
     with errors_on_stderr():

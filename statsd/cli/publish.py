@@ -10,7 +10,7 @@ from statsd import keys
 from statsd.cli.event_arguments import parse_event
 from statsd.cli.terminal import errors_on_stderr, load_settings
 from statsd.events import EVENT_TYPES, Event, encode
-from statsd.servers.redis_client import redis_client
+from statsd.servers.redis_fitness import usable_redis
 
 STANDARD_INPUT = "-"
 
@@ -50,6 +50,6 @@ def _standard_input() -> str:
 
 async def _publish(event: Event) -> str:
     """Add the entry as the web half does; return its id."""
-    async with redis_client(load_settings(complete=False).redis_url) as redis:
+    async with usable_redis(load_settings(complete=False).redis_url) as redis:
         entry_id: Any = await redis.xadd(keys.STREAM, {"data": encode(event)})
     return str(entry_id.decode())

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from statsd.cli.terminal import FAILED, errors_on_stderr, load_settings
 from statsd.observability.status import Status, screen, status
-from statsd.servers.redis_client import redis_client
+from statsd.servers.redis_fitness import usable_redis
 
 
 def show_status(
@@ -45,12 +45,12 @@ def top(
 
 
 async def _once() -> Status:
-    async with redis_client(load_settings(complete=False).redis_url) as client:
+    async with usable_redis(load_settings(complete=False).redis_url) as client:
         return await status(client)
 
 
 async def _live(interval: float, seconds: float) -> None:
-    async with redis_client(load_settings(complete=False).redis_url) as client:
+    async with usable_redis(load_settings(complete=False).redis_url) as client:
         began = monotonic()
         with Live(await _screen(client), auto_refresh=False, screen=False) as live:
             while not seconds or monotonic() - began < seconds:

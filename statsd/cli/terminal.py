@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import typer
 
 from statsd import settings as declarations
-from statsd.errors import StatsdError
+from statsd.errors import StatsdError, UnfitServerError
 from statsd.servers.errors import advice, brief, is_of_redis, is_transient, wrong_setting
 from statsd.settings import Settings
 
@@ -34,6 +34,9 @@ def errors_on_stderr() -> Iterator[None]:
     """
     try:
         yield
+    except UnfitServerError as error:
+        tell(f"{error}; {error.advice}")
+        raise typer.Exit(WRONG_USE if error.is_setting else FAILED) from None
     except StatsdError as error:
         for line in str(error).splitlines():
             tell(line)

@@ -7,7 +7,7 @@ import typer
 
 from statsd.cli.terminal import errors_on_stderr, load_settings
 from statsd.observability.explain import Line, shown, why
-from statsd.servers.redis_client import redis_client
+from statsd.servers.redis_fitness import usable_redis
 
 
 def show_why(
@@ -31,5 +31,5 @@ def show_why(
 
 
 async def _found(key: str) -> list[Line]:
-    async with redis_client(load_settings(complete=False).redis_url) as client:
+    async with usable_redis(load_settings(complete=False).redis_url) as client:
         return await why(client, key)

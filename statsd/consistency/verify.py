@@ -22,7 +22,7 @@ from statsd.consistency.stream_position import stream_position
 from statsd.errors import StatsdError
 from statsd.job import Job, known
 from statsd.servers.database import Database
-from statsd.servers.redis_client import redis_client
+from statsd.servers.redis_fitness import usable_redis
 from statsd.settings import Settings
 
 POOL_SIZE = 2  # connections
@@ -225,7 +225,7 @@ async def verified(
         prepared_statements=settings.prepared_statements,
     )
     try:
-        async with redis_client(settings.redis_url) as redis:
+        async with usable_redis(settings.redis_url) as redis:
             verification = Verification(redis, database, refill=not settings.skip_cold_start)
             yield redis, await _report(verification, dojo)
     finally:

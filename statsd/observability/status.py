@@ -8,9 +8,14 @@ from redis.asyncio import Redis
 from statsd.observability import daemon_report
 from statsd.observability.daemon_report import DaemonReport
 from statsd.observability.queue_stats import QueueStats, queue_stats
+from statsd.servers.finding import Level
+from statsd.servers.redis_fitness import judged
 
 STATE_WIDTH = 16  # characters
 OLDEST_REPORT = 6.0  # seconds; a daemon reports every two
+NO_DAEMON = (
+    "no daemon works: start one, `statsd run`; one that waits for a server names it in its log"
+)
 UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -27,13 +32,15 @@ async def status(redis: Redis) -> Status:
     """Read the status once."""
     stats = await queue_stats(redis)
     reports = await daemon_report.reports(redis)
-    return Status(stats, reports, list(_troubles(stats, reports)))
+    dangers = [each for each in judged(await redis.info()) if each.level is Level.DANGER]
+    unfit = [f"{each.subject}: {each.sentence}; {each.advice}" for each in dangers]
+    return Status(stats, reports, [*unfit, *_troubles(stats, reports)])
 
 
 def _troubles(stats: QueueStats, daemons: list[DaemonReport]) -> Iterator[str]:
     living = [each for each in daemons if _age(each, stats) <= OLDEST_REPORT]
     if not living:
-        yield "no daemon runs; start one: `statsd run`"
+        yield NO_DAEMON
     for each in daemons:
         if each not in living:
             age = duration(_age(each, stats))

@@ -1,27 +1,24 @@
 """Whether a Redis can be used: what `statsd doctor` says, and what the daemon waits for."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from statsd import keys
 from statsd.addresses.redis_clients import aforget_connections
 from statsd.addresses.redis_errors import is_moved
 from statsd.errors import UnfitServerError
 from statsd.servers.finding import Finding, Level, demand
+from statsd.servers.redis_client import redis_client
 
 OLDEST = (7, 0)
 PROBE_TTL = 60  # seconds
 
 Info = Mapping[str, Any]
 """The reply to INFO, as the client reads it."""
-
-
-async def findings(redis: Redis) -> AsyncIterator[Finding]:
-    """Yield what a server is, from one reply."""
-    for finding in judged(await redis.info()):
-        yield finding
 
 
 def judged(info: Info) -> Iterator[Finding]:
@@ -65,15 +62,28 @@ def cluster(info: Info) -> Finding:
     return Finding(Level.DANGER, "cluster mode", sentence, advice, True)
 
 
+@asynccontextmanager
+async def usable_redis(url: str) -> AsyncIterator[Redis]:
+    """Yield a client for a command.
+
+    Raises UnfitServerError for a sentinel and in cluster mode, where each command would fail in
+    another way.
+    """
+    async with redis_client(url) as client:
+        with suppress(NoPermissionError):  # the command may do without
+            demand(each for each in judged(await client.info()) if each.is_setting)
+        yield client
+
+
 async def probe(redis: Redis, *others: Redis) -> None:
     """Fail unless the server can be used and written to.
 
     A server that is no longer the primary may still have our connections, while the name in the
-    URL leads to another one. So all connections of these clients are closed then. Raises
-    SettingsError, UnfitServerError, and errors of the client.
+    URL leads to another one. So these clients then open all connections anew. Raises
+    UnfitServerError, and errors of the client.
     """
     try:
-        await demand(findings(redis))
+        demand(judged(await redis.info()))
         await redis.set(keys.PROBE, 1, ex=PROBE_TTL)
     except Exception as error:
         if is_moved(error) or isinstance(error, UnfitServerError):

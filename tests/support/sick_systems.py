@@ -67,12 +67,20 @@ def said_of(variables: Variables, log: Path) -> Said:
         run = run_with(dict(variables))
         health = run("health")
         lines["health"] = f"{health.code}: {(health.output or health.errors).splitlines()[0]}"
+        status = run("status")
+        lines["status"] = f"{status.code}: {_problem(status.output or status.errors)}"
         doctor = run("doctor")
         lines["doctor"] = f"{doctor.code}: {_finding(doctor.output) or doctor.errors}"
     finally:
         if daemon.process.poll() is None:
             daemon.stop()
     return Said(code, {name: _without_details(line) for name, line in lines.items()})
+
+
+def _problem(output: str) -> str:
+    """Return the first problem that `statsd status` names, or else its first line."""
+    lines = output.splitlines()
+    return lines[1] if lines[0].startswith("in trouble") else lines[0]
 
 
 def _finding(output: str) -> str:
