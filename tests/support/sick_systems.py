@@ -1,6 +1,7 @@
 """Systems on which a daemon cannot work, and what `statsd` says on each of them."""
 
 import re
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -112,6 +113,7 @@ def _without_details(line: str) -> str:
     line = re.sub(r"/tmp/[^\s'\"]*/", "/…/", line)  # noqa: S108 - a pattern
     line = re.sub(r"(127\.0\.0\.1|localhost)(:|', |, )\d+", r"\1\2…", line)
     line = re.sub(r"script: \w+, on @user_script:\d+", "script", line)
+    line = line.replace(f"{socket.gethostname()}: ", "HOST: ")
     line = re.sub(r"gaierror: \[Errno -\d+\] [\w ]*\w", "gaierror: …", line)
     line = re.sub(r"\s+", " ", line).strip()
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
