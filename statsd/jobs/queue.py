@@ -17,12 +17,12 @@ import orjson
 from redis.asyncio import Redis
 
 from statsd import keys, scripts
-from statsd.addresses.redis_clients import ASYNC_TROUBLE
 from statsd.job import SECOND, Job, Priority, enqueue_once_request, microseconds
 from statsd.jobs.attempt import Answer, Attempt, Completion
 from statsd.jobs.pending import STEP, Consequence, PendingJob, in_steps
 from statsd.jobs.provenance import Provenance
 from statsd.jobs.replies import CompleteReply, FailReply, Leased, LeaseReply, RenewReply, SweepReply
+from statsd.servers.errors import is_outage
 
 PART = 1_000_000  # bytes of values that are written at once, approximately
 MOST_ANSWERS = 40  # completed at once
@@ -117,7 +117,9 @@ class Queue:
             request = self._packed(replace(wanted, batches={attempt.kind: left}))
             try:
                 reply = await self._reply(LeaseReply, "jobs/lease", **request, lease=attempt.lease)
-            except ASYNC_TROUBLE:
+            except Exception as error:
+                if not is_outage(error):
+                    raise
                 break  # the worker has to know of the jobs that the steps before have leased
             further = reply.leased().attempt
             if not further:

@@ -55,6 +55,7 @@ class Consumer:
         self._cursor = StreamCursor(batch_size)
         self._suspect = False
         self._checked = 0.0
+        self._is_told = True  # the history of the database; until it is not
         self.last_turn = self.last_finished = monotonic()
         """When the loop last tried something, and when it last finished a step (monotonic)."""
 
@@ -98,6 +99,9 @@ class Consumer:
         """Reconcile where another PostgreSQL is the primary: it may lack commits with an event."""
         history = await self._database.history()
         if history is None:
+            if self._is_told:
+                log.warning("PostgreSQL does not tell its history; a failover is not noticed by it")
+            self._is_told = False
             return
         if not await self._queue.is_same_history(history):
             log.warning("PostgreSQL has another history, as after a failover; reconciling")

@@ -2,11 +2,16 @@
 
 import pytest
 import redis
+import sqlalchemy as sa
 from redis.asyncio import Redis
 
 from statsd import keys
 from statsd.jobs.attempt import Answer
 from statsd.jobs.queue import LeaseRequest, Queue
+from statsd.jobs.wakeup import WakeUp
+from statsd.servers import database as database_module
+from statsd.servers.database import Database
+from statsd.stream.consumer import Consumer
 from statsd.stream.event_stream import Stream
 
 CLOCK = keys.CLOCK
@@ -66,3 +71,50 @@ async def test_a_new_clock_enqueues_one_reconcile(
     assert await complete_pending(queue) == ("reconcile",)
     assert not await check_group(async_cache)
     assert await complete_pending(queue) == ()
+
+
+# --- the history of the database
+
+
+@pytest.fixture
+async def consumer(queue: Queue, async_cache: Redis, snapshots: Database) -> Consumer:
+    """A consumer after its first check."""
+    stream = Stream(async_cache, async_cache, "one", block=0.05, dead_limit=10)
+    consumer = Consumer(stream, queue, snapshots, WakeUp(), batch_size=10)
+    await consumer.recover()
+    assert await complete_pending(queue) == ()
+    return consumer
+
+
+async def test_the_same_history_enqueues_nothing(consumer: Consumer, queue: Queue) -> None:
+    await consumer.recover()
+    assert await complete_pending(queue) == ()
+
+
+async def test_another_history_enqueues_a_reconcile_once(
+    consumer: Consumer, queue: Queue, cache: "redis.Redis"
+) -> None:
+    """Also for a daemon that starts after the failover."""
+    cache.hset(CLOCK, "history", "7000000000000000000/00000001")
+    await consumer.recover()
+    assert await complete_pending(queue) == ("reconcile",)
+    await consumer.recover()
+    assert await complete_pending(queue) == ()
+
+
+async def test_a_history_that_is_not_told_is_a_warning_once(
+    consumer: Consumer,
+    queue: Queue,
+    cache: "redis.Redis",
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    known = cache.hget(CLOCK, "history")
+    monkeypatch.setattr(database_module, "_HISTORY", sa.text("SELECT no_such_function()"))
+    for _ in range(2):
+        await consumer.recover()
+    assert await complete_pending(queue) == ()
+    assert [text for text in caplog.messages if "does not tell its history" in text] == [
+        "PostgreSQL does not tell its history; a failover is not noticed by it"
+    ]
+    assert cache.hget(CLOCK, "history") == known
